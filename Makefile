@@ -1,0 +1,74 @@
+# The habits of this project; `make help` lists them.
+
+TORCH  ?= torch
+VENV   ?= .venv
+PYTHON ?= python3
+
+BIN := $(VENV)/bin
+CPP_BUILD ?= build/cpp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@echo
+	@echo "  TORCH=torch==2.13.0   another PyTorch than the newest;  VENV=DIR  another environment than .venv"
+
+# PyTorch first and by itself: the extension is built against the one that is there.
+$(VENV)/torch.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)" ninja
+	touch $@
+
+$(VENV)/setup.stamp: $(VENV)/torch.stamp pyproject.toml setup.py
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	touch $@
+
+setup: $(VENV)/setup.stamp ## a virtual environment with PyTorch, the built package and the tools
+
+build: $(VENV)/setup.stamp ## compile what has changed
+	$(BIN)/python setup.py --quiet build_ext --inplace
+
+demo: build ## train a VAE and an auto-encoder on handwritten digits; pictures in runs/demo
+	$(BIN)/vae-fast demo --out runs/demo
+
+test: build ## the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-cpp: ## the torch-free core alone, under CTest
+	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release
+	cmake --build $(CPP_BUILD) --parallel
+	ctest --test-dir $(CPP_BUILD) --output-on-failure -LE exhaustive
+
+test-sanitizers: ## the core under AddressSanitizer + UndefinedBehaviorSanitizer, then ThreadSanitizer
+	$(MAKE) sanitize SANITIZE=address,undefined
+	$(MAKE) sanitize SANITIZE=thread
+
+.PHONY: sanitize
+sanitize:
+	cmake -S . -B build/$(SANITIZE) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVAE_FAST_SANITIZE=$(SANITIZE)
+	cmake --build build/$(SANITIZE) --parallel
+	setarch -R ctest --test-dir build/$(SANITIZE) --output-on-failure -LE exhaustive
+
+test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
+	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release
+	cmake --build $(CPP_BUILD) --parallel
+	ctest --test-dir $(CPP_BUILD) --verbose -L exhaustive
+
+bench: build ## eager, torch.compile and vae_fast side by side, with the machine's copy bandwidth
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only $(PYTEST_ARGS)
+
+lint: $(VENV)/setup.stamp ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp')
+
+format: $(VENV)/setup.stamp ## let the formatters write
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp')
+
+clean: ## forget every build, keep the environment
+	rm -rf build dist *.egg-info vae_fast/_C*.so

@@ -1,0 +1,64 @@
+"""Finds the compiled extension, and decides who computes: its kernels or the plain reference."""
+
+import os
+import warnings
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+
+_BACKEND_VARIABLE = "VAE_FAST_BACKEND"
+
+
+def _load() -> ModuleType | None:
+    """The compiled module, or None where it was not built."""
+    if find_spec("vae_fast._C") is None:
+        return None
+    try:
+        from vae_fast import _C
+    except ImportError as error:
+        raise ImportError(
+            f"vae_fast's compiled extension does not load into torch {torch.__version__}: {error}. "
+            "It was built for another torch (its C++ interface changes with every release); "
+            "build it again: pip install --no-build-isolation --force-reinstall --no-deps vae_fast"
+        ) from error
+    return _C
+
+
+C: ModuleType | None = _load()
+
+
+def _chosen_backend() -> str:
+    choice = os.environ.get(_BACKEND_VARIABLE, "") or ("compiled" if C else "reference")
+    if choice not in ("compiled", "reference"):
+        raise ValueError(f"{_BACKEND_VARIABLE} is {choice!r}, expected 'compiled' or 'reference'")
+    if choice == "compiled" and C is None:
+        raise ImportError(
+            f"{_BACKEND_VARIABLE} is 'compiled', but the extension was not built; "
+            "build it: pip install --no-build-isolation ."
+        )
+    return choice
+
+
+BACKEND = _chosen_backend()
+
+# Devices that run the ops: the kernels', and meta, which runs the fakes alone.
+_COMPILED_DEVICES = frozenset(("cpu", "meta")) if BACKEND == "compiled" else frozenset()
+_warned: set[str] = set()
+
+
+def use_reference(device_type: str) -> bool:
+    """Whether plain PyTorch computes on this device; says so, once, where nobody asked for it."""
+    if device_type in _COMPILED_DEVICES:
+        return False
+    if not os.environ.get(_BACKEND_VARIABLE) and device_type not in _warned:
+        _warned.add(device_type)
+        reason = (
+            f"there are no compiled kernels for device '{device_type}'"
+            if C
+            else "the extension was not built"
+        )
+        warnings.warn(
+            f"vae_fast runs in plain PyTorch, right but slow: {reason}", stacklevel=3
+        )
+    return True

@@ -1,0 +1,72 @@
+"""What is compiled, and what will be used on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vae_fast import _extension
+from vae_fast._version import __version__
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """What `build_info` tells; `str()` of it is a table for people.
+
+    Attributes:
+        version: of this package.
+        backend: "compiled" or "reference" (plain PyTorch).
+        built_for_torch: the torch release that the extension was compiled against, or None.
+        torch: the torch release that is running.
+        cpu_capability: the instruction set in use, or None without the extension.
+        cpu_capabilities: the instruction sets that this machine can run, best last.
+        threads: how many threads the CPU kernels use (`torch.get_num_threads()`).
+        cuda_kernels: whether CUDA kernels are compiled in.
+        torch_cuda: the CUDA release of the running torch, or None for a CPU build.
+        device: "cuda" where the running torch sees a GPU, else "cpu".
+    """
+
+    version: str
+    backend: str
+    built_for_torch: str | None
+    torch: str
+    cpu_capability: str | None
+    cpu_capabilities: tuple[str, ...]
+    threads: int
+    cuda_kernels: bool
+    torch_cuda: str | None
+    device: str
+
+    def __str__(self) -> str:
+        rows = {
+            "vae_fast": self.version,
+            "backend": self.backend,
+            "torch": self.torch,
+            "built for torch": self.built_for_torch or "not built",
+            "CPU instruction set": self.cpu_capability or "none",
+            "available here": ", ".join(self.cpu_capabilities) or "none",
+            "threads": str(self.threads),
+            "CUDA kernels": "yes" if self.cuda_kernels else "no",
+            "CUDA of torch": self.torch_cuda or "none (CPU build)",
+            "device": self.device,
+        }
+        width = max(map(len, rows))
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def build_info() -> BuildInfo:
+    """What is compiled into this installation, and what will be used on this machine."""
+    extension = _extension.C
+    return BuildInfo(
+        version=__version__,
+        backend=_extension.BACKEND,
+        built_for_torch=extension.TORCH_VERSION if extension else None,
+        torch=torch.__version__,
+        cpu_capability=extension.cpu_capability() if extension else None,
+        cpu_capabilities=tuple(extension.cpu_capabilities()) if extension else (),
+        threads=torch.get_num_threads(),
+        cuda_kernels=False,
+        torch_cuda=torch.version.cuda,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
