@@ -27,6 +27,7 @@ HEADERS = [*ROOT.glob("csrc/**/*.h")]
 CXX_FLAGS = [
     "-std=c++20",
     "-O3",
+    "-g0",
     # The kernels' contract with the compiler: no errno, no traps, a * b + c may be fused, SIMD loops
     # are marked. Nothing here allows it to forget NaN or infinity.
     "-fno-math-errno",

@@ -1,0 +1,230 @@
+#include "bindings/arguments.h"
+
+#include <ATen/EmptyTensor.h>
+
+#include <algorithm>
+
+namespace vae_fast::bindings {
+namespace {
+
+Dtype dtype_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return Dtype::kFloat32;
+    case at::kDouble:
+      return Dtype::kFloat64;
+    case at::kBFloat16:
+      return Dtype::kBFloat16;
+    case at::kHalf:
+      return Dtype::kFloat16;
+    case at::kByte:
+      return Dtype::kUInt8;
+    case at::kBool:
+      return Dtype::kBool;
+    default:
+      TORCH_INTERNAL_ASSERT(false, "dtype ", type, " passed the checks");
+  }
+}
+
+bool is_supported_float(at::ScalarType type) {
+  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf;
+}
+
+std::string python_dtype(at::ScalarType type) {
+  return std::string(c10::getDtypeNames(type).first);
+}
+
+std::string python_shape(at::IntArrayRef sizes) {
+  std::string text = "(";
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    text += std::to_string(sizes[i]);
+    if (i + 1 < sizes.size()) text += ", ";
+  }
+  return text + (sizes.size() == 1 ? ",)" : ")");
+}
+
+void check_dtype(const char* op, const char* name, at::ScalarType type, bool is_target) {
+  const bool right =
+      is_supported_float(type) || (is_target && (type == at::kByte || type == at::kBool));
+  TORCH_CHECK_TYPE(right, op, ": ", name, " has dtype torch.", python_dtype(type),
+                   ", expected float32, float64, bfloat16",
+                   is_target ? ", float16, uint8 or bool" : " or float16");
+}
+
+void check_device(const char* op, const char* name, const Tensor& tensor, const char* first_name,
+                  const Tensor& first) {
+  TORCH_CHECK_VALUE(tensor.device() == first.device(), op, ": ", name, " is on ", tensor.device(),
+                    ", expected ", first.device(), " like ", first_name);
+}
+
+bool broadcasts(at::IntArrayRef shape, at::IntArrayRef sizes) {
+  for (size_t i = 1; i <= std::min(shape.size(), sizes.size()); ++i) {
+    const int64_t a = shape[shape.size() - i], b = sizes[sizes.size() - i];
+    if (a != b && a != 1 && b != 1) return false;
+  }
+  return true;
+}
+
+void broadcast_into(at::DimVector& shape, at::IntArrayRef sizes) {
+  if (sizes.size() > shape.size()) {
+    shape.insert(shape.begin(), sizes.begin(), sizes.end() - shape.size());
+  }
+  const size_t offset = shape.size() - sizes.size();
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (shape[offset + i] == 1) shape[offset + i] = sizes[i];
+  }
+}
+
+void check_shape(const char* op, const char* name, const Tensor& tensor, const char* first_name,
+                 at::DimVector& shape) {
+  TORCH_CHECK_VALUE(broadcasts(shape, tensor.sizes()), op, ": ", name, " has shape ",
+                    python_shape(tensor.sizes()), ", expected a shape that broadcasts with ",
+                    first_name, " ", python_shape(shape));
+  TORCH_CHECK_VALUE(tensor.dim() <= kMaxDims, op, ": ", name, " has ", tensor.dim(),
+                    " dimensions, expected at most ", kMaxDims);
+  broadcast_into(shape, tensor.sizes());
+}
+
+void set_output(Output& output, const Tensor& tensor) {
+  output.data = tensor.mutable_data_ptr();
+  output.dtype = dtype_of(tensor.scalar_type());
+  output.numel = tensor.numel();
+}
+
+}  // namespace
+
+at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorList operands,
+                             const OptionalTensor& mask) {
+  const Tensor& first = operands[0];
+  const char* first_name = info.operands[0];
+  at::DimVector shape;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    const bool is_target = info.has_target && k + 1 == operands.size();
+    check_dtype(op, info.operands[k], operands[k].scalar_type(), is_target);
+    check_device(op, info.operands[k], operands[k], first_name, first);
+    check_shape(op, info.operands[k], operands[k], first_name, shape);
+  }
+  if (mask) {
+    TORCH_CHECK_TYPE(mask->scalar_type() == at::kBool, op, ": mask has dtype torch.",
+                     python_dtype(mask->scalar_type()), ", expected bool");
+    check_device(op, "mask", *mask, first_name, first);
+    check_shape(op, "mask", *mask, first_name, shape);
+  }
+  return shape;
+}
+
+at::ScalarType promoted_dtype(at::TensorList operands) {
+  at::ScalarType type = operands[0].scalar_type();
+  for (const Tensor& operand : operands.slice(1)) {
+    if (operand.is_floating_point()) type = c10::promoteTypes(type, operand.scalar_type());
+  }
+  return type;
+}
+
+at::ScalarType sum_dtype(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+int64_t product(at::IntArrayRef sizes) {
+  int64_t result = 1;
+  for (const int64_t size : sizes) result *= size;
+  return result;
+}
+
+at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64_t keep) {
+  at::DimVector result(shape.begin(), shape.end());
+  const int64_t missing = static_cast<int64_t>(shape.size() - sizes.size());
+  for (int64_t d = keep; d < static_cast<int64_t>(shape.size()); ++d) {
+    result[d] = d < missing ? 1 : sizes[d - missing];
+  }
+  return result;
+}
+
+Tensor empty_tensor(at::IntArrayRef sizes, at::ScalarType dtype) {
+  return at::detail::empty_cpu(sizes, dtype, /*pin_memory=*/false);
+}
+
+Tensor empty_gradient(const Tensor& operand, at::IntArrayRef shape) {
+  if (operand.sizes() != shape || operand.is_contiguous()) {
+    return empty_tensor(shape, operand.scalar_type());
+  }
+  return at::empty_like(operand);
+}
+
+IndexSpace::IndexSpace(at::IntArrayRef shape) : shape_(shape.begin(), shape.end()) {}
+
+void IndexSpace::add(Input& input, const Tensor& tensor) {
+  input.data = tensor.const_data_ptr();
+  input.dtype = dtype_of(tensor.scalar_type());
+  add_strides(input.strides, tensor);
+}
+
+void IndexSpace::add(Output& output, const Tensor& tensor) {
+  set_output(output, tensor);
+  output.is_summed = output.numel < product(shape_);
+  add_strides(output.strides, tensor);
+}
+
+void IndexSpace::add_value(Output& output, const Tensor& tensor) {
+  set_output(output, tensor);
+  if (output.numel == product(shape_)) add_strides(output.strides, tensor.view(shape_));
+}
+
+void IndexSpace::add_strides(int64_t* strides, const Tensor& tensor) {
+  const int64_t missing = static_cast<int64_t>(shape_.size()) - tensor.dim();
+  for (int64_t d = 0; d < static_cast<int64_t>(shape_.size()); ++d) {
+    const bool broadcasts = d < missing || (tensor.size(d - missing) == 1 && shape_[d] != 1);
+    strides[d] = broadcasts ? 0 : tensor.stride(d - missing);
+  }
+  strides_.push_back(strides);
+}
+
+void IndexSpace::drop_dimension(int64_t d) {
+  for (int64_t* strides : strides_)
+    std::copy(strides + d + 1, strides + shape_.size(), strides + d);
+  shape_.erase(shape_.begin() + d);
+}
+
+// Channels-last tensors, say: their memory order gives the long runs.
+void IndexSpace::follow_memory(int64_t first_movable) {
+  const int64_t* leader = strides_[0];
+  const int64_t dims = static_cast<int64_t>(shape_.size());
+  for (int64_t d = first_movable; d < dims; ++d) {
+    if (leader[d] == 0) return;
+  }
+  for (int64_t end = first_movable + 1; end < dims; ++end) {
+    for (int64_t d = end; d > first_movable && leader[d - 1] < leader[d]; --d) {
+      for (int64_t* strides : strides_) std::swap(strides[d - 1], strides[d]);
+      std::swap(shape_[d - 1], shape_[d]);
+    }
+  }
+}
+
+bool IndexSpace::can_merge(int64_t d) const {
+  return std::all_of(strides_.begin(), strides_.end(), [&](const int64_t* strides) {
+    return strides[d] == shape_[d + 1] * strides[d + 1];
+  });
+}
+
+void IndexSpace::simplify(Shape& result, int64_t first_movable) {
+  for (int64_t d = static_cast<int64_t>(shape_.size()) - 1; d >= 0; --d) {
+    if (shape_[d] != 1) continue;
+    drop_dimension(d);
+    if (d < first_movable) --first_movable;
+  }
+  if (!strides_.empty()) follow_memory(first_movable);
+  for (int64_t d = static_cast<int64_t>(shape_.size()) - 2; d >= 0; --d) {
+    if (!can_merge(d)) continue;
+    shape_[d + 1] *= shape_[d];
+    drop_dimension(d);
+  }
+  if (shape_.empty()) {
+    shape_.push_back(1);
+    for (int64_t* strides : strides_) strides[0] = 1;
+  }
+  result.dims = static_cast<int>(shape_.size());
+  std::copy(shape_.begin(), shape_.end(), result.sizes);
+  result.numel = product(shape_);
+}
+
+}  // namespace vae_fast::bindings

@@ -1,0 +1,55 @@
+// From tensors to the kernels' structs: checks, allocation, and a simple index space.
+#pragma once
+
+#include "bindings/common.h"
+
+namespace vae_fast::bindings {
+
+// Checks the operands' dtypes, devices and shapes; returns the shape they broadcast to. Raises
+// TypeError and ValueError that name the operand, what was expected and what came.
+at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorList operands,
+                             const OptionalTensor& mask);
+
+// The floating dtype that the operands promote to.
+at::ScalarType promoted_dtype(at::TensorList operands);
+
+// `dtype` for elementwise results; at least float32 for sums.
+at::ScalarType sum_dtype(at::ScalarType dtype);
+
+int64_t product(at::IntArrayRef sizes);
+
+// `sizes`, aligned to the right of `shape`, without its leading `keep` dimensions, of which
+// `shape` has the sizes: the shape of a gradient that is summed where the operand broadcasts.
+at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64_t keep);
+
+// A dense tensor for the gradient in `operand`: laid out like the operand where it has its shape.
+Tensor empty_gradient(const Tensor& operand, at::IntArrayRef shape);
+Tensor empty_tensor(at::IntArrayRef sizes, at::ScalarType dtype);
+
+// Collects the tensors of one call in the index space `shape`, then makes that space as simple as
+// their strides allow: fewer dimensions, longer runs.
+class IndexSpace {
+ public:
+  explicit IndexSpace(at::IntArrayRef shape);
+
+  void add(Input& input, const Tensor& tensor);
+  void add(Output& output, const Tensor& tensor);
+
+  // A value: in the index space only where it has one entry per element, else dense by itself.
+  void add_value(Output& output, const Tensor& tensor);
+
+  // From here on the dimensions from `first_movable` on may be reordered, to follow the memory of
+  // the input added first.
+  void simplify(Shape& result, int64_t first_movable);
+
+ private:
+  void add_strides(int64_t* strides, const Tensor& tensor);
+  void follow_memory(int64_t first_movable);
+  void drop_dimension(int64_t d);
+  bool can_merge(int64_t d) const;
+
+  at::DimVector shape_;
+  c10::SmallVector<int64_t*, 12> strides_;
+};
+
+}  // namespace vae_fast::bindings

@@ -1,0 +1,103 @@
+// What the hand-written autograd nodes share. They are torch::autograd::Node, as PyTorch's own
+// generated code has them: a C++ torch::autograd::Function refuses functorch's transforms.
+#pragma once
+
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "bindings/common.h"
+
+namespace vae_fast::bindings {
+
+using torch::autograd::SavedVariable;
+using torch::autograd::variable_list;
+
+// torch.autograd.graph.node_creation_hook, which came with torch 2.14.
+template <class Node>
+void announce([[maybe_unused]] const Node& node) {
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 14)
+  torch::autograd::fire_node_creation_hooks(node);
+#endif
+}
+
+inline bool has_tangent(const Tensor& x) { return torch::autograd::isFwGradDefined(x); }
+inline Tensor primal_of(const Tensor& x) { return has_tangent(x) ? x._fw_primal(/*level=*/0) : x; }
+
+inline bool any_tangent(at::TensorList tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), has_tangent);
+}
+
+// Bit k: operand k takes part in the graph that is being built.
+inline int64_t requiring_gradient(at::TensorList operands) {
+  int64_t bits = 0;
+  if (!at::GradMode::is_enabled()) return bits;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    bits |= static_cast<int64_t>(operands[k].requires_grad()) << k;
+  }
+  return bits;
+}
+
+inline void connect(torch::autograd::Node& node, at::TensorList operands) {
+  torch::autograd::edge_list edges;
+  for (const Tensor& operand : operands) {
+    edges.push_back(torch::autograd::impl::gradient_edge(operand));
+  }
+  node.set_next_edges(std::move(edges));
+}
+
+// The symbolic shape that tensors broadcast to.
+template <class Tensors>
+c10::SymDimVector broadcast_shape(const Tensors& tensors) {
+  c10::SymDimVector shape;
+  for (const Tensor& tensor : tensors) {
+    if (tensor.defined()) shape = at::infer_size_symdimvector(shape, tensor.sym_sizes());
+  }
+  return shape;
+}
+
+// How a loss is reduced: summed over the dimensions from `keep` on, and divided by the number of
+// entries of the first `mean` of those.
+struct Reduction {
+  int64_t keep;
+  int64_t mean;
+
+  c10::SymInt count(c10::SymIntArrayRef shape) const {
+    c10::SymInt result = 1;
+    for (const c10::SymInt& size : shape.slice(keep, mean)) result = result * size;
+    return result;
+  }
+
+  // Elementwise to reduced: the tangent's way. Differentiable.
+  Tensor reduce(const Tensor& elementwise, c10::SymIntArrayRef shape) const {
+    Tensor sum = elementwise.expand_symint(shape);
+    c10::SmallVector<int64_t, kMaxDims> dims;
+    for (int64_t d = keep; d < sum.dim(); ++d) dims.push_back(d);
+    if (!dims.empty()) sum = sum.sum(dims);
+    return mean == 0 ? sum : sum / at::Scalar(count(shape));
+  }
+
+  // An upstream gradient (of shape[:keep]) for every element: the gradient's way. Differentiable.
+  Tensor spread(const Tensor& upstream, c10::SymIntArrayRef shape) const {
+    const Tensor each = align(upstream, static_cast<int64_t>(shape.size())).expand_symint(shape);
+    return mean == 0 ? each : each / at::Scalar(count(shape));
+  }
+
+  // (shape[:keep]) -> a shape that broadcasts with `dims` dimensions.
+  static Tensor align(Tensor upstream, int64_t dims) {
+    if (upstream.dim() == 0) return upstream;
+    while (upstream.dim() < dims) upstream = upstream.unsqueeze(-1);
+    return upstream;
+  }
+};
+
+// The tangent of a loss, from its operands' primals and tangents.
+Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mask,
+                    Reduction reduction);
+
+}  // namespace vae_fast::bindings

@@ -1,0 +1,52 @@
+// What every binding file needs: names, the dispatcher's typed handles, the CPU's threads.
+// The files of this folder are the only ones that know torch.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/util/SmallVector.h>
+#include <pybind11/pybind11.h>
+
+#include <optional>
+#include <tuple>
+
+#include "formulas/list.h"
+#include "kernels.h"
+
+namespace vae_fast::bindings {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// A value and a gradient for each operand.
+using TensorVector = c10::SmallVector<Tensor, kMaxOperands + 1>;
+
+// A typed call through the dispatcher: every key still runs, only the slow argument parsing of
+// torch.ops is left out.
+template <class Signature>
+auto op_handle(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
+}
+
+struct LossInfo {
+  const char* name;
+  const char* const* operands;
+  int operand_count;
+  bool has_target;
+};
+
+const LossInfo& loss_info(int loss);
+
+// The elementwise gradients of a loss as differentiable torch expressions, from the Python
+// reference: for double backward, forward AD and functorch.
+TensorVector gradient_formula(int loss, at::TensorList operands);
+void set_gradient_formula(pybind11::function formula);
+
+void register_losses(pybind11::module_& module);
+void register_sampling(pybind11::module_& module);
+
+// cpu::ParallelFor on torch's own threads.
+void torch_parallel_for(int64_t n, int64_t grain,
+                        void (*body)(void* context, int64_t begin, int64_t end), void* context);
+
+}  // namespace vae_fast::bindings

@@ -1,0 +1,378 @@
+// The ops of the elementwise losses, all from the list in formulas/list.h:
+//
+//   vae_fast::NAME(Tensor operand..., Tensor? mask, int keep, int mean, int want=0)
+//       -> (Tensor value, Tensor gradient...)
+//
+// The value is summed over the dimensions from `keep` on and divided by the sizes of the first
+// `mean` of them. Bit k of `want` asks for the gradient in operand k, computed in the same pass;
+// the Autograd kernel asks for what it will need, so that the backward only hands it out.
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/utils/pybind.h>
+#include <torch/library.h>
+
+#include <string>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/autograd.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+constexpr int kLossCount = Losses::size;
+
+// Calls the op `loss` through the dispatcher.
+TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
+                       Reduction reduction, int64_t want);
+
+// ---- CPU ---------------------------------------------------------------------------------------
+
+bool is_wanted(int64_t want, size_t operand) { return (want >> operand & 1) != 0; }
+
+at::ScalarType gradient_dtype(const Tensor& operand) {
+  return operand.is_floating_point() ? operand.scalar_type() : at::kFloat;
+}
+
+TensorVector allocate_results(at::TensorList operands, at::IntArrayRef shape, int64_t keep,
+                              int64_t want) {
+  const bool is_summed = keep < static_cast<int64_t>(shape.size());
+  const at::ScalarType dtype = promoted_dtype(operands);
+  TensorVector results;
+  results.push_back(empty_tensor(shape.slice(0, keep), is_summed ? sum_dtype(dtype) : dtype));
+  for (size_t k = 0; k < operands.size(); ++k) {
+    results.push_back(
+        is_wanted(want, k)
+            ? empty_gradient(operands[k], gradient_shape(shape, operands[k].sizes(), keep))
+            : empty_tensor({0}, gradient_dtype(operands[k])));
+  }
+  return results;
+}
+
+void check_reduction(const char* op, Reduction reduction, int64_t dims) {
+  TORCH_CHECK_VALUE(
+      0 <= reduction.keep && 0 <= reduction.mean && reduction.keep + reduction.mean <= dims, op,
+      ": keep = ", reduction.keep, " and mean = ", reduction.mean, " do not fit ", dims,
+      " dimensions");
+}
+
+TensorVector loss_cpu(int loss, at::TensorList operands, const OptionalTensor& mask,
+                      Reduction reduction, int64_t want) {
+  const LossInfo& info = loss_info(loss);
+  const at::DimVector shape = check_operands(info, info.name, operands, mask);
+  check_reduction(info.name, reduction, static_cast<int64_t>(shape.size()));
+  TensorVector results = allocate_results(operands, shape, reduction.keep, want);
+
+  LossArgs args;
+  args.loss = loss;
+  args.float64 = promoted_dtype(operands) == at::kDouble;
+  args.groups = results[0].numel();
+  args.scale = 1.0 / static_cast<double>(
+                         product(at::IntArrayRef(shape).slice(reduction.keep, reduction.mean)));
+  if (product(shape) == 0) {
+    results[0].fill_(0 * args.scale);
+    for (size_t k = 0; k < operands.size(); ++k) results[k + 1].zero_();
+    return results;
+  }
+
+  IndexSpace space(shape);
+  for (size_t k = 0; k < operands.size(); ++k) space.add(args.operands[k], operands[k]);
+  if (mask) space.add(args.mask, *mask);
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (is_wanted(want, k)) space.add(args.gradients[k], results[k + 1]);
+  }
+  space.add_value(args.value, results[0]);
+  space.simplify(args.shape, reduction.keep);
+  cpu::loss(args, torch_parallel_for);
+  return results;
+}
+
+// ---- Autograd ----------------------------------------------------------------------------------
+
+bool needs_no_scaling(const Tensor& upstream) {
+  return upstream.dim() == 0 && upstream.is_cpu() && upstream.scalar_type() == at::kFloat &&
+         *upstream.const_data_ptr<float>() == 1.0f;
+}
+
+// The gradients were computed in the forward, for an upstream gradient of one.
+class LossBackward : public torch::autograd::Node {
+ public:
+  LossBackward(int loss, at::TensorList operands, const OptionalTensor& mask, Reduction reduction)
+      : loss_(loss), reduction_(reduction) {
+    for (const Tensor& operand : operands) operands_.emplace_back(operand, false);
+    if (mask) mask_ = SavedVariable(*mask, false);
+  }
+
+  void save_gradients(const TensorVector& results, int64_t want) {
+    want_ = want;
+    for (size_t k = 0; k < operands_.size(); ++k) {
+      gradients_.push_back(is_wanted(want, k) ? SavedVariable(results[k + 1], false)
+                                              : SavedVariable());
+    }
+  }
+
+  std::string name() const override {
+    return std::string("VaeFastBackward[") + loss_info(loss_).name + "]";
+  }
+
+  // Called only where the graph is not retained.
+  void will_release_variables() override { is_last_use_ = true; }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (SavedVariable& operand : operands_) operand.reset_data();
+    for (SavedVariable& gradient : gradients_) gradient.reset_data();
+    mask_.reset_data();
+  }
+
+  variable_list apply(variable_list&& upstream) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!upstream[0].defined()) return variable_list(operands_.size());
+    return at::GradMode::is_enabled() ? differentiable(upstream[0]) : saved(upstream[0]);
+  }
+
+ private:
+  variable_list saved(const Tensor& upstream) {
+    variable_list result(operands_.size());
+    for (size_t k = 0; k < operands_.size(); ++k) {
+      if (is_wanted(want_, k) && task_should_compute_output(k)) {
+        result[k] = scaled(gradients_[k], upstream);
+      }
+    }
+    return result;
+  }
+
+  // The saved gradient times the upstream one: in its own memory only where nobody else can come
+  // to read it, neither a second backward nor a hook nor another owner.
+  Tensor scaled(SavedVariable& saved, const Tensor& upstream) {
+    Tensor gradient = saved.unpack();
+    const bool ours = is_last_use_ && !saved.has_hooks();
+    if (ours) saved.reset_data();
+    const Tensor factor = Reduction::align(upstream, gradient.dim());
+    const bool in_place = ours && gradient.use_count() == 1 &&
+                          !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
+    if (!in_place) return gradient * factor;
+    return needs_no_scaling(factor) ? gradient : gradient.mul_(factor);
+  }
+
+  variable_list differentiable(const Tensor& upstream) {
+    TensorVector operands;
+    for (const SavedVariable& operand : operands_) operands.push_back(operand.unpack());
+    const Tensor mask = mask_.unpack();
+    TensorVector tensors = operands;
+    tensors.push_back(mask);
+    const c10::SymDimVector shape = broadcast_shape(tensors);
+    const Tensor each = reduction_.spread(upstream, shape);
+    TensorVector gradients = gradient_formula(loss_, operands);
+    variable_list result(operands.size());
+    for (size_t k = 0; k < operands.size(); ++k) {
+      if (!task_should_compute_output(k)) continue;
+      result[k] = each * gradients[k];
+      if (mask.defined()) result[k] = at::where(mask, result[k], 0);
+    }
+    return result;
+  }
+
+  int loss_;
+  Reduction reduction_;
+  int64_t want_ = 0;
+  bool is_last_use_ = false;
+  c10::SmallVector<SavedVariable, kMaxOperands> operands_;
+  c10::SmallVector<SavedVariable, kMaxOperands> gradients_;
+  SavedVariable mask_;
+};
+
+TensorVector loss_autograd(int loss, at::TensorList operands, const OptionalTensor& mask,
+                           Reduction reduction, int64_t want) {
+  const int64_t needed = requiring_gradient(operands);
+  c10::intrusive_ptr<LossBackward> node;
+  if (needed != 0) {
+    node = c10::make_intrusive<LossBackward>(loss, operands, mask, reduction);
+    connect(*node, operands);
+  }
+  TensorVector results;
+  {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    results = call_loss(loss, operands, mask, reduction, want | needed);
+  }
+  if (node) {
+    torch::autograd::set_history(results[0], node);
+    node->save_gradients(results, needed);
+    announce(node);
+  }
+  if (any_tangent(operands)) {
+    results[0]._set_fw_grad(loss_tangent(loss, operands, mask, reduction), /*level=*/0,
+                            /*is_inplace_op=*/false);
+  }
+  return results;
+}
+
+// ---- Autocast ----------------------------------------------------------------------------------
+
+// The kernels read any dtype and compute in float32: nothing needs casting on the way in, and only
+// an elementwise value on the way out.
+template <c10::DeviceType device>
+TensorVector loss_autocast(int loss, at::TensorList operands, const OptionalTensor& mask,
+                           Reduction reduction, int64_t want) {
+  c10::impl::ExcludeDispatchKeyGuard guard(
+      at::autocast::get_autocast_dispatch_key_from_device_type(device));
+  TensorVector results = call_loss(loss, operands, mask, reduction, want);
+  if (results[0].scalar_type() != at::kDouble) results[0] = results[0].to(at::kFloat);
+  return results;
+}
+
+// ---- one typed op per loss ---------------------------------------------------------------------
+
+template <class T, size_t>
+using Each = T;
+
+template <size_t... I, class Vector>
+auto to_tuple(const Vector& tensors, std::index_sequence<I...>) {
+  return std::make_tuple(tensors[I]...);
+}
+
+template <class Formula, class Indices>
+struct LossOp;
+
+// A kernel's signature with the operands spelled out, around the generic kernel.
+template <class Formula, size_t... I>
+struct LossOp<Formula, std::index_sequence<I...>> {
+  using Results = std::tuple<Tensor, Each<Tensor, I>...>;
+  using Signature = Results(Each<const Tensor&, I>..., const OptionalTensor&, int64_t, int64_t,
+                            int64_t);
+  using Kernel = TensorVector (*)(int, at::TensorList, const OptionalTensor&, Reduction, int64_t);
+
+  static constexpr int kLoss = kLossIndex<Formula>;
+
+  static Results tuple_of(const TensorVector& results) {
+    return to_tuple(results, std::make_index_sequence<sizeof...(I) + 1>{});
+  }
+
+  template <Kernel kernel>
+  static Results wrap(Each<const Tensor&, I>... operands, const OptionalTensor& mask, int64_t keep,
+                      int64_t mean, int64_t want) {
+    return tuple_of(kernel(kLoss, {operands...}, mask, {keep, mean}, want));
+  }
+
+  static const std::string& qualified_name() {
+    static const std::string name = std::string("vae_fast::") + Formula::kName;
+    return name;
+  }
+
+  static std::string schema() {
+    std::string text = std::string(Formula::kName) + "(";
+    ((text += std::string("Tensor ") + Formula::kOperands[I] + ", "), ...);
+    text += "Tensor? mask, int keep, int mean, int want=0) -> (Tensor value";
+    ((text += std::string(", Tensor grad_") + Formula::kOperands[I]), ...);
+    return text + ")";
+  }
+
+  static Results call(Each<const Tensor&, I>... operands, const OptionalTensor& mask, int64_t keep,
+                      int64_t mean, int64_t want) {
+    static const auto op = op_handle<Signature>(qualified_name().c_str());
+    return op.call(operands..., mask, keep, mean, want);
+  }
+
+  static TensorVector call_list(at::TensorList operands, const OptionalTensor& mask,
+                                Reduction reduction, int64_t want) {
+    return std::apply([](const auto&... result) { return TensorVector{result...}; },
+                      call(operands[I]..., mask, reduction.keep, reduction.mean, want));
+  }
+
+  static Tensor python_entry(Each<const Tensor&, I>... operands, const OptionalTensor& mask,
+                             int64_t keep, int64_t mean) {
+    return std::get<0>(call(operands..., mask, keep, mean, 0));
+  }
+};
+
+template <class Formula>
+using Op = LossOp<Formula, std::make_index_sequence<kOperandCount<Formula>>>;
+
+template <class... Formula>
+TensorVector call_in_list(FormulaList<Formula...>, int loss, at::TensorList operands,
+                          const OptionalTensor& mask, Reduction reduction, int64_t want) {
+  static constexpr decltype(&Op<BernoulliNll>::call_list) kCalls[] = {Op<Formula>::call_list...};
+  return kCalls[loss](operands, mask, reduction, want);
+}
+
+TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
+                       Reduction reduction, int64_t want) {
+  return call_in_list(Losses{}, loss, operands, mask, reduction, want);
+}
+
+template <class... Formula>
+void define_all(torch::Library& library, FormulaList<Formula...>) {
+  (library.def(Op<Formula>::schema().c_str(), {at::Tag::pt2_compliant_tag}), ...);
+}
+
+template <auto kernel, class... Formula>
+void implement_all(torch::Library& library, FormulaList<Formula...>) {
+  (library.impl(Formula::kName, &Op<Formula>::template wrap<kernel>), ...);
+}
+
+template <class... Formula>
+void bind_all(pybind11::module_& module, FormulaList<Formula...>) {
+  (module.def(Formula::kName, torch::wrap_pybind_function_no_gil(&Op<Formula>::python_entry)), ...);
+}
+
+template <class... Formula>
+const LossInfo& info_in_list(int loss, FormulaList<Formula...>) {
+  static constexpr LossInfo kInfos[] = {{Formula::kName, Formula::kOperands, kOperandCount<Formula>,
+                                         Formula::kTarget != Target::kNone}...};
+  return kInfos[loss];
+}
+
+}  // namespace
+
+const LossInfo& loss_info(int loss) { return info_in_list(loss, Losses{}); }
+
+Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mask,
+                    Reduction reduction) {
+  TensorVector primals;
+  for (const Tensor& operand : operands) primals.push_back(primal_of(operand));
+  const TensorVector gradients = gradient_formula(loss, primals);
+  Tensor sum;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (!has_tangent(operands[k])) continue;
+    const Tensor term = gradients[k] * operands[k]._fw_grad(/*level=*/0);
+    sum = sum.defined() ? sum + term : term;
+  }
+  if (mask) {
+    sum = at::where(*mask, sum, 0);
+    primals.push_back(*mask);
+  }
+  return reduction.reduce(sum, broadcast_shape(primals));
+}
+
+void register_losses(pybind11::module_& module) {
+  bind_all(module, Losses{});
+  pybind11::dict losses;
+  for (int loss = 0; loss < kLossCount; ++loss) {
+    const LossInfo& info = loss_info(loss);
+    pybind11::tuple operands(info.operand_count);
+    for (int k = 0; k < info.operand_count; ++k) operands[k] = info.operands[k];
+    losses[info.name] = operands;
+  }
+  module.attr("LOSSES") = losses;
+}
+
+TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
+  library.set_python_module("vae_fast._rules");  // the very module that registers the fakes
+  define_all(library, Losses{});
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_all<&loss_cpu>(library, Losses{}); }
+
+TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
+  implement_all<&loss_autograd>(library, Losses{});
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) {
+  implement_all<&loss_autocast<at::kCPU>>(library, Losses{});
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, AutocastCUDA, library) {
+  implement_all<&loss_autocast<at::kCUDA>>(library, Losses{});
+}
+
+}  // namespace vae_fast::bindings

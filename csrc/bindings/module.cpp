@@ -1,0 +1,52 @@
+// The Python module vae_fast._C.
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/utils/pybind.h>
+#include <torch/version.h>
+
+#include "bindings/common.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+// Lives as long as the process: nodes of a graph may outlast the interpreter's shutdown of modules.
+pybind11::handle& formula_handle() {
+  static pybind11::handle handle;
+  return handle;
+}
+
+}  // namespace
+
+void set_gradient_formula(pybind11::function formula) { formula_handle() = formula.release(); }
+
+TensorVector gradient_formula(int loss, at::TensorList operands) {
+  pybind11::gil_scoped_acquire gil;
+  const pybind11::object gradients =
+      formula_handle()(loss_info(loss).name, std::vector<Tensor>(operands.begin(), operands.end()));
+  const auto list = gradients.cast<std::vector<Tensor>>();
+  return TensorVector(list.begin(), list.end());
+}
+
+void torch_parallel_for(int64_t n, int64_t grain,
+                        void (*body)(void* context, int64_t begin, int64_t end), void* context) {
+  at::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+}  // namespace vae_fast::bindings
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
+  namespace cpu = vae_fast::cpu;
+  vae_fast::bindings::register_losses(module);
+  vae_fast::bindings::register_sampling(module);
+  module.def("set_gradient_formula", &vae_fast::bindings::set_gradient_formula);
+  module.def("cpu_capability", &cpu::capability);
+  module.def("set_cpu_capability", &cpu::set_capability);
+  module.def("cpu_capabilities", [] {
+    pybind11::list names;
+    for (const char* const* name = cpu::capabilities(); *name != nullptr; ++name) {
+      names.append(*name);
+    }
+    return names;
+  });
+  module.attr("TORCH_VERSION") = TORCH_VERSION;
+}

@@ -1,0 +1,474 @@
+// The ops of reparameterized sampling:
+//
+//   draw_seed          two words from torch's generator; the only op here that is random
+//   reparameterize     z = mu + exp(logvar / 2) * eps, deterministic in the seed
+//   reparameterize_kl  the same with the divergence, in one pass
+//   reparameterize_kl_backward
+//
+// Where a gradient will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2) * eps /
+// 2: to store and read it costs less than to draw it again, and z - mu would have lost its digits.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/utils/pybind.h>
+#include <torch/library.h>
+
+#include "bindings/arguments.h"
+#include "bindings/autograd.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+using OptionalGenerator = std::optional<at::Generator>;
+using Sample = std::tuple<Tensor, Tensor>;                             // z, noise
+using SampleKl = std::tuple<Tensor, Tensor, Tensor>;                   // z, kl, noise
+using SampleKlGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // mu, logvar, the prior's
+
+constexpr int kStandardNormal = kLossIndex<StandardNormalKl>;
+constexpr int kGaussian = kLossIndex<GaussianKl>;
+
+// ---- the ops, as typed calls through the dispatcher --------------------------------------------
+
+Tensor call_draw_seed(const OptionalGenerator& generator) {
+  static const auto op = op_handle<Tensor(const Tensor&, OptionalGenerator)>("vae_fast::draw_seed");
+  // A fresh tensor makes every call distinct: the compiler merges equal calls of custom random ops.
+  return op.call(at::empty({1, 2}, at::kLong), generator);
+}
+
+Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
+  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, bool)>(
+      "vae_fast::reparameterize");
+  return op.call(mu, logvar, seed, want);
+}
+
+SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
+                        const OptionalTensor& prior_logvar, const Tensor& seed, Reduction reduction,
+                        bool want) {
+  static const auto op =
+      op_handle<SampleKl(const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
+                         const Tensor&, int64_t, int64_t, bool)>("vae_fast::reparameterize_kl");
+  return op.call(mu, logvar, prior_mu, prior_logvar, seed, reduction.keep, reduction.mean, want);
+}
+
+SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
+                                          const OptionalTensor& grad_kl, const Tensor& mu,
+                                          const Tensor& logvar, const OptionalTensor& prior_mu,
+                                          const OptionalTensor& prior_logvar, const Tensor& noise,
+                                          Reduction reduction) {
+  static const auto op = op_handle<SampleKlGradients(
+      const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&,
+      const OptionalTensor&, const OptionalTensor&, const Tensor&, int64_t, int64_t)>(
+      "vae_fast::reparameterize_kl_backward");
+  return op.call(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, noise, reduction.keep,
+                 reduction.mean);
+}
+
+// ---- CPU ---------------------------------------------------------------------------------------
+
+// Two 64-bit words, the key and the offset of the noise, for each row of `like`.
+Tensor draw_seed_cpu(const Tensor& like, OptionalGenerator generator) {
+  auto* cpu_generator = at::get_generator_or_default<at::CPUGeneratorImpl>(
+      generator, at::detail::getDefaultCPUGenerator());
+  Tensor seed = at::empty(like.sizes(), at::kLong);
+  int64_t* words = seed.mutable_data_ptr<int64_t>();
+  std::lock_guard<std::mutex> lock(cpu_generator->mutex_);
+  for (int64_t i = 0; i < seed.numel(); ++i) {
+    words[i] = static_cast<int64_t>(cpu_generator->random64());
+  }
+  return seed;
+}
+
+// mu and logvar, and the prior's where it is not the standard normal.
+TensorVector divergence_operands(const char* op, const Tensor& mu, const Tensor& logvar,
+                                 const OptionalTensor& prior_mu,
+                                 const OptionalTensor& prior_logvar) {
+  TORCH_CHECK_VALUE(prior_mu.has_value() == prior_logvar.has_value(), op, ": ",
+                    prior_mu ? "prior_logvar" : "prior_mu",
+                    " is missing, expected both or neither");
+  TensorVector operands = {mu, logvar};
+  if (prior_mu) {
+    operands.push_back(*prior_mu);
+    operands.push_back(*prior_logvar);
+  }
+  return operands;
+}
+
+int divergence_of(const TensorVector& operands) {
+  return operands.size() == 2 ? kStandardNormal : kGaussian;
+}
+
+void check_seed(const char* op, const Tensor& seed, int64_t numel) {
+  TORCH_CHECK_TYPE(seed.scalar_type() == at::kLong, op, ": seed has dtype ", seed.dtype(),
+                   ", expected int64 as draw_seed() gives it");
+  TORCH_CHECK_VALUE(
+      seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 && numel % seed.size(0) == 0, op,
+      ": seed has shape ", seed.sizes(), ", expected (1, 2) as draw_seed() gives it");
+  TORCH_CHECK_VALUE(seed.is_cpu(), op, ": seed is on ", seed.device(), ", expected cpu");
+}
+
+LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
+  LossArgs args;
+  args.loss = divergence_of(operands);
+  args.float64 = promoted_dtype(operands) == at::kDouble;
+  args.shape.numel = product(shape);
+  return args;
+}
+
+double mean_scale(at::IntArrayRef shape, Reduction reduction) {
+  return 1.0 / static_cast<double>(product(shape.slice(reduction.keep, reduction.mean)));
+}
+
+// `reduction` is given where the divergence is wanted.
+SampleKl sample_cpu(const char* op, const TensorVector& operands, const Tensor& seed,
+                    const std::optional<Reduction>& reduction, bool want) {
+  const int divergence = divergence_of(operands);
+  const at::DimVector shape = check_operands(loss_info(divergence), op, operands, std::nullopt);
+  const Tensor seeds = seed.contiguous();
+  check_seed(op, seeds, product(shape));
+  const at::ScalarType dtype = promoted_dtype(operands);
+  const Tensor z = empty_tensor(shape, dtype);
+  const Tensor noise = empty_tensor(want ? at::IntArrayRef(shape) : at::IntArrayRef({0}), dtype);
+  Tensor kl;
+
+  SampleArgs args;
+  args.divergence = divergence_args(operands, shape);
+  IndexSpace space(shape);
+  for (size_t k = 0; k < operands.size(); ++k) space.add(args.divergence.operands[k], operands[k]);
+  space.add(args.z, z);
+  if (want) space.add(args.noise, noise);
+  if (reduction) {
+    const bool is_summed = reduction->keep < static_cast<int64_t>(shape.size());
+    kl = empty_tensor(at::IntArrayRef(shape).slice(0, reduction->keep),
+                      is_summed ? sum_dtype(dtype) : dtype);
+    args.divergence.groups = kl.numel();
+    args.divergence.scale = mean_scale(shape, *reduction);
+    space.add_value(args.divergence.value, kl);
+  }
+  if (product(shape) == 0) {
+    if (kl.defined()) kl.fill_(0 * args.divergence.scale);
+    return {z, kl, noise};
+  }
+  // The order of the elements is the order of their noise: no dimension moves.
+  space.simplify(args.divergence.shape, static_cast<int64_t>(shape.size()));
+  c10::SmallVector<Seed, 1> rows;
+  const int64_t* words = seeds.const_data_ptr<int64_t>();
+  for (int64_t row = 0; row < seeds.size(0); ++row) {
+    rows.push_back(
+        {static_cast<uint64_t>(words[2 * row]), static_cast<uint64_t>(words[2 * row + 1])});
+  }
+  args.seeds = rows.data();
+  args.seed_rows = seeds.size(0);
+  cpu::sample(args, torch_parallel_for);
+  return {z, kl, noise};
+}
+
+Sample reparameterize_cpu(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
+  auto [z, kl, noise] = sample_cpu("reparameterize", {mu, logvar}, seed, std::nullopt, want);
+  return {z, noise};
+}
+
+SampleKl reparameterize_kl_cpu(const Tensor& mu, const Tensor& logvar,
+                               const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
+                               const Tensor& seed, int64_t keep, int64_t mean, bool want) {
+  const char* op = "reparameterize_kl";
+  return sample_cpu(op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
+                    Reduction{keep, mean}, want);
+}
+
+SampleKlGradients reparameterize_kl_backward_cpu(const OptionalTensor& grad_z,
+                                                 const OptionalTensor& grad_kl, const Tensor& mu,
+                                                 const Tensor& logvar,
+                                                 const OptionalTensor& prior_mu,
+                                                 const OptionalTensor& prior_logvar,
+                                                 const Tensor& noise, int64_t keep, int64_t mean) {
+  const char* op = "reparameterize_kl_backward";
+  const TensorVector operands = divergence_operands(op, mu, logvar, prior_mu, prior_logvar);
+  const at::DimVector shape =
+      check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
+  const int64_t dims = static_cast<int64_t>(shape.size());
+  TensorVector gradients;
+  for (const Tensor& operand : operands) {
+    gradients.push_back(empty_gradient(operand, gradient_shape(shape, operand.sizes(), 0)));
+  }
+  while (gradients.size() < kMaxOperands) gradients.push_back(empty_tensor({0}, mu.scalar_type()));
+
+  if (product(shape) == 0) {
+    for (Tensor& gradient : gradients) gradient.zero_();
+  } else {
+    SampleBackwardArgs args;
+    args.divergence = divergence_args(operands, shape);
+    args.divergence.scale = mean_scale(shape, {keep, mean});
+    IndexSpace space(shape);
+    for (size_t k = 0; k < operands.size(); ++k) {
+      space.add(args.divergence.operands[k], operands[k]);
+      space.add(args.divergence.gradients[k], gradients[k]);
+    }
+    space.add(args.noise, noise);
+    if (grad_z) space.add(args.grad_z, *grad_z);
+    if (grad_kl) space.add(args.grad_value, Reduction::align(*grad_kl, dims));
+    space.simplify(args.divergence.shape, 0);
+    cpu::sample_backward(args, torch_parallel_for);
+  }
+  for (size_t k = 0; k < operands.size(); ++k)
+    gradients[k] = gradients[k].view(operands[k].sizes());
+  return {gradients[0], gradients[1], gradients[2], gradients[3]};
+}
+
+// ---- Autograd ----------------------------------------------------------------------------------
+
+OptionalTensor if_defined(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
+
+// dz/dlogvar, drawn again from the seed: a differentiable expression of logvar.
+Tensor differentiable_noise(const Tensor& z_like, const Tensor& logvar, const Tensor& seed) {
+  return 0.5 * std::get<0>(call_sample(at::zeros_like(z_like), logvar, seed, false));
+}
+
+class ReparameterizeBackward : public torch::autograd::Node {
+ public:
+  ReparameterizeBackward(const Tensor& logvar, const Tensor& seed)
+      : logvar_(logvar, false), seed_(seed, false) {}
+
+  void save_noise(const Tensor& noise) { noise_ = SavedVariable(noise, false); }
+
+  std::string name() const override { return "VaeFastBackward[reparameterize]"; }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (SavedVariable* saved : {&logvar_, &seed_, &noise_}) saved->reset_data();
+  }
+
+  // Where an operand broadcasts, the engine sums its gradient to its shape.
+  variable_list apply(variable_list&& upstream) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const Tensor& grad_z = upstream[0];
+    if (!grad_z.defined()) return variable_list(2);
+    const Tensor noise = at::GradMode::is_enabled()
+                             ? differentiable_noise(grad_z, logvar_.unpack(), seed_.unpack())
+                             : noise_.unpack();
+    return {grad_z, grad_z * noise};
+  }
+
+ private:
+  SavedVariable logvar_, seed_, noise_;
+};
+
+class ReparameterizeKlBackward : public torch::autograd::Node {
+ public:
+  ReparameterizeKlBackward(const TensorVector& operands, const Tensor& seed, Reduction reduction)
+      : seed_(seed, false), reduction_(reduction) {
+    for (const Tensor& operand : operands) operands_.emplace_back(operand, false);
+  }
+
+  void save_noise(const Tensor& noise) { noise_ = SavedVariable(noise, false); }
+
+  std::string name() const override { return "VaeFastBackward[reparameterize_kl]"; }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (SavedVariable& operand : operands_) operand.reset_data();
+    seed_.reset_data();
+    noise_.reset_data();
+  }
+
+  variable_list apply(variable_list&& upstream) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!upstream[0].defined() && !upstream[1].defined()) return variable_list(operands_.size());
+    TensorVector operands;
+    for (const SavedVariable& operand : operands_) operands.push_back(operand.unpack());
+    return at::GradMode::is_enabled() ? differentiable(upstream[0], upstream[1], operands)
+                                      : from_kernel(upstream[0], upstream[1], operands);
+  }
+
+ private:
+  variable_list from_kernel(const Tensor& grad_z, const Tensor& grad_kl,
+                            const TensorVector& operands) {
+    const bool has_prior = operands.size() == 4;
+    const auto [mu, logvar, prior_mu, prior_logvar] = call_sample_kl_backward(
+        if_defined(grad_z), if_defined(grad_kl), operands[0], operands[1],
+        has_prior ? OptionalTensor(operands[2]) : std::nullopt,
+        has_prior ? OptionalTensor(operands[3]) : std::nullopt, noise_.unpack(), reduction_);
+    if (!has_prior) return {mu, logvar};
+    return {mu, logvar, prior_mu, prior_logvar};
+  }
+
+  variable_list differentiable(const Tensor& grad_z, const Tensor& grad_kl,
+                               const TensorVector& operands) {
+    variable_list result(operands.size());
+    if (grad_kl.defined()) {
+      const Tensor each = reduction_.spread(grad_kl, broadcast_shape(operands));
+      const TensorVector gradients = gradient_formula(divergence_of(operands), operands);
+      for (size_t k = 0; k < operands.size(); ++k) result[k] = each * gradients[k];
+    }
+    if (grad_z.defined()) {
+      const Tensor noise = differentiable_noise(grad_z, operands[1], seed_.unpack());
+      const Tensor through_noise = grad_z * noise;
+      result[0] = result[0].defined() ? result[0] + grad_z : grad_z;
+      result[1] = result[1].defined() ? result[1] + through_noise : through_noise;
+    }
+    return result;
+  }
+
+  c10::SmallVector<SavedVariable, kMaxOperands> operands_;
+  SavedVariable seed_, noise_;
+  Reduction reduction_;
+};
+
+Tensor tangent_of(const Tensor& x) {
+  return has_tangent(x) ? x._fw_grad(/*level=*/0) : at::zeros_like(x);
+}
+
+void set_tangent_of_z(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Tensor& seed) {
+  const Tensor noise = differentiable_noise(primal_of(z), primal_of(logvar), seed);
+  z._set_fw_grad(tangent_of(mu) + noise * tangent_of(logvar), /*level=*/0,
+                 /*is_inplace_op=*/false);
+}
+
+Sample reparameterize_autograd(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
+                               bool want) {
+  const TensorVector operands = {mu, logvar};
+  c10::intrusive_ptr<ReparameterizeBackward> node;
+  if (requiring_gradient(operands) != 0) {
+    node = c10::make_intrusive<ReparameterizeBackward>(logvar, seed);
+    connect(*node, operands);
+  }
+  Sample result;
+  {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    result = call_sample(mu, logvar, seed, want || node);
+  }
+  auto& [z, noise] = result;
+  if (node) {
+    torch::autograd::set_history(z, node);
+    node->save_noise(noise);
+    announce(node);
+  }
+  if (any_tangent(operands)) set_tangent_of_z(z, mu, logvar, seed);
+  return result;
+}
+
+SampleKl reparameterize_kl_autograd(const Tensor& mu, const Tensor& logvar,
+                                    const OptionalTensor& prior_mu,
+                                    const OptionalTensor& prior_logvar, const Tensor& seed,
+                                    int64_t keep, int64_t mean, bool want) {
+  const TensorVector operands =
+      divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
+  const Reduction reduction{keep, mean};
+  c10::intrusive_ptr<ReparameterizeKlBackward> node;
+  if (requiring_gradient(operands) != 0) {
+    node = c10::make_intrusive<ReparameterizeKlBackward>(operands, seed, reduction);
+    connect(*node, operands);
+  }
+  SampleKl result;
+  {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    result = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, reduction, want || node);
+  }
+  auto& [z, kl, noise] = result;
+  if (node) {
+    torch::autograd::set_history(z, node);
+    torch::autograd::set_history(kl, node);
+    node->save_noise(noise);
+    announce(node);
+  }
+  if (any_tangent(operands)) {
+    set_tangent_of_z(z, mu, logvar, seed);
+    kl._set_fw_grad(loss_tangent(divergence_of(operands), operands, std::nullopt, reduction),
+                    /*level=*/0, /*is_inplace_op=*/false);
+  }
+  return result;
+}
+
+// ---- Autocast: z in float32, as torch's own expression of it gives
+// --------------------------------
+
+template <c10::DeviceType device>
+struct Autocast {
+  static Tensor to_float(const Tensor& x) {
+    return at::autocast::cached_cast(at::kFloat, x, device);
+  }
+  static OptionalTensor to_float(const OptionalTensor& x) {
+    return x ? OptionalTensor(to_float(*x)) : x;
+  }
+
+  static Sample reparameterize(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
+                               bool want) {
+    c10::impl::ExcludeDispatchKeyGuard guard(
+        at::autocast::get_autocast_dispatch_key_from_device_type(device));
+    return call_sample(to_float(mu), to_float(logvar), seed, want);
+  }
+
+  static SampleKl reparameterize_kl(const Tensor& mu, const Tensor& logvar,
+                                    const OptionalTensor& prior_mu,
+                                    const OptionalTensor& prior_logvar, const Tensor& seed,
+                                    int64_t keep, int64_t mean, bool want) {
+    c10::impl::ExcludeDispatchKeyGuard guard(
+        at::autocast::get_autocast_dispatch_key_from_device_type(device));
+    return call_sample_kl(to_float(mu), to_float(logvar), to_float(prior_mu),
+                          to_float(prior_logvar), seed, {keep, mean}, want);
+  }
+};
+
+template <c10::DeviceType device>
+void register_autocast(torch::Library& library) {
+  library.impl("reparameterize", &Autocast<device>::reparameterize);
+  library.impl("reparameterize_kl", &Autocast<device>::reparameterize_kl);
+}
+
+}  // namespace
+
+void register_sampling(pybind11::module_& module) {
+  module.def("reparameterize",
+             torch::wrap_pybind_function_no_gil(
+                 [](const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
+                   return std::get<0>(call_sample(mu, logvar, call_draw_seed(generator), false));
+                 }));
+  module.def("reparameterize_kl",
+             torch::wrap_pybind_function_no_gil(
+                 [](const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
+                    const OptionalTensor& prior_logvar, const OptionalGenerator& generator,
+                    int64_t keep, int64_t mean) {
+                   auto [z, kl, noise] =
+                       call_sample_kl(mu, logvar, prior_mu, prior_logvar, call_draw_seed(generator),
+                                      {keep, mean}, false);
+                   return std::make_tuple(z, kl);
+                 }));
+}
+
+TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
+  library.set_python_module("vae_fast._rules");
+  const std::vector<at::Tag> compliant = {at::Tag::pt2_compliant_tag};
+  library.def("draw_seed(Tensor like, Generator? generator=None) -> Tensor",
+              {at::Tag::pt2_compliant_tag, at::Tag::nondeterministic_seeded});
+  library.def(
+      "reparameterize(Tensor mu, Tensor logvar, Tensor seed, bool want=False)"
+      " -> (Tensor z, Tensor noise)",
+      compliant);
+  library.def(
+      "reparameterize_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar,"
+      " Tensor seed, int keep, int mean, bool want=False) -> (Tensor z, Tensor kl, Tensor noise)",
+      compliant);
+  library.def(
+      "reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
+      " Tensor? prior_mu, Tensor? prior_logvar, Tensor noise, int keep, int mean)"
+      " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_prior_mu, Tensor grad_prior_logvar)",
+      compliant);
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
+  library.impl("draw_seed", draw_seed_cpu);
+  library.impl("reparameterize", reparameterize_cpu);
+  library.impl("reparameterize_kl", reparameterize_kl_cpu);
+  library.impl("reparameterize_kl_backward", reparameterize_kl_backward_cpu);
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
+  library.impl("reparameterize", reparameterize_autograd);
+  library.impl("reparameterize_kl", reparameterize_kl_autograd);
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) { register_autocast<at::kCPU>(library); }
+TORCH_LIBRARY_IMPL(vae_fast, AutocastCUDA, library) { register_autocast<at::kCUDA>(library); }
+
+}  // namespace vae_fast::bindings

@@ -1,0 +1,33 @@
+// What one instruction set offers: the loops over a range of tiles. One table per stub file.
+#pragma once
+
+#include "cpu/tiling.h"
+#include "kernels.h"
+
+namespace vae_fast::cpu {
+
+// Where the sums of a range of tiles go. `values` has a slot for every partial sum of the call;
+// `gradients[k]` is this range's own copy of a summed gradient, zero at first, or null.
+struct Sums {
+  double* values;
+  double* gradients[kMaxOperands];
+};
+
+struct InstructionSet {
+  const char* name;
+  void (*loss)(const LossArgs&, const Tiling&, int64_t begin, int64_t end, const Sums&);
+  void (*sample)(const SampleArgs&, const Tiling&, int64_t begin, int64_t end, const Sums&);
+  void (*sample_backward)(const SampleBackwardArgs&, const Tiling&, int64_t begin, int64_t end,
+                          const Sums&);
+  void (*store)(const double* sums, double scale, const Output& out);  // dense
+};
+
+extern const InstructionSet kBase;
+#if defined(__x86_64__)
+extern const InstructionSet kAvx2;
+extern const InstructionSet kAvx512;
+#endif
+
+const InstructionSet& instruction_set();
+
+}  // namespace vae_fast::cpu

@@ -1,0 +1,151 @@
+// The launch functions: memory for the partial sums, the tiles spread over the threads, and the
+// sums added up in an order that the thread count does not change.
+#include <algorithm>
+#include <vector>
+
+#include "cpu/instruction_set.h"
+
+namespace vae_fast::cpu {
+namespace {
+
+// Work below this is not worth waking a thread for (about 5 us against 1 ns an element).
+constexpr int64_t kGrain = 8192;
+
+// A summed gradient is accumulated by slabs of tiles, each into a copy of its own. Their number
+// depends on the sizes alone; the copies never take more than a quarter of the operand's reach.
+constexpr int64_t kMaxSlabs = 16;
+
+template <class F>
+void parallel(ParallelFor parallel_for, int64_t n, int64_t grain, const F& body) {
+  if (n <= grain) return body(0, n);
+  parallel_for(
+      n, grain,
+      [](void* context, int64_t begin, int64_t end) {
+        (*static_cast<const F*>(context))(begin, end);
+      },
+      const_cast<F*>(&body));
+}
+
+int64_t tiles_per_grain(const Tiling& tiling, int64_t grain) {
+  return std::max<int64_t>(1, grain / std::max<int64_t>(1, tiling.tile_length));
+}
+
+void store_values(const LossArgs& args, const Tiling& tiling, std::vector<double>& partials) {
+  if (tiling.tiles_per_group > 1) {
+    for (int64_t g = 0; g < args.groups; ++g) {
+      double sum = 0;
+      for (int64_t t = 0; t < tiling.tiles_per_group; ++t) {
+        sum += partials[g * tiling.tiles_per_group + t];
+      }
+      partials[g] = sum;
+    }
+  }
+  instruction_set().store(partials.data(), args.scale, args.value);
+}
+
+class SummedGradients {
+ public:
+  SummedGradients(const LossArgs& args, const Tiling& tiling) : args_(args) {
+    for (int k = 0; k < kMaxOperands; ++k) {
+      const Output& out = args.gradients[k];
+      if (out.data != nullptr && out.is_summed) numel_ += out.numel;
+    }
+    if (numel_ == 0) return;
+    const int64_t by_size = args.shape.numel / std::max(4 * numel_, 2 * kGrain);
+    slabs_ = std::clamp<int64_t>(by_size, 1, std::min(kMaxSlabs, tiling.tiles));
+    sums_.resize(slabs_ * numel_);
+  }
+
+  bool any() const { return numel_ > 0; }
+  int64_t slabs() const { return slabs_; }
+
+  Sums of_slab(int64_t slab, double* values) {
+    Sums sums{values, {}};
+    double* next = sums_.data() + slab * numel_;
+    for (int k = 0; k < kMaxOperands; ++k) {
+      const Output& out = args_.gradients[k];
+      if (out.data == nullptr || !out.is_summed) continue;
+      sums.gradients[k] = next;
+      next += out.numel;
+    }
+    return sums;
+  }
+
+  void store() {
+    for (int64_t slab = 1; slab < slabs_; ++slab) {
+      for (int64_t i = 0; i < numel_; ++i) sums_[i] += sums_[slab * numel_ + i];
+    }
+    const Sums total = of_slab(0, nullptr);
+    for (int k = 0; k < kMaxOperands; ++k) {
+      if (total.gradients[k] != nullptr) {
+        instruction_set().store(total.gradients[k], 1, args_.gradients[k]);
+      }
+    }
+  }
+
+ private:
+  const LossArgs& args_;
+  int64_t numel_ = 0;
+  int64_t slabs_ = 0;
+  std::vector<double> sums_;
+};
+
+// Runs `tiles(begin, end, sums)` over all tiles and stores what they summed.
+template <class F>
+void run(const LossArgs& args, const Tiling& tiling, double* values, ParallelFor parallel_for,
+         const F& tiles) {
+  SummedGradients gradients(args, tiling);
+  if (!gradients.any()) {
+    parallel(parallel_for, tiling.tiles, tiles_per_grain(tiling, kGrain),
+             [&](int64_t begin, int64_t end) { tiles(begin, end, Sums{values, {}}); });
+    return;
+  }
+  const int64_t slabs = gradients.slabs();
+  parallel(parallel_for, slabs, 1, [&](int64_t first, int64_t last) {
+    for (int64_t slab = first; slab < last; ++slab) {
+      tiles(tiling.tiles * slab / slabs, tiling.tiles * (slab + 1) / slabs,
+            gradients.of_slab(slab, values));
+    }
+  });
+  gradients.store();
+}
+
+// As run(), and stores the value, if it is wanted and summed (the tiles store what is not).
+template <class F>
+void run_with_value(const LossArgs& args, const Tiling& tiling, ParallelFor parallel_for,
+                    const F& tiles) {
+  if (args.value.data == nullptr || args.groups == args.shape.numel) {
+    run(args, tiling, nullptr, parallel_for, tiles);
+    return;
+  }
+  std::vector<double> partials(tiling.partials);
+  run(args, tiling, partials.data(), parallel_for, tiles);
+  store_values(args, tiling, partials);
+}
+
+}  // namespace
+
+void loss(const LossArgs& args, ParallelFor parallel_for) {
+  const Tiling tiling = make_tiling(args);
+  run_with_value(args, tiling, parallel_for, [&](int64_t begin, int64_t end, const Sums& sums) {
+    instruction_set().loss(args, tiling, begin, end, sums);
+  });
+}
+
+void sample(const SampleArgs& args, ParallelFor parallel_for) {
+  const Tiling tiling = make_tiling(args.divergence);
+  run_with_value(args.divergence, tiling, parallel_for,
+                 [&](int64_t begin, int64_t end, const Sums& sums) {
+                   instruction_set().sample(args, tiling, begin, end, sums);
+                 });
+}
+
+void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for) {
+  const Tiling tiling = make_tiling(args.divergence);
+  run(args.divergence, tiling, nullptr, parallel_for,
+      [&](int64_t begin, int64_t end, const Sums& sums) {
+        instruction_set().sample_backward(args, tiling, begin, end, sums);
+      });
+}
+
+}  // namespace vae_fast::cpu

@@ -1,0 +1,38 @@
+// The table of one instruction set. A stub includes the standard headers, sets its target and the
+// two macros, and then includes this: all of it, the formulas too, is compiled for that target, in
+// a namespace of its own, so that the linker has nothing to merge across instruction sets.
+#include "cpu/loops.h"
+
+namespace vae_fast::cpu {
+inline namespace VAE_FAST_ISA {
+namespace {
+
+void loss(const LossArgs& args, const Tiling& tiling, int64_t begin, int64_t end,
+          const Sums& sums) {
+  (args.float64 ? loss_tiles<double> : loss_tiles<float>)(args, tiling, begin, end, sums);
+}
+
+void sample(const SampleArgs& args, const Tiling& tiling, int64_t begin, int64_t end,
+            const Sums& sums) {
+  (args.divergence.float64 ? sample_tiles<double> : sample_tiles<float>)(args, tiling, begin, end,
+                                                                         sums);
+}
+
+void sample_backward(const SampleBackwardArgs& args, const Tiling& tiling, int64_t begin,
+                     int64_t end, const Sums& sums) {
+  (args.divergence.float64 ? sample_backward_tiles<double>
+                           : sample_backward_tiles<float>)(args, tiling, begin, end, sums);
+}
+
+}  // namespace
+}  // namespace VAE_FAST_ISA
+
+const InstructionSet VAE_FAST_TABLE = {
+    .name = VAE_FAST_NAME,
+    .loss = VAE_FAST_ISA::loss,
+    .sample = VAE_FAST_ISA::sample,
+    .sample_backward = VAE_FAST_ISA::sample_backward,
+    .store = VAE_FAST_ISA::store_sums,
+};
+
+}  // namespace vae_fast::cpu

@@ -1,0 +1,294 @@
+// Elementary functions of one float or double, written so that one text serves everywhere: scalar
+// and branch-free, which gcc vectorises in `#pragma omp simd` loops and nvcc compiles as it is.
+//
+// float: polynomials of this file. double: the C library, where it has the function.
+// Errors are the largest over all 2^32 floats, in units in the last place (ULP) of the correctly
+// rounded result, as measured by tests/cpp/exhaustive.cpp (with FMA / without); docs/accuracy.md
+// has the table. Every NaN gives NaN; the sign of a zero result is not kept.
+// Needs -ffp-contract=fast (a * b + c is one FMA) and must not be built with -ffinite-math-only or
+// -fassociative-math.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#ifdef __CUDACC__
+#define VAE_FAST_FN __host__ __device__ __forceinline__
+#else
+#define VAE_FAST_FN inline __attribute__((always_inline))
+#endif
+
+// Each file that is compiled for an instruction set of its own names it here, so that the linker
+// cannot merge its functions with those of another.
+#ifndef VAE_FAST_ISA
+#define VAE_FAST_ISA portable
+#endif
+
+namespace vae_fast {
+inline namespace VAE_FAST_ISA {
+
+template <class T>
+constexpr T kInfinity = std::numeric_limits<T>::infinity();
+template <class T>
+constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
+
+// ---- Primitives
+
+template <class T>
+VAE_FAST_FN T select(bool condition, T if_true, T if_false) {
+  return condition ? if_true : if_false;
+}
+
+// Where either argument is NaN, the second: max_(limit, x) keeps a NaN in x. One instruction.
+template <class T>
+VAE_FAST_FN T max_(T a, T b) {
+  return a > b ? a : b;
+}
+
+// Where either argument is NaN, the second: min_(limit, x) keeps a NaN in x. One instruction.
+template <class T>
+VAE_FAST_FN T min_(T a, T b) {
+  return a < b ? a : b;
+}
+
+template <class T>
+VAE_FAST_FN T abs_(T x) {
+  return std::fabs(x);
+}
+
+template <class T>
+VAE_FAST_FN T sqrt_(T x) {
+  return std::sqrt(x);
+}
+
+VAE_FAST_FN int32_t as_int(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+VAE_FAST_FN float as_float(int32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// 2^k for a float that holds k + kExponentMagic, -126 <= k <= 127; infinity for k = 128.
+VAE_FAST_FN float exp2_of_magic(float t) {
+  return as_float(static_cast<int32_t>(static_cast<uint32_t>(as_int(t)) << 23));
+}
+
+// Added to a float below 2^21 it rounds to the nearest integer k and leaves k + 127, the biased
+// exponent of 2^k, in the low bits of the sum.
+constexpr float kExponentMagic = 12582912.f + 127.f;
+constexpr float kLog2E = 1.44269504088896341f;
+// ln 2 in two parts; k * kLn2High is exact for |k| < 2^9.
+constexpr float kLn2High = 0.693145752f;
+constexpr float kLn2Low = 1.42860677e-06f;
+
+// ---- exp
+
+// exp(r) - 1 for |r| <= ln(2) / 2. Minimax polynomial (prototypes' fit, Lawson's algorithm).
+VAE_FAST_FN float expm1_reduced(float r) {
+  const float r2 = r * r;
+  const float a = 1.985861122e-04f * r + 1.393370190e-03f;
+  const float b = 8.333359911e-03f * r + 4.166646459e-02f;
+  const float c = 1.666666653e-01f * r + 0.5f;
+  return ((a * r2 + b) * r2 + c) * r2 + r;
+}
+
+// exp(x), all of it: subnormal results, 0 and infinity too.
+VAE_FAST_FN float exp_(float x) {
+  // 2^k does not fit a float for every k wanted: 2^(k +- 64), and the rest as a second factor.
+  const float magic = select(x < 0, kExponentMagic + 64, kExponentMagic - 64);
+  const float rest = select(x < 0, 0x1p-64f, 0x1p64f);
+  const float in_range = max_(-104.f, min_(89.f, x));
+  const float t = in_range * kLog2E + magic;
+  const float k = t - magic;
+  const float r = (in_range - k * kLn2High) - k * kLn2Low;
+  const float scale = exp2_of_magic(t);
+  return (expm1_reduced(r) * scale + scale) * rest;
+}
+VAE_FAST_FN double exp_(double x) { return std::exp(x); }
+
+// exp(x) for x <= 0; cheaper, and as exact as exp_.
+VAE_FAST_FN float exp_nonpositive(float x) {
+  const float in_range = max_(-104.f, x);
+  const float t = in_range * kLog2E + (kExponentMagic + 64);
+  const float k = t - (kExponentMagic + 64);
+  const float r = (in_range - k * kLn2High) - k * kLn2Low;
+  const float scale = exp2_of_magic(t);
+  return (expm1_reduced(r) * scale + scale) * 0x1p-64f;
+}
+VAE_FAST_FN double exp_nonpositive(double x) { return std::exp(x); }
+
+// ---- expm1
+
+// Both from one polynomial.
+template <class T>
+struct Expm1 {
+  T expm1;        // exp(x) - 1
+  T expm1_minus;  // exp(x) - 1 - x: never negative, accurate near 0
+};
+
+// Q(r) = (exp(r) - 1 - r) / r^2 on [-1, 1], then with x = k ln 2 + r, 0 <= r < ln 2 (or k = 0 and
+// r = x for |x| <= 1) and s = 2^k
+//   exp(x) - 1 = s (r + r^2 Q) + (s - 1),   exp(x) - 1 - x = s r^2 Q + (s r + (s - 1 - x)),
+// where the last bracket is exactly 0 for k = 0. The floor in k keeps it below 128.
+VAE_FAST_FN Expm1<float> expm1_pair(float x) {
+  const float below = min_(89.f, x);
+  const float in_range = max_(-87.f, below);
+  const float t = (in_range * kLog2E - 0.5f) + kExponentMagic;
+  const float k = t - kExponentMagic;
+  const bool small = abs_(x) <= 1;
+  const float r = select(small, x, (in_range - k * kLn2High) - k * kLn2Low);
+  const float s = select(small, 1.f, exp2_of_magic(t));
+  const float r2 = r * r, r4 = r2 * r2;
+  const float a = 2.772283141e-06f * r + 2.535482943e-05f;
+  const float b = 1.984402366e-04f * r + 1.388545198e-03f;
+  const float c = 8.333310275e-03f * r + 4.166673454e-02f;
+  const float d = 1.666666701e-01f * r + 4.999999979e-01f;
+  const float q = (a * r2 + b) * r4 + (c * r2 + d);
+  const float p = q * r2 + r;
+  return {p * s + (s - 1), (s * r2) * q + (s * r + ((s - 1) - below))};
+}
+
+// For |x| <= 1 the Taylor series; beyond, nothing cancels.
+VAE_FAST_FN Expm1<double> expm1_pair(double x) {
+  const double r = max_(-1., min_(1., x));
+  double q = 0;
+#ifdef __CUDACC__
+#pragma unroll
+#else
+#pragma GCC unroll 18
+#endif
+  for (int i = 20; i > 2; --i) q = (q * r + 1) / i;
+  const double e = std::expm1(x);
+  return {e, select(abs_(x) <= 1, 0.5 * (q * r + 1) * r * r, e - min_(1e3, x))};
+}
+
+template <class T>
+VAE_FAST_FN T expm1_(T x) {
+  return expm1_pair(x).expm1;
+}
+
+template <class T>
+VAE_FAST_FN T expm1_minus(T x) {
+  return expm1_pair(x).expm1_minus;
+}
+
+// ---- log
+
+// k ln 2 + log(1 + m) for m in [sqrt(1/2) - 1, sqrt(2) - 1].
+VAE_FAST_FN float log_reduced(float k, float m) {
+  const float m2 = m * m, m4 = m2 * m2;
+  const float a = -2.499999399e-01f * m + 3.333333117e-01f;
+  const float b = -1.666805760e-01f * m + 2.000071474e-01f;
+  const float c = -1.242014237e-01f * m + 1.424932321e-01f;
+  const float d = -1.151460015e-01f * m + 1.167699700e-01f;
+  const float p = (7.037675208e-02f * m4 + (d * m2 + c)) * m4 + (b * m2 + a);
+  const float low = -0.5f * m2 + (k * kLn2Low + p * m * m2);
+  return k * kLn2High + (low + m);
+}
+
+constexpr int32_t kRootHalfBits = 0x3f3504f3;  // sqrt(1/2)
+constexpr int32_t kMantissaMask = 0x007fffff;
+
+// log(x) for x > 0, normal and finite: no special cases.
+VAE_FAST_FN float log_positive_normal(float x) {
+  const int32_t bits = as_int(x) - kRootHalfBits;
+  const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
+  return log_reduced(static_cast<float>(bits >> 23), m);
+}
+VAE_FAST_FN double log_positive_normal(double x) { return std::log(x); }
+
+// log(x): -infinity at 0, NaN below, infinity at infinity; subnormal arguments too.
+VAE_FAST_FN float log_(float x) {
+  const bool subnormal = x < std::numeric_limits<float>::min();
+  const int32_t bits = as_int(select(subnormal, x * 0x1p23f, x)) - kRootHalfBits;
+  const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
+  const float k = static_cast<float>((bits >> 23) - select(subnormal, 23, 0));
+  const float y = select(x < kInfinity<float>, log_reduced(k, m), x);
+  return select(x > 0, y, select(x == 0, -kInfinity<float>, kNan<float>));
+}
+VAE_FAST_FN double log_(double x) { return std::log(x); }
+
+// ---- log1p
+
+// log(1 + x): -infinity at -1, NaN below, infinity at infinity. With k the exponent of 1 + x,
+// m = 2^-k x + (2^-k - 1) is rounded once, so what 1 + x loses is never missed. (N. Juffa's
+// reduction.)
+VAE_FAST_FN float log1p_(float x) {
+  const int32_t shifted = (as_int(x + 1) - kRootHalfBits) & ~kMantissaMask;
+  const float quarter = as_float(as_int(4.f) - shifted);  // 4 * 2^-k, which is never subnormal
+  const float m = as_float(as_int(x) - shifted) + (0.25f * quarter - 1);
+  const float k = static_cast<float>(shifted >> 23);
+  const float y = select(x < kInfinity<float>, log_reduced(k, m), x);
+  return select(x > -1, y, select(x == -1, -kInfinity<float>, kNan<float>));
+}
+VAE_FAST_FN double log1p_(double x) { return std::log1p(x); }
+
+// log(1 + e) for e in [0, 1]: e + e^2 Q(e).
+VAE_FAST_FN float log1p_unit(float e) {
+  const float e2 = e * e, e4 = e2 * e2;
+  const float a = 3.333332959e-01f * e + -5.000000000e-01f;
+  const float b = 1.998916188e-01f * e + -2.499958807e-01f;
+  const float c = 1.360226474e-01f * e + -1.654786931e-01f;
+  const float d = 6.003788618e-02f * e + -1.016753038e-01f;
+  const float f = 4.187706864e-03f * e + -2.317607453e-02f;
+  const float q = (f * e4 + (d * e2 + c)) * e4 + (b * e2 + a);
+  return q * e2 + e;
+}
+VAE_FAST_FN double log1p_unit(double e) { return std::log1p(e); }
+
+// ---- The logistic functions
+
+// What a Bernoulli formula needs of a logit, from one exponential and one division.
+template <class T>
+struct Logistic {
+  T exp_neg_abs;       // exp(-|x|)
+  T sigmoid;           // 1 / (1 + exp(-x))
+  T softplus_neg_abs;  // log(1 + exp(-|x|)) = softplus(x) - max(0, x)
+};
+
+template <class T>
+VAE_FAST_FN Logistic<T> logistic(T x) {
+  const T e = exp_nonpositive(-abs_(x));
+  return {e, select(x >= 0, T(1), e) / (1 + e), log1p_unit(e)};
+}
+
+template <class T>
+VAE_FAST_FN T sigmoid(T x) {
+  return logistic(x).sigmoid;
+}
+
+// log(1 + exp(x)).
+template <class T>
+VAE_FAST_FN T softplus(T x) {
+  return max_(T(0), x) + logistic(x).softplus_neg_abs;
+}
+
+// ---- Sine and cosine
+
+template <class T>
+struct SineCosine {
+  T sine;
+  T cosine;
+};
+
+// Of f quarter turns, f in [-1/2, 1/2].
+VAE_FAST_FN SineCosine<float> sine_cosine_quarter(float f) {
+  const float t = f * f;
+  const float s = ((-4.601657889e-03f * t + 7.968003277e-02f) * t + -6.459634602e-01f) * t;
+  const float c = ((9.033629810e-04f * t + -2.085993603e-02f) * t + 2.536691826e-01f) * t;
+  return {f * (s + 1.570796322f), (c + -1.233700540f) * t + 1};
+}
+VAE_FAST_FN SineCosine<double> sine_cosine_quarter(double f) {
+  const double angle = f * 1.57079632679489661923;
+  return {std::sin(angle), std::cos(angle)};
+}
+
+}  // namespace VAE_FAST_ISA
+}  // namespace vae_fast

@@ -1,0 +1,35 @@
+// The list of losses: everything else picks a formula up from here.
+#pragma once
+
+#include <type_traits>
+
+#include "bernoulli.h"
+#include "kl.h"
+
+namespace vae_fast {
+inline namespace VAE_FAST_ISA {
+
+template <class... Formula>
+struct FormulaList {
+  static constexpr int size = sizeof...(Formula);
+};
+
+using Losses = FormulaList<  //
+    BernoulliNll,            //
+    BernoulliProbsNll,       //
+    StandardNormalKl,        //
+    GaussianKl>;
+
+template <class Wanted, class... Formula>
+constexpr int index_in(FormulaList<Formula...>) {
+  int index = 0;
+  bool found = false;
+  ((found = found || std::is_same_v<Wanted, Formula>, index += !found), ...);
+  return index;
+}
+
+template <class Formula>
+constexpr int kLossIndex = index_in<Formula>(Losses{});
+
+}  // namespace VAE_FAST_ISA
+}  // namespace vae_fast

@@ -1,0 +1,84 @@
+// Storage types and their conversion to and from the arithmetic's float, branch-free.
+#pragma once
+
+#include <cstdint>
+
+#include "elementary.h"
+
+namespace vae_fast {
+inline namespace VAE_FAST_ISA {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+VAE_FAST_FN float to_float(float x) { return x; }
+VAE_FAST_FN double to_float(double x) { return x; }
+
+VAE_FAST_FN float to_float(BFloat16 x) {
+  return as_float(static_cast<int32_t>(static_cast<uint32_t>(x.bits) << 16));
+}
+
+// Half to single precision: move the exponent; the subnormals by subtracting in floating point, so
+// that no subnormal float is ever an operand (slow, and zero under flush-to-zero).
+VAE_FAST_FN float to_float(Float16 x) {
+  const uint32_t magnitude = (x.bits & 0x7fffu) << 13;
+  const uint32_t exponent = magnitude & 0x0f800000u;
+  const uint32_t normal = magnitude + (112u << 23);
+  const uint32_t special = normal + (112u << 23);
+  const float subnormal = as_float(static_cast<int32_t>(magnitude + (113u << 23))) -
+                          as_float(static_cast<int32_t>(113u << 23));
+  uint32_t bits = exponent == 0x0f800000u ? special : normal;
+  bits = exponent == 0 ? static_cast<uint32_t>(as_int(subnormal)) : bits;
+  return as_float(static_cast<int32_t>(bits | (static_cast<uint32_t>(x.bits & 0x8000u) << 16)));
+}
+
+template <class S>
+struct Store;
+
+template <>
+struct Store<float> {
+  VAE_FAST_FN static float from(float x) { return x; }
+  VAE_FAST_FN static float from(double x) { return static_cast<float>(x); }
+};
+
+template <>
+struct Store<double> {
+  VAE_FAST_FN static double from(double x) { return x; }
+};
+
+// Round to nearest, ties to even; a NaN stays a (quiet) NaN.
+template <>
+struct Store<BFloat16> {
+  VAE_FAST_FN static BFloat16 from(float x) {
+    const uint32_t bits = static_cast<uint32_t>(as_int(x));
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return {static_cast<uint16_t>(x != x ? 0x7fc0u : rounded)};
+  }
+  VAE_FAST_FN static BFloat16 from(double x) { return from(static_cast<float>(x)); }
+};
+
+template <>
+struct Store<Float16> {
+  VAE_FAST_FN static Float16 from(float x) {
+    const uint32_t all = static_cast<uint32_t>(as_int(x));
+    const uint32_t sign = all & 0x80000000u;
+    const uint32_t bits = all ^ sign;
+    const uint32_t normal = (bits - (112u << 23) + 0xfffu + ((bits >> 13) & 1u)) >> 13;
+    const uint32_t magic = 126u << 23;  // 0.5: its unit in the last place is half's smallest number
+    const float shifted =
+        as_float(static_cast<int32_t>(bits)) + as_float(static_cast<int32_t>(magic));
+    const uint32_t subnormal = static_cast<uint32_t>(as_int(shifted)) - magic;
+    uint32_t result = bits < (113u << 23) ? subnormal : normal;
+    result = bits >= (143u << 23) ? 0x7c00u : result;  // infinity from 2^16 on
+    result = bits > 0x7f800000u ? 0x7e00u : result;
+    return {static_cast<uint16_t>(result | (sign >> 16))};
+  }
+  VAE_FAST_FN static Float16 from(double x) { return from(static_cast<float>(x)); }
+};
+
+}  // namespace VAE_FAST_ISA
+}  // namespace vae_fast
