@@ -3,7 +3,6 @@
 // 1.46 ns a normal in AVX2 against 3.9 of a scalar mt19937 (torch.randn).
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -65,7 +64,7 @@ VAE_FAST_FN void philox_wide(const PhiloxKeys& keys, uint64_t offset, uint64_t c
                              uint32_t* words0, uint32_t* words1, uint32_t* words2,
                              uint32_t* words3) {
   const Wide m0 = broadcast(kPhiloxMultiplier0), m1 = broadcast(kPhiloxMultiplier1);
-  Wide x0[2], x1[2], x2[2], x3[2];
+  Wide x0[2] = {}, x1[2], x2[2], x3[2];
 #pragma GCC unroll 2
   for (int half = 0; half < 2; ++half) {
 #pragma GCC unroll 8
@@ -123,7 +122,7 @@ inline void fill_normal(const Seed& seed, uint64_t first, int64_t n, T* out) {
   while (n > 0) {
     const uint64_t block = first / kNoiseBlock;
     const int64_t skipped = static_cast<int64_t>(first % kNoiseBlock);
-    const int64_t taken = std::min<int64_t>(kNoiseBlock - skipped, n);
+    const int64_t taken = min_<int64_t>(kNoiseBlock - skipped, n);
     if (taken == kNoiseBlock) {
       fill_normal_block(keys, seed.offset, block, out);
     } else {
