@@ -40,6 +40,14 @@ VAE_FAST_FN Wide multiply_low_halves(Wide a, Wide b) {
 
 VAE_FAST_FN Wide broadcast(uint64_t value) { return Wide{} + value; }
 
+VAE_FAST_FN Wide even_numbers() {
+  uint64_t numbers[kWideLanes];
+  for (int lane = 0; lane < kWideLanes; ++lane) numbers[lane] = 2 * lane;
+  Wide result;
+  std::memcpy(&result, numbers, sizeof result);
+  return result;
+}
+
 struct PhiloxKeys {
   Wide key0[kPhiloxRounds];
   Wide key1[kPhiloxRounds];
@@ -64,11 +72,10 @@ VAE_FAST_FN void philox_wide(const PhiloxKeys& keys, uint64_t offset, uint64_t c
                              uint32_t* words0, uint32_t* words1, uint32_t* words2,
                              uint32_t* words3) {
   const Wide m0 = broadcast(kPhiloxMultiplier0), m1 = broadcast(kPhiloxMultiplier1);
-  Wide x0[2] = {}, x1[2], x2[2], x3[2];
+  Wide x0[2], x1[2], x2[2], x3[2];
 #pragma GCC unroll 2
   for (int half = 0; half < 2; ++half) {
-#pragma GCC unroll 8
-    for (int lane = 0; lane < kWideLanes; ++lane) x0[half][lane] = counter + 2 * lane + half;
+    x0[half] = even_numbers() + (counter + half);
     x1[half] = broadcast(counter >> 32);
     x2[half] = broadcast(offset);
     x3[half] = broadcast(offset >> 32);
