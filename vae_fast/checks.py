@@ -1,0 +1,212 @@
+"""Checks of arguments, with messages that say which argument, what was expected and what came.
+
+The compiled kernels check by themselves, and fast. These run where there is none (the reference,
+the compiler's fake tensors), and where a kernel refused its arguments: then they say why, in the
+terms of the public function. Nothing here looks at a tensor's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("none", "sample", "sum", "batchmean", "mean")
+FREE_BITS_PER = ("dimension", "sample")
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_TARGETS = (*_FLOATS, torch.uint8, torch.bool)
+_INT64 = range(-(2**63), 2**63)
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _names(dtypes: Iterable[torch.dtype]) -> str:
+    return _one_of([str(dtype).removeprefix("torch.") for dtype in dtypes])
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return str(tuple(shape))
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape that two shapes broadcast to, or None where they do not."""
+    aligned = list(zip_longest(reversed(a), reversed(b), fillvalue=1))
+    if not all(x == y or x == 1 or y == 1 for x, y in aligned):
+        return None
+    return tuple(y if x == 1 else x for x, y in reversed(aligned))
+
+
+def check_tensor(function: str, argument: str, value: Any) -> None:
+    """Raises TypeError unless ``value`` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{function}: {argument} is of type {type(value).__name__}, expected torch.Tensor"
+        )
+
+
+def check_operands(
+    function: str, names: Sequence[str], operands: Sequence[Any], mask: Any = None
+) -> None:
+    """Types, dtypes, devices and shapes of a loss's operands and of its mask.
+
+    Raises:
+        TypeError: An operand is no tensor, or has a dtype that it must not have.
+        ValueError: The operands lie on different devices or do not broadcast together.
+    """
+    for name, operand in zip(names, operands, strict=True):
+        check_tensor(function, name, operand)
+    if mask is not None:
+        check_tensor(function, "mask", mask)
+    first = operands[0]
+    shape: tuple[int, ...] = ()
+    arguments: list[tuple[str, Tensor, tuple[torch.dtype, ...]]] = [
+        (name, operand, _TARGETS if name == "target" else _FLOATS)
+        for name, operand in zip(names, operands, strict=True)
+    ]
+    if mask is not None:
+        arguments.append(("mask", mask, (torch.bool,)))
+    for name, tensor, dtypes in arguments:
+        if tensor.dtype not in dtypes:
+            raise TypeError(
+                f"{function}: {name} has dtype {tensor.dtype}, expected {_names(dtypes)}"
+            )
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{function}: {name} is on {tensor.device}, expected {first.device} like {names[0]}"
+            )
+        joined = _broadcast(tensor.shape, shape)
+        if joined is None:
+            raise ValueError(
+                f"{function}: {name} has shape {_shape(tensor.shape)}, "
+                f"expected a shape that broadcasts with {names[0]} {_shape(shape)}"
+            )
+        shape = joined
+
+
+def check_reduction(function: str, keep: int, mean: int, dims: int) -> None:
+    """An op's ``keep`` and ``mean``: raises ValueError where they do not fit the dimensions."""
+    if keep < 0 or mean < 0 or keep + mean > dims:
+        raise ValueError(
+            f"{function}: keep = {keep} and mean = {mean} do not fit {dims} dimensions"
+        )
+
+
+def _check_choice(function: str, argument: str, value: Any, choices: Iterable[str]) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{function}: {argument} is of type {type(value).__name__}, expected str")
+    if value not in choices:
+        raise ValueError(
+            f"{function}: {argument} is {value!r}, expected "
+            f"{_one_of([repr(choice) for choice in choices])}"
+        )
+
+
+def check_reduction_name(function: str, reduction: Any) -> None:
+    """Raises unless ``reduction`` is the name of one."""
+    _check_choice(function, "reduction", reduction, REDUCTIONS)
+
+
+def check_public_reduction(
+    function: str, reduction: Any, batch_dims: Any, tensors: Iterable[Tensor | None]
+) -> None:
+    """``reduction`` and ``batch_dims`` of a public function, for tensors that broadcast."""
+    check_reduction_name(function, reduction)
+    if not _is_int(batch_dims):
+        raise TypeError(
+            f"{function}: batch_dims is of type {type(batch_dims).__name__}, expected int"
+        )
+    dims = max(tensor.dim() for tensor in tensors if tensor is not None)
+    if not 0 <= batch_dims <= dims:
+        raise ValueError(
+            f"{function}: batch_dims is {batch_dims}, expected 0 to {dims}, "
+            f"the number of dimensions"
+        )
+
+
+def check_prior(function: str, prior_mu: Any, prior_logvar: Any) -> None:
+    """Raises ValueError unless both parameters of the prior are given, or neither."""
+    if (prior_mu is None) != (prior_logvar is None):
+        missing = "prior_mu" if prior_mu is None else "prior_logvar"
+        raise ValueError(f"{function}: {missing} is missing, expected both or neither")
+
+
+def check_seed(function: str, seed: Any) -> None:
+    """Raises TypeError or ValueError unless ``seed`` is (rows, 2) int64 on the CPU."""
+    check_tensor(function, "seed", seed)
+    if seed.dtype != torch.int64:
+        raise TypeError(f"{function}: seed has dtype {seed.dtype}, expected int64")
+    if seed.dim() != 2 or seed.shape[1] != 2 or seed.shape[0] < 1:
+        raise ValueError(f"{function}: seed has shape {_shape(seed.shape)}, expected (1, 2)")
+    if seed.device.type not in ("cpu", "meta"):
+        raise ValueError(f"{function}: seed is on {seed.device}, expected cpu")
+
+
+def check_noise_source(function: str, generator: Any, seed: Any) -> None:
+    """``generator`` and ``seed`` of a public function."""
+    if generator is not None and seed is not None:
+        raise ValueError(f"{function}: generator and seed are both given, expected at most one")
+    check_generator(function, generator)
+    if _is_int(seed):
+        if seed not in _INT64:
+            raise ValueError(f"{function}: seed is {seed}, expected an integer of 64 bits")
+    elif seed is not None:
+        if not isinstance(seed, Tensor):
+            raise TypeError(
+                f"{function}: seed is of type {type(seed).__name__}, "
+                f"expected int or what draw_seed() returns"
+            )
+        check_seed(function, seed)
+
+
+def check_generator(function: str, generator: Any) -> None:
+    """Raises unless ``generator`` is None or a torch.Generator of the CPU."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"{function}: generator is of type {type(generator).__name__}, expected torch.Generator"
+        )
+    if generator.device.type != "cpu":
+        raise ValueError(f"{function}: generator is on {generator.device}, expected cpu")
+
+
+def check_num_samples(function: str, num_samples: Any) -> None:
+    """Raises unless ``num_samples`` is a positive integer."""
+    if not _is_int(num_samples):
+        raise TypeError(
+            f"{function}: num_samples is of type {type(num_samples).__name__}, expected int or None"
+        )
+    if num_samples < 1:
+        raise ValueError(f"{function}: num_samples is {num_samples}, expected at least 1")
+
+
+def check_free_bits(function: str, free_bits: Any, free_bits_per: Any, reduction: Any) -> None:
+    """``free_bits`` and what they are counted per."""
+    if not isinstance(free_bits, (int, float)) or isinstance(free_bits, bool):
+        raise TypeError(
+            f"{function}: free_bits is of type {type(free_bits).__name__}, expected float"
+        )
+    if not free_bits >= 0:
+        raise ValueError(f"{function}: free_bits is {free_bits}, expected at least 0 (nats)")
+    _check_choice(function, "free_bits_per", free_bits_per, FREE_BITS_PER)
+    if free_bits and free_bits_per == "dimension" and reduction in ("none", "sample"):
+        raise ValueError(
+            f"{function}: reduction is {reduction!r}, which keeps the batch, but free bits per "
+            f"'dimension' are counted after averaging over it; use 'batchmean', 'mean' or 'sum', "
+            f"or free_bits_per='sample'"
+        )
+
+
+def check_likelihood(function: str, likelihood: Any, choices: Iterable[str]) -> None:
+    """Raises unless ``likelihood`` is the name of one."""
+    _check_choice(function, "likelihood", likelihood, tuple(choices))

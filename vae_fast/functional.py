@@ -1,0 +1,503 @@
+"""The public functions.
+
+The path of a call is a straight line: a function here, the op's C++ entry, its kernel. Under
+torch.compile the op is called by way of ``torch.ops``, which the compiler sees through; on devices
+without kernels, :mod:`vae_fast.reference` computes in plain PyTorch.
+
+Conventions of all functions:
+
+Reductions, of a loss of shape (*batch, *event), where ``batch_dims`` says how many dimensions are
+batch: ``"none"`` every element; ``"sample"`` the sum over the event, one value per batch entry;
+``"sum"`` the sum over everything; ``"batchmean"`` that sum divided by the number of batch entries
+(the ELBO's term per datum); ``"mean"`` the mean over all elements. All values are in nats.
+
+Dtypes: float32, float64, bfloat16 and float16. Arithmetic and sums are in float32, in float64 where
+an operand is float64. Where something is summed the result is at least float32; elementwise results
+and z have the dtype that the operands promote to. Gradients have their operand's dtype.
+
+Operands broadcast against each other, and may be strided views: nothing is copied.
+
+Errors: a ValueError (shapes, devices, values) or TypeError (types, dtypes) that says which argument
+is wrong, what was expected and what came, before anything is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor
+
+from vae_fast import checks, reference
+from vae_fast._extension import BACKEND, C, use_reference
+
+if C is not None:
+    from vae_fast import _rules  # noqa: F401  (registers what the ops need from Python)
+
+Reduction = Literal["none", "sample", "sum", "batchmean", "mean"]
+FreeBitsPer = Literal["dimension", "sample"]
+Seed = Tensor | int
+
+_kernels: Any = C if BACKEND == "compiled" else None
+_ops = torch.ops.vae_fast
+_is_compiling = torch.compiler.is_compiling
+
+
+def _has_kernels(tensor: Tensor) -> bool:
+    return (_kernels is not None and tensor.is_cpu) or not use_reference(tensor.device.type)
+
+
+def _keep_and_mean(
+    reduction: str, batch_dims: int, tensors: Sequence[Tensor | None]
+) -> tuple[int, int]:
+    """A public reduction as the ops have it: dimensions kept, dimensions averaged over."""
+    if reduction == "batchmean":
+        return 0, batch_dims
+    if reduction == "sample":
+        return batch_dims, 0
+    if reduction == "sum":
+        return 0, 0
+    dims = max(tensor.dim() for tensor in tensors if tensor is not None)
+    if reduction == "none":
+        return dims, 0
+    if reduction == "mean":
+        return 0, dims
+    raise ValueError(reduction)
+
+
+def _loss(
+    function: str,
+    op: str,
+    operands: tuple[Tensor, ...],
+    mask: Tensor | None,
+    batch_dims: int,
+    reduction: str,
+) -> Tensor:
+    """The op of an elementwise loss, on behalf of the public function ``function``."""
+    try:
+        keep, mean = _keep_and_mean(reduction, batch_dims, (*operands, mask))
+        if not _has_kernels(operands[0]):
+            return reference.evaluate(op, operands, mask, keep, mean)
+        if _is_compiling():
+            value: Tensor = getattr(_ops, op)(*operands, mask, keep, mean)[0]
+        else:
+            value = getattr(_kernels, op)(*operands, mask, keep, mean)
+        return value
+    except Exception:
+        _explain_loss(function, op, operands, mask, batch_dims, reduction)
+        raise
+
+
+def _explain_loss(
+    function: str,
+    op: str,
+    operands: tuple[Tensor, ...],
+    mask: Tensor | None,
+    batch_dims: int,
+    reduction: str,
+) -> None:
+    """Raises the error that says what is wrong with the arguments of a call that has failed."""
+    checks.check_operands(function, reference.LOSSES[op].operands, operands, mask)
+    checks.check_public_reduction(function, reduction, batch_dims, (*operands, mask))
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+
+def draw_seed(generator: torch.Generator | None = None) -> Tensor:
+    """Draws what determines the noise of one call: the key and the offset of its counters.
+
+    Drawn from torch's CPU generator, so that ``torch.manual_seed``, ``generator`` and the saving
+    and restoring of its state hold. A call that is not given ``seed=`` draws it in just this way.
+    Pass it as ``seed=`` to repeat the noise of a call, or under ``torch.compile`` to draw from a
+    generator of one's own (``generator=`` does not trace) and to be safe from a compiler that is
+    set to recompute random operations (``aggressive_recomputation``, ``activation_memory_budget``).
+
+    Args:
+        generator: A CPU generator; None: torch's default one.
+
+    Returns:
+        (1, 2) int64, on the CPU.
+    """
+    if _kernels is None:
+        checks.check_generator("draw_seed", generator)
+        return reference.draw_seed(generator)
+    try:
+        # The fresh tensor tells two draws apart: the compiler would merge equal calls.
+        like = torch.empty((1, 2), dtype=torch.int64, device="cpu")
+        seed: Tensor = _ops.draw_seed(like, generator)
+        return seed
+    except Exception:
+        checks.check_generator("draw_seed", generator)
+        raise
+
+
+def _seed_of(function: str, generator: torch.Generator | None, seed: Seed | None) -> Tensor:
+    checks.check_noise_source(function, generator, seed)
+    if seed is None:
+        return draw_seed(generator)
+    if isinstance(seed, Tensor):
+        return seed
+    return torch.tensor([[seed, 0]], dtype=torch.int64, device="cpu")
+
+
+def _expand_samples(
+    function: str, num_samples: int, names: Sequence[str], operands: Sequence[Tensor]
+) -> Tensor:
+    """The first operand as K views of itself, in front of the shape that all broadcast to."""
+    checks.check_num_samples(function, num_samples)
+    checks.check_operands(function, names, operands)
+    shape = reference.broadcast_shape(operands)
+    return operands[0].expand(num_samples, *shape)
+
+
+def reparameterize(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    num_samples: int | None = None,
+    generator: torch.Generator | None = None,
+    seed: Seed | None = None,
+) -> Tensor:
+    """Samples z = mu + exp(logvar / 2) * eps with eps ~ N(0, I).
+
+    The noise is drawn inside the kernel (counter-based, Philox4x32-10); the same seed gives the
+    same z whatever the number of threads, the instruction set or the device. Element i, in
+    row-major order, has its own noise. Kingma and Welling 2014, section 2.4.
+
+    The kernel reads mu and logvar and writes z once: 12 bytes per element in float32, 4 more where
+    a gradient in logvar is wanted (which is computed along with z).
+
+    Args:
+        mu: Means, any shape.
+        logvar: Logarithms of the variances, broadcasts with mu.
+        num_samples: K draws for each element: z is (K, *shape). None: one, of shape (*shape).
+        generator: A CPU generator for the seed; None: torch's default one. Not with ``seed``.
+        seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone.
+
+    Returns:
+        z, of the shape that mu and logvar broadcast to, and of the dtype that they promote to.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, a seed of a wrong shape, both
+            generator and seed, or num_samples below 1.
+    """
+    if num_samples is not None:
+        mu = _expand_samples("reparameterize", num_samples, ("mu", "logvar"), (mu, logvar))
+    try:
+        if not _has_kernels(mu):
+            seed = _seed_of("reparameterize", generator, seed)
+            return reference.reparameterize(mu, logvar, seed)
+        if seed is None and not _is_compiling():
+            z: Tensor = _kernels.reparameterize(mu, logvar, generator)
+        else:
+            z = _ops.reparameterize(mu, logvar, _seed_of("reparameterize", generator, seed))[0]
+        return z
+    except Exception:
+        checks.check_operands("reparameterize", ("mu", "logvar"), (mu, logvar))
+        checks.check_noise_source("reparameterize", generator, seed)
+        raise
+
+
+def gaussian_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None = None,
+    prior_logvar: Tensor | None = None,
+    *,
+    free_bits: float = 0.0,
+    free_bits_per: FreeBitsPer = "dimension",
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(prior_mu, exp(prior_logvar))), diagonal, in nats.
+
+    Without a prior it is the standard normal N(0, I): 0.5 (mu^2 + exp(logvar) - 1 - logvar), of
+    Kingma and Welling 2014, appendix B, evaluated so that nothing cancels: it is never negative.
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once: 8 bytes
+    per element in float32, 16 with gradients; twice that with a prior.
+
+    Args:
+        mu: Means (*batch, *latent).
+        logvar: Logarithms of the variances, broadcasts with mu.
+        prior_mu: Means of the prior, broadcasts with mu. Both of the prior's, or neither.
+        prior_logvar: Logarithms of the prior's variances.
+        free_bits: Nats below which the divergence costs the same and has no gradient (Kingma et
+            al. 2016, "Improving variational inference with inverse autoregressive flow",
+            appendix C.8).
+        free_bits_per: What they are counted per. ``"dimension"``: per latent dimension, after
+            averaging over the batch, max(free_bits, mean over the batch of kl_j), as the paper has
+            it. ``"sample"``: per latent dimension of each sample, before any averaging.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See the module. With free bits per dimension, ``"batchmean"`` is their sum over
+            the latent dimensions, ``"sum"`` that times the number of batch entries, ``"mean"`` the
+            mean over the latent dimensions.
+
+    Returns:
+        The divergence, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, half a prior, an unknown
+            reduction, batch_dims beyond the dimensions, negative free bits, or free bits per
+            dimension with a reduction that keeps the batch.
+    """
+    op, operands = reference.divergence("gaussian_kl", mu, logvar, prior_mu, prior_logvar)
+    if free_bits == 0 and free_bits_per in checks.FREE_BITS_PER:
+        return _loss("gaussian_kl", op, operands, None, batch_dims, reduction)
+    checks.check_free_bits("gaussian_kl", free_bits, free_bits_per, reduction)
+    _explain_loss("gaussian_kl", op, operands, None, batch_dims, reduction)
+    if reduction != "none":  # else the elements would be rounded before they are summed
+        operands = (mu.to(reference.sum_dtype(mu.dtype)), *operands[1:])
+    each = _loss("gaussian_kl", op, operands, None, batch_dims, "none")
+    keep, mean = _keep_and_mean(reduction, batch_dims, operands)
+    if free_bits_per == "dimension" and batch_dims > 0:
+        average = each.mean(tuple(range(batch_dims)), keepdim=True)
+        return reference.reduce(average.clamp(min=free_bits).expand_as(each), keep, mean)
+    return reference.reduce(each.clamp(min=free_bits), keep, mean)
+
+
+def reparameterize_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None = None,
+    prior_logvar: Tensor | None = None,
+    *,
+    num_samples: int | None = None,
+    generator: torch.Generator | None = None,
+    seed: Seed | None = None,
+    free_bits: float = 0.0,
+    free_bits_per: FreeBitsPer = "dimension",
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> tuple[Tensor, Tensor]:
+    """:func:`reparameterize` and :func:`gaussian_kl` in one pass over mu and logvar.
+
+    The kernel reads mu and logvar and writes z once: 12 bytes per element in float32, 4 more where
+    gradients are wanted. With ``num_samples`` or ``free_bits`` it is two passes.
+
+    Args:
+        mu: Means (*batch, *latent).
+        logvar: Logarithms of the variances, broadcasts with mu.
+        prior_mu: Means of the prior, broadcasts with mu. Both of the prior's, or neither.
+        prior_logvar: Logarithms of the prior's variances.
+        num_samples: As in :func:`reparameterize`; the divergence does not depend on it.
+        generator: As in :func:`reparameterize`.
+        seed: As in :func:`reparameterize`.
+        free_bits: As in :func:`gaussian_kl`.
+        free_bits_per: As in :func:`gaussian_kl`.
+        batch_dims: How many leading dimensions (of mu, not counting samples) are batch.
+        reduction: Of the divergence. See the module.
+
+    Returns:
+        (z, kl). z has the shape that mu, logvar and the prior's parameters broadcast to, behind K
+        where num_samples is given, and the dtype that they promote to.
+
+    Raises:
+        TypeError: As :func:`reparameterize` and :func:`gaussian_kl`.
+        ValueError: As :func:`reparameterize` and :func:`gaussian_kl`.
+    """
+    function = "reparameterize_kl"
+    if num_samples is not None or free_bits != 0 or free_bits_per not in checks.FREE_BITS_PER:
+        op, operands = reference.divergence(function, mu, logvar, prior_mu, prior_logvar)
+        kl = gaussian_kl(
+            *operands,
+            free_bits=free_bits,
+            free_bits_per=free_bits_per,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        names = reference.LOSSES[op].operands
+        shape = reference.broadcast_shape(operands)
+        means = mu.expand(shape)
+        if num_samples is not None:
+            means = _expand_samples(function, num_samples, names, (means, *operands[1:]))
+        return reparameterize(means, logvar, generator=generator, seed=seed), kl
+    try:
+        keep, mean = _keep_and_mean(reduction, batch_dims, (mu, logvar, prior_mu, prior_logvar))
+        if not _has_kernels(mu):
+            seed = _seed_of(function, generator, seed)
+            return reference.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, seed, keep, mean)
+        if seed is None and not _is_compiling():
+            z, kl = _kernels.reparameterize_kl(
+                mu, logvar, prior_mu, prior_logvar, generator, keep, mean
+            )
+        else:
+            z, kl, _ = _ops.reparameterize_kl(
+                mu,
+                logvar,
+                prior_mu,
+                prior_logvar,
+                _seed_of(function, generator, seed),
+                keep,
+                mean,
+            )
+        return z, kl
+    except Exception:
+        op, operands = reference.divergence(function, mu, logvar, prior_mu, prior_logvar)
+        _explain_loss(function, op, operands, None, batch_dims, reduction)
+        checks.check_noise_source(function, generator, seed)
+        raise
+
+
+# ---- likelihoods ---------------------------------------------------------------------------------
+
+
+def bernoulli_nll(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    from_probs: bool = False,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the Bernoulli distribution, in nats.
+
+    From logits l: softplus(l) - x l, gradient sigmoid(l) - x; an infinite logit that agrees with
+    its target costs 0. From probabilities p: -x log p - (1 - x) log(1 - p), with the logarithms
+    clamped at -100 as in ``torch.nn.functional.binary_cross_entropy``, and with the gradient
+    (1 - x) / max(1 - p, 1e-12) - x / max(p, 1e-12), which is finite everywhere.
+
+    The kernel reads logits and target once and, where a gradient is wanted, writes it once, in the
+    forward: 8 bytes per element in float32 (5 with a uint8 target), 12 (9) with the gradient.
+
+    Args:
+        logits: (*batch, *event); probabilities where ``from_probs`` says so.
+        target: In [0, 1], broadcasts with logits: K samples (K, B, D) against a target (B, D) need
+            no copy (and ``batch_dims=2``). uint8 means x / 255, bool 0 or 1.
+        from_probs: The first argument holds probabilities in [0, 1].
+        mask: bool, broadcasts; False: the element does not count, whatever it holds (NaN too), and
+            has no gradient. It stays in the denominator of ``"mean"``.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See the module.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    op = "bernoulli_probs_nll" if from_probs else "bernoulli_nll"
+    return _loss("bernoulli_nll", op, (logits, target), mask, batch_dims, reduction)
+
+
+# ---- the evidence lower bound --------------------------------------------------------------------
+
+# By the name that elbo_loss and the models take: called (first parameter, target, *other
+# parameters, mask=, batch_dims=, reduction=).
+LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
+    "bernoulli": bernoulli_nll,
+    "bernoulli_probs": partial(bernoulli_nll, from_probs=True),
+}
+
+
+class ELBO(NamedTuple):
+    """The negative evidence lower bound and its two terms, in nats.
+
+    Attributes:
+        loss: nll + beta * kl, to be minimised.
+        nll: The reconstruction term, -E[log p(x|z)].
+        kl: KL(q(z|x) || p(z)), not weighted.
+    """
+
+    loss: Tensor
+    nll: Tensor
+    kl: Tensor
+
+
+def elbo_loss(
+    params: Tensor | Sequence[Tensor],
+    target: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    likelihood: str = "bernoulli",
+    beta: float | Tensor = 1.0,
+    prior_mu: Tensor | None = None,
+    prior_logvar: Tensor | None = None,
+    free_bits: float = 0.0,
+    free_bits_per: FreeBitsPer = "dimension",
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> ELBO:
+    """The loss of a variational auto-encoder: -E[log p(x|z)] + beta KL(q(z|x) || p(z)), in nats.
+
+    Kingma and Welling 2014, equation 7; with beta other than 1, Higgins et al. 2017.
+
+    Args:
+        params: What the decoder gives: the likelihood's parameter, or a tuple of its parameters in
+            the order of the likelihood's function (the target left out). Leading dimensions that
+            the first one has beyond the target's are samples of z, (K, *batch, *event) against
+            (*batch, *event): the nll is averaged over them, under every reduction.
+        target: The data (*batch, *event).
+        mu: Means of q(z|x), (*batch, *latent).
+        logvar: Logarithms of its variances.
+        likelihood: ``"bernoulli"`` (logits) or ``"bernoulli_probs"`` (probabilities).
+        beta: Weight of the divergence in ``loss``; nothing else scales a term.
+        prior_mu: Means of the prior; None: the standard normal.
+        prior_logvar: Logarithms of the prior's variances.
+        free_bits: As in :func:`gaussian_kl`.
+        free_bits_per: As in :func:`gaussian_kl`.
+        mask: Which elements of the data count; see the likelihood.
+        batch_dims: How many leading dimensions (of target and mu) are batch.
+        reduction: Of each term. ``"mean"`` divides the nll by the number of data elements and the
+            kl by that of latent elements, so it weighs them differently. ``"none"`` is refused:
+            the terms' elements do not correspond.
+
+    Returns:
+        (loss, nll, kl), the terms not weighted.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: An unknown likelihood, ``reduction="none"``, or as in :func:`gaussian_kl` and
+            the likelihood.
+    """
+    if likelihood not in LIKELIHOODS or not isinstance(beta, (int, float, Tensor)):
+        _refuse_elbo(likelihood, beta)
+    first, *others = params if isinstance(params, (tuple, list)) else (params,)
+    checks.check_tensor("elbo_loss", "params", first)
+    checks.check_tensor("elbo_loss", "target", target)
+    nll = _sample_average_nll(
+        partial(LIKELIHOODS[likelihood], first, target, *others, mask=mask),
+        max(0, first.dim() - target.dim()),
+        batch_dims,
+        reduction,
+    )
+    kl = gaussian_kl(
+        mu,
+        logvar,
+        prior_mu,
+        prior_logvar,
+        free_bits=free_bits,
+        free_bits_per=free_bits_per,
+        batch_dims=batch_dims,
+        reduction=reduction,
+    )
+    return ELBO(nll + beta * kl, nll, kl)
+
+
+def _refuse_elbo(likelihood: Any, beta: Any) -> NoReturn:
+    checks.check_likelihood("elbo_loss", likelihood, LIKELIHOODS)
+    raise TypeError(f"elbo_loss: beta is of type {type(beta).__name__}, expected float or Tensor")
+
+
+def _sample_average_nll(
+    nll: Callable[..., Tensor], sample_dims: int, batch_dims: int, reduction: Reduction
+) -> Tensor:
+    """``nll`` reduced over batch and event, and averaged over the samples in front."""
+    if reduction == "none":
+        raise ValueError(
+            "elbo_loss: reduction is 'none', expected 'sample', 'sum', 'batchmean' or 'mean'"
+        )
+    if reduction == "sum":  # over everything but the samples
+        return nll(batch_dims=sample_dims, reduction="batchmean")
+    value = nll(batch_dims=sample_dims + batch_dims, reduction=reduction)
+    return value.mean(tuple(range(sample_dims))) if sample_dims and value.dim() else value
