@@ -6,9 +6,10 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// From logits: softplus(l) - x l, for any x in [0, 1]. Written as |l| w + log1p(exp(-|l|)) with w
-// the weight of the class that l speaks against, so that nothing cancels for confident logits and
-// an infinite logit costs nothing where it agrees with the target.
+// From logits: softplus(l) - x l, gradient sigmoid(l) - x, for any x in [0, 1]. Both are written in
+// the weight of the class that l speaks against and the probability that the model leaves it, so
+// that nothing cancels for confident logits, and an infinite logit that agrees with the target
+// costs nothing.
 struct BernoulliNll {
   static constexpr const char* kName = "bernoulli_nll";
   static constexpr const char* kOperands[] = {"logits", "target"};
@@ -17,9 +18,11 @@ struct BernoulliNll {
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T logit, T target) {
     const Logistic<T> l = logistic(logit);
-    const T weight = select(logit > T(0), T(1) - target, target);
-    const T linear = select(weight == T(0), T(0), abs_(logit) * weight);
-    return {linear + l.softplus_neg_abs, {l.sigmoid - target, -logit}};
+    const T against = select(logit > T(0), T(1) - target, target);
+    const T left = l.exp_neg_abs / (T(1) + l.exp_neg_abs);
+    const T linear = select(against == T(0), T(0), abs_(logit) * against);
+    return {linear + l.softplus_neg_abs,
+            {select(logit > T(0), against - left, left - against), -logit}};
   }
 };
 
