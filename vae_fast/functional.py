@@ -41,20 +41,13 @@ FreeBitsPer = Literal["dimension", "sample"]
 Seed = Tensor | int
 
 _kernels: Any = C if BACKEND == "compiled" else None
+_on_cpu = _kernels is not None  # asked first, because a device's name takes long to ask for
 _ops = torch.ops.vae_fast
 _is_compiling = torch.compiler.is_compiling
 
 
-def _has_kernels(tensor: Tensor) -> bool:
-    return (_kernels is not None and tensor.is_cpu) or not use_reference(tensor.device.type)
-
-
-def _keep_and_mean(
-    reduction: str, batch_dims: int, tensors: Sequence[Tensor | None]
-) -> tuple[int, int]:
+def _keep_and_mean(reduction: str, batch_dims: int, *tensors: Tensor | None) -> tuple[int, int]:
     """A public reduction as the ops have it: dimensions kept, dimensions averaged over."""
-    if reduction == "batchmean":
-        return 0, batch_dims
     if reduction == "sample":
         return batch_dims, 0
     if reduction == "sum":
@@ -64,6 +57,8 @@ def _keep_and_mean(
         return dims, 0
     if reduction == "mean":
         return 0, dims
+    if reduction == "batchmean":
+        return 0, batch_dims
     raise ValueError(reduction)
 
 
@@ -77,8 +72,12 @@ def _loss(
 ) -> Tensor:
     """The op of an elementwise loss, on behalf of the public function ``function``."""
     try:
-        keep, mean = _keep_and_mean(reduction, batch_dims, (*operands, mask))
-        if not _has_kernels(operands[0]):
+        keep, mean = (
+            (0, batch_dims)  # the default, without a call
+            if reduction == "batchmean"
+            else _keep_and_mean(reduction, batch_dims, *operands, mask)
+        )
+        if not (_on_cpu and operands[0].is_cpu) and use_reference(operands[0].device.type):
             return reference.evaluate(op, operands, mask, keep, mean)
         if _is_compiling():
             value: Tensor = getattr(_ops, op)(*operands, mask, keep, mean)[0]
@@ -188,7 +187,7 @@ def reparameterize(
     if num_samples is not None:
         mu = _expand_samples("reparameterize", num_samples, ("mu", "logvar"), (mu, logvar))
     try:
-        if not _has_kernels(mu):
+        if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
             seed = _seed_of("reparameterize", generator, seed)
             return reference.reparameterize(mu, logvar, seed)
         if seed is None and not _is_compiling():
@@ -254,7 +253,7 @@ def gaussian_kl(
     if reduction != "none":  # else the elements would be rounded before they are summed
         operands = (mu.to(reference.sum_dtype(mu.dtype)), *operands[1:])
     each = _loss("gaussian_kl", op, operands, None, batch_dims, "none")
-    keep, mean = _keep_and_mean(reduction, batch_dims, operands)
+    keep, mean = _keep_and_mean(reduction, batch_dims, *operands)
     if free_bits_per == "dimension" and batch_dims > 0:
         average = each.mean(tuple(range(batch_dims)), keepdim=True)
         return reference.reduce(average.clamp(min=free_bits).expand_as(each), keep, mean)
@@ -318,8 +317,12 @@ def reparameterize_kl(
             means = _expand_samples(function, num_samples, names, (means, *operands[1:]))
         return reparameterize(means, logvar, generator=generator, seed=seed), kl
     try:
-        keep, mean = _keep_and_mean(reduction, batch_dims, (mu, logvar, prior_mu, prior_logvar))
-        if not _has_kernels(mu):
+        keep, mean = (
+            (0, batch_dims)
+            if reduction == "batchmean"
+            else _keep_and_mean(reduction, batch_dims, mu, logvar, prior_mu, prior_logvar)
+        )
+        if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
             seed = _seed_of(function, generator, seed)
             return reference.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, seed, keep, mean)
         if seed is None and not _is_compiling():
