@@ -5,7 +5,8 @@ VENV   ?= .venv
 PYTHON ?= python3
 
 BIN := $(VENV)/bin
-CPP_BUILD ?= build/cpp
+CPP_BUILD   ?= build/cpp
+CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench lint format clean
@@ -37,7 +38,7 @@ test: build ## the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-cpp: ## the torch-free core alone, under CTest
-	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release
+	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
 	cmake --build $(CPP_BUILD) --parallel
 	ctest --test-dir $(CPP_BUILD) --output-on-failure -LE exhaustive
 
@@ -47,12 +48,12 @@ test-sanitizers: ## the core under AddressSanitizer + UndefinedBehaviorSanitizer
 
 .PHONY: sanitize
 sanitize:
-	cmake -S . -B build/$(SANITIZE) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVAE_FAST_SANITIZE=$(SANITIZE)
+	cmake -S . -B build/$(SANITIZE) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVAE_FAST_SANITIZE=$(SANITIZE) $(CMAKE_FLAGS)
 	cmake --build build/$(SANITIZE) --parallel
 	setarch -R ctest --test-dir build/$(SANITIZE) --output-on-failure -LE exhaustive
 
 test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
-	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release
+	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
 	cmake --build $(CPP_BUILD) --parallel
 	ctest --test-dir $(CPP_BUILD) --verbose -L exhaustive
 

@@ -308,8 +308,9 @@ def philox4x32(
 
 def _box_muller(a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Two independent standard normals from two 32-bit words."""
-    uniform = (a >> 1).to(dtype) * 2.0**-31 + 2.0**-32
-    radius = torch.sqrt(-2 * torch.log(uniform))
+    # A float32 in every dtype: near 1 the radius hangs on its last bits.
+    uniform = (a >> 1).to(torch.float32) * 2.0**-31 + 2.0**-32
+    radius = torch.sqrt(-2 * torch.log(uniform.to(dtype)))
     # The angle is (q + f) quarter turns, f in [-1/2, 1/2), where sine and cosine are best.
     quarter = b >> 30
     fraction = ((b & 0x3FFFFFFF) ^ 0x20000000) - 0x20000000

@@ -69,12 +69,14 @@ VAE_FAST_FN double flip_sign(double x, uint32_t word) {
 
 // Two independent standard normals from two uniform words. Box and Muller 1958: the radius from
 // u = (a >> 1) 2^-31 + 2^-32 in (0, 1], the angle, in quarter turns, b's top two bits plus its low
-// thirty as a signed number in [-1/2, 1/2), so that no argument reduction is needed. The largest
+// thirty as a signed number in [-1/2, 1/2), so that no argument reduction is needed. u is a float in
+// every dtype: near 1 the radius hangs on its last bits, and the same words shall give the same
+// normal. The largest
 // radius is sqrt(64 ln 2) = 6.66.
 template <class T>
 VAE_FAST_FN NormalPair<T> box_muller(uint32_t a, uint32_t b) {
-  const T u = static_cast<T>(static_cast<int32_t>(a >> 1)) * T(0x1p-31) + T(0x1p-32);
-  const T radius = sqrt_(T(-2) * log_positive_normal(u));
+  const float u = static_cast<float>(static_cast<int32_t>(a >> 1)) * 0x1p-31f + 0x1p-32f;
+  const T radius = sqrt_(T(-2) * log_positive_normal(static_cast<T>(u)));
   const T f = static_cast<T>(static_cast<int32_t>(b << 2) >> 2) * T(0x1p-30);
   const SineCosine<T> turn = sine_cosine_quarter(f);
   const bool odd_quarter = (b & 0x40000000u) != 0;
