@@ -1,0 +1,140 @@
+"""How a row is measured, and on what."""
+
+import os
+import platform
+import statistics
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vae_fast as vf
+
+
+class Step:
+    """One forward and backward, as a training step does them: old gradients are dropped first."""
+
+    def __init__(self, function: Callable[..., Any], inputs: list[Tensor]) -> None:
+        self._function = function
+        self._inputs = inputs
+        self.outputs = self._forward()
+        # The loss's upstream gradient is one; z's is what a decoder would send back.
+        self._upstream = [torch.randn_like(x) if x.dim() else None for x in self.outputs]
+
+    def _forward(self) -> list[Tensor]:
+        outputs = self._function(*self._inputs)
+        return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+    def __call__(self) -> None:
+        for x in self._inputs:
+            x.grad = None
+        torch.autograd.backward(self._forward(), self._upstream)
+
+
+def copy_of(nbytes: int) -> Callable[[], Any]:
+    """A copy that moves so many bytes: half of them read, half of them written."""
+    source = torch.zeros(max(1, nbytes // 8))
+    destination = torch.zeros_like(source)
+    return lambda: destination.copy_(source)
+
+
+@dataclass
+class Timings:
+    """Seconds of one contestant."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def iqr(self) -> float:
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return high - low
+
+
+class Interleaved:
+    """Runs and times every peer once per call, beginning with another one each time.
+
+    Called between the rounds of the function that is benchmarked, it puts all of them under the
+    same conditions: what the machine does besides, what the one before left in the caches.
+    """
+
+    def __init__(self, peers: dict[str, Callable[[], Any]]) -> None:
+        self._order = deque(peers.items())
+        self.timings = {name: Timings() for name in peers}
+
+    def __call__(self) -> None:
+        for name, peer in self._order:
+            start = perf_counter()
+            peer()
+            self.timings[name].seconds.append(perf_counter() - start)
+        self._order.rotate(1)
+
+    def forget(self) -> None:
+        """What was timed up to here was the warm-up."""
+        for timings in self.timings.values():
+            timings.seconds.clear()
+
+
+class OtherLoad:
+    """What share of the machine other processes used since this was made; None where unknown."""
+
+    def __init__(self) -> None:
+        self._others, self._elapsed = self._now()
+
+    def __call__(self) -> float | None:
+        others, elapsed = self._now()
+        if others is None or self._others is None:
+            return None
+        return max(0.0, others - self._others) / (elapsed - self._elapsed) / (os.cpu_count() or 1)
+
+    @staticmethod
+    def _now() -> tuple[float | None, float]:
+        own = sum(os.times()[:2])
+        try:
+            fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return None, perf_counter()
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return busy - own, perf_counter()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _allocator() -> str:
+    """Who gives out memory: at large sizes it decides as much as the arithmetic."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        maps = ""
+    known = ("tcmalloc", "jemalloc", "mimalloc")
+    name = next((name for name in known if name in maps), "the C library's")
+    settings = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("MALLOC_")]
+    return f"{name}, {' '.join(sorted(settings)) or 'default settings'}"
+
+
+def conditions() -> dict[str, str]:
+    """What has to stand beside every figure."""
+    info = vf.build_info()
+    return {
+        "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs",
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "instruction set": info.cpu_capability or "none: vae_fast runs in plain PyTorch",
+        "allocator": _allocator(),
+    }

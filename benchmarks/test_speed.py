@@ -1,0 +1,72 @@
+"""`make bench`: eager PyTorch, torch.compile and this package, side by side."""
+
+from time import perf_counter
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.cases import CASES, Case, moved_bytes
+from benchmarks.conftest import Row
+from benchmarks.measure import Interleaved, OtherLoad, Step, copy_of
+
+SECONDS_PER_ROW = 5.0
+WARM_UPS = 3
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op} {case.name}".replace(" ", "-"))
+def test_speed(
+    benchmark: BenchmarkFixture, case: Case, rows: list[Row], request: pytest.FixtureRequest
+) -> None:
+    inputs = case.inputs()
+    fused, eager = Step(case.fused, inputs), Step(case.plain, inputs)
+    tolerance = (
+        1e-2 if case.dtype == torch.bfloat16 else 1e-4
+    )  # of plain PyTorch, not of the package
+    torch.testing.assert_close(
+        fused.outputs[-1], eager.outputs[-1], rtol=tolerance, atol=0, check_dtype=False
+    )
+    nbytes = moved_bytes(inputs, fused.outputs)
+    peers = {"copy": copy_of(nbytes), "eager": eager}
+    if benchmark.enabled and not request.config.getoption("without_compile"):
+        torch.compiler.reset()  # every row is compiled for its own shape
+        peers["compile"] = Step(torch.compile(case.plain, dynamic=False), inputs)
+    peers_in_turn = Interleaved(peers)
+
+    for _ in range(WARM_UPS):
+        start = perf_counter()
+        peers_in_turn()
+        fused()
+    rounds = min(1000, max(10, round(SECONDS_PER_ROW / (perf_counter() - start))))
+    peers_in_turn.forget()
+
+    benchmark.group = case.op
+    other_load = OtherLoad()
+    benchmark.pedantic(fused, setup=peers_in_turn, rounds=rounds)
+    others = other_load()
+    if not benchmark.enabled:
+        return
+    median, spread = benchmark.stats["median"], benchmark.stats["iqr"]
+    medians = {name: timings.median for name, timings in peers_in_turn.timings.items()}
+    benchmark.extra_info.update(
+        {f"{name}_median": value for name, value in medians.items()},
+        **{f"{name}_iqr": timings.iqr for name, timings in peers_in_turn.timings.items()},
+        **{f"x_{name}": medians[name] / median for name in peers if name != "copy"},
+        nbytes=nbytes,
+        gigabytes_per_second=nbytes / median * 1e-9,
+        fraction_of_copy=medians["copy"] / median,
+        used_by_others=others,
+    )
+    rows.append(
+        Row(
+            case.op,
+            case.name,
+            medians["eager"],
+            medians.get("compile"),
+            median,
+            spread,
+            nbytes,
+            medians["copy"],
+            others,
+        )
+    )
