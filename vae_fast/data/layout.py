@@ -1,0 +1,134 @@
+"""The one form that every source is brought into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+
+class DataError(ValueError):
+    """The data cannot be used as they are; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data for training, and data held out.
+
+    Attributes:
+        name: what to call them in titles and messages.
+        train: (N, C, H, W) pictures or (N, D) rows; uint8, read as x / 255, or float32.
+        test: the held-out ones, of the same kind.
+        train_labels: (N,) int64, or None where there are none.
+        test_labels: likewise.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return tuple(self.train.shape[1:])
+
+    def require_unit_range(self) -> None:
+        """Raise `DataError` unless every value is an intensity in [0, 1], as Bernoulli needs."""
+        for part in (self.train, self.test):
+            if part.dtype == torch.uint8 or part.numel() == 0:
+                continue
+            low, high = (float(bound) for bound in part.aminmax())
+            if low < 0 or high > 1:
+                raise DataError(
+                    f"{self.name} holds values from {low:.4g} to {high:.4g}, and a Bernoulli "
+                    "likelihood needs them in [0, 1]: scale them, or use the Gaussian likelihood"
+                )
+
+
+def as_tensor(array: Array, name: str) -> Tensor:
+    """An array as (N, D) or (N, C, H, W): uint8 where it was uint8 or bool, else float32.
+
+    Pictures may be (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels.
+
+    Raises:
+        DataError: another rank or dtype, no data, or values that are not finite.
+    """
+    import numpy as np
+
+    if array.size == 0:
+        raise DataError(f"{name} is empty: its shape is {array.shape}")
+    if not 2 <= array.ndim <= 4:
+        raise DataError(
+            f"{name} has the shape {array.shape}; expected (N, D), (N, H, W), (N, C, H, W) or "
+            "(N, H, W, C)"
+        )
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise DataError(f"{name} holds values that are NaN, infinite or beyond float32")
+    elif array.dtype != np.uint8:
+        raise DataError(
+            f"{name} holds {array.dtype}; save it as uint8 (0..255) or as floating point"
+        )
+    # A copy where the array is read-only: a tensor cannot be.
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if tensor.ndim == 3:
+        return tensor.unsqueeze(1)
+    if tensor.ndim == 4 and tensor.shape[1] not in (1, 3, 4) and tensor.shape[3] in (1, 3, 4):
+        return tensor.movedim(3, 1).contiguous()
+    return tensor
+
+
+def as_labels(array: Array, count: int, name: str) -> Tensor:
+    """Labels of any integer, string or boolean kind as (N,) int64, numbered in sorted order.
+
+    Raises:
+        DataError: the labels are not one per datum.
+    """
+    import numpy as np
+
+    if array.shape != (count,):
+        raise DataError(f"{name} has the shape {array.shape}; expected one label each, ({count},)")
+    if np.issubdtype(array.dtype, np.integer):
+        return torch.from_numpy(array.astype(np.int64))
+    return torch.from_numpy(np.unique(array, return_inverse=True)[1].astype(np.int64))
+
+
+def hold_out(
+    name: str, tensor: Tensor, labels: Tensor | None, fraction: float, seed: int = 0
+) -> Data:
+    """Split off a random part for testing; the same seed gives the same split for ever.
+
+    Raises:
+        DataError: the fraction leaves nothing for one of the two parts.
+    """
+    import numpy as np
+
+    count = len(tensor)
+    held_out = round(count * fraction)
+    if not 0 < held_out < count:
+        raise DataError(
+            f"a test fraction of {fraction:g} of the {count} in {name} leaves one part empty"
+        )
+    # RandomState's stream is frozen by numpy's policy, torch.randperm's is not.
+    order = torch.from_numpy(np.random.RandomState(seed).permutation(count))
+    test, train = order[:held_out], order[held_out:]
+    return Data(
+        name,
+        tensor[train],
+        tensor[test],
+        None if labels is None else labels[train],
+        None if labels is None else labels[test],
+    )

@@ -1,0 +1,115 @@
+"""How a decoder's output becomes the distribution p(x | z).
+
+A likelihood is a module: it says how many numbers it wants for each element of x, makes the
+distribution's parameters out of them, and gives the distribution's mean. Its loss is the function
+of the same name in `vae_fast.functional.LIKELIHOODS`. To add one here, write its class and enter it
+into `LIKELIHOODS`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from vae_fast import functional as F  # noqa: N812
+
+# One tensor, or several, in the order in which the likelihood's function takes them.
+Params: TypeAlias = Tensor | tuple[Tensor, ...]
+
+
+class Likelihood(nn.Module):
+    """A distribution p(x | z) of independent elements."""
+
+    name: ClassVar[str]
+    reads_bytes: ClassVar[bool]  # whether its function takes uint8 data for x / 255
+    per_element: int = 1  # numbers that the decoder gives for each element of x
+
+    def forward(self, raw: Tensor) -> Params:
+        """The distribution's parameters, from what the decoder gave."""
+        return raw
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x."""
+        raise NotImplementedError
+
+    def nll(
+        self, params: Params, x: Tensor, prepared: Tensor, batch_dims: int, reduction: F.Reduction
+    ) -> Tensor:
+        """The negative log-likelihood, in nats.
+
+        Args:
+            params: from `forward`; samples of z are leading dimensions that x does not have.
+            x: the data as they came, uint8 perhaps.
+            prepared: the data as the encoder reads them, floats.
+            batch_dims: how many leading dimensions of the parameters are batch.
+            reduction: see `vae_fast.functional`.
+        """
+        first, *others = params if isinstance(params, tuple) else (params,)
+        target = x if self.reads_bytes else prepared
+        function = F.LIKELIHOODS[self.name]
+        return function(first, target, *others, batch_dims=batch_dims, reduction=reduction)
+
+
+class BernoulliLikelihood(Likelihood):
+    """Each element of x is an intensity in [0, 1]; the parameters are its logits."""
+
+    name = "bernoulli"
+    reads_bytes = True
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x."""
+        return torch.sigmoid(cast(Tensor, params))
+
+
+class GaussianLikelihood(Likelihood):
+    """Each element of x is real; the parameters are its mean and its log-variance.
+
+    Args:
+        logvar: "learned", one log-variance for all elements, learned with the network; "pixel", one
+            for each element and z, given by the decoder beside the mean; or a number that stays
+            fixed.
+
+    Raises:
+        ValueError: `logvar` is none of these.
+    """
+
+    name = "gaussian"
+    reads_bytes = False
+
+    def __init__(self, logvar: Literal["learned", "pixel"] | float = "learned") -> None:
+        super().__init__()
+        self.per_element = 2 if logvar == "pixel" else 1
+        self.logvar: Tensor | None = None
+        if logvar == "learned":
+            self.logvar = nn.Parameter(torch.zeros(()))
+        elif logvar != "pixel":
+            if not _is_finite(logvar):  # who calls may not check types
+                raise ValueError(
+                    f"decoder_logvar is {logvar!r}; expected 'learned', 'pixel' or a finite number"
+                )
+            # Not in the state: it is an argument of the model, as its sizes are.
+            del self.logvar
+            self.register_buffer("logvar", torch.tensor(float(logvar)), persistent=False)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and the log-variance, which broadcast against x."""
+        if self.logvar is not None:
+            return raw, self.logvar
+        mean, logvar = raw.chunk(2, dim=1)
+        return mean, logvar
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x."""
+        return params[0]
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    likelihood.name: likelihood for likelihood in (BernoulliLikelihood, GaussianLikelihood)
+}

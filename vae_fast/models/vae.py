@@ -1,0 +1,139 @@
+"""The variational auto-encoder (Kingma and Welling 2014)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_fast import functional as F  # noqa: N812
+from vae_fast.functional import ELBO
+from vae_fast.models.base import LatentModel
+from vae_fast.models.likelihoods import Params
+
+
+class VAEOutput(NamedTuple):
+    """What `VAE.forward` gives.
+
+    Attributes:
+        params: of p(x | z): logits, or mean and log-variance.
+        mu: mean of q(z | x), (B, *latent).
+        logvar: log-variance of q(z | x), (B, *latent).
+        z: a draw from q(z | x), (B, *latent).
+        kl: KL(q(z | x) || N(0, I)), nats per datum, averaged over the batch.
+    """
+
+    params: Params
+    mu: Tensor
+    logvar: Tensor
+    z: Tensor
+    kl: Tensor
+
+
+class VAE(LatentModel):
+    """x to a Gaussian q(z | x), a draw from it, and p(x | z); the prior of z is N(0, I).
+
+    An encoder of your own gives (B, 2 * latent): the means, then the log-variances, along
+    dimension 1; or the pair of them. Other arguments: see `LatentModel`.
+    """
+
+    kind: ClassVar[str] = "vae"
+    code_size: ClassVar[int] = 2
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x), each (B, *latent)."""
+        heads = self.encoder(self.prepare(x))
+        # Views of the two halves: the kernels read strides, nothing is copied.
+        mu, logvar = heads.chunk(2, dim=1) if isinstance(heads, Tensor) else heads
+        if mu.dim() == 2 and len(self.latent_shape) > 1:
+            mu, logvar = (head.unflatten(1, self.latent_shape) for head in (mu, logvar))
+        return mu, logvar
+
+    def forward(
+        self, x: Tensor, *, free_bits: float = 0.0, generator: torch.Generator | None = None
+    ) -> VAEOutput:
+        """Encode, draw, decode.
+
+        Args:
+            x: (B, *input_shape), floats or uint8.
+            free_bits: nats of KL that each latent dimension has for nothing.
+            generator: a CPU generator for the noise; None: torch's default one.
+        """
+        mu, logvar = self.encode(x)
+        z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
+        return VAEOutput(self.decode(z), mu, logvar, z, kl)
+
+    def loss(
+        self,
+        x: Tensor,
+        *,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> ELBO:
+        """The negative evidence lower bound with its terms, in nats per datum.
+
+        Args:
+            x: (B, *input_shape), floats or uint8.
+            beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
+            free_bits: nats of KL that each latent dimension has for nothing.
+            generator: a CPU generator for the noise; None: torch's default one.
+
+        Returns:
+            loss = nll + beta * kl, and both terms unweighted.
+        """
+        prepared = self.prepare(x)
+        output = self(prepared, free_bits=free_bits, generator=generator)
+        nll = self.likelihood.nll(output.params, x, prepared, 1, "batchmean")
+        return ELBO(torch.add(nll, output.kl, alpha=beta), nll, output.kl)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The expected x under p(x | z) at the mean of q(z | x), (B, *input_shape)."""
+        return self.mean(self.decode(self.encode(x)[0]))
+
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> Tensor:
+        """The means of q(z | x), (B, *latent)."""
+        return self.encode(x)[0]
+
+    def log_likelihood(self, x: Tensor, num_samples: int = 100, *, chunk: int = 16) -> Tensor:
+        """A lower bound of log p(x) from importance samples (Burda et al. 2016), one per datum.
+
+        log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with z_k from q(z | x): K = 1 estimates the
+        ELBO, and the bound tightens with K. Its negated mean is the loss of an IWAE; call it
+        under `torch.no_grad()` otherwise.
+
+        Args:
+            x: (B, *input_shape), floats or uint8.
+            num_samples: K.
+            chunk: samples decoded at a time; bounds the memory, changes nothing else.
+
+        Returns:
+            (B,), in nats.
+
+        Raises:
+            ValueError: `num_samples` or `chunk` is below 1.
+        """
+        if num_samples < 1 or chunk < 1:
+            raise ValueError(f"num_samples is {num_samples} and chunk {chunk}; expected at least 1")
+        prepared = self.prepare(x)
+        mu, logvar = self.encode(prepared)
+        # The noise itself, for -log q without z - mu, which loses digits where sigma is small.
+        zero = torch.zeros_like(mu)
+        noise = F.reparameterize(zero, zero, num_samples=num_samples)
+        weights = [
+            self._log_weights(x, prepared, mu, logvar, part) for part in torch.split(noise, chunk)
+        ]
+        return torch.cat(weights).logsumexp(0) - math.log(num_samples)
+
+    def _log_weights(
+        self, x: Tensor, prepared: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Of z = mu + exp(logvar / 2) noise: log p(x | z) + log p(z) - log q(z | x), (K, B)."""
+        z = mu + torch.exp(0.5 * logvar) * noise
+        nll = self.likelihood.nll(self.decode(z), x, prepared, 2, "sample")
+        ratio = 0.5 * (noise * noise - z * z + logvar)  # of the densities; 2 pi cancels
+        return ratio.flatten(2).sum(2) - nll

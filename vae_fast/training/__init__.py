@@ -1,0 +1,18 @@
+"""Training: settings, loop, checkpoints, metrics."""
+
+from vae_fast.training.callbacks import Callback
+from vae_fast.training.config import TrainerConfig
+from vae_fast.training.files import RunError
+from vae_fast.training.metrics import EpochMetrics, Terms
+from vae_fast.training.trainer import Trainer, TrainingDiverged, choose_device
+
+__all__ = [
+    "Callback",
+    "EpochMetrics",
+    "RunError",
+    "Terms",
+    "Trainer",
+    "TrainerConfig",
+    "TrainingDiverged",
+    "choose_device",
+]

@@ -1,0 +1,114 @@
+"""Everything that a run needs to go on exactly, in one file.
+
+One safetensors file, so that one rename replaces it whole: the tensors of the model, of the
+optimizer and of the best model so far, with the rest as JSON in its header. Nothing in it can run.
+No state of a random generator is in it: each epoch's is a function of the run's seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_fast.training.files import RunError, read_tensors, write_tensors
+from vae_fast.training.metrics import EpochMetrics
+
+_FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """The state of a run after an epoch.
+
+    Attributes:
+        epoch: epochs done.
+        model: its state.
+        optimizer: its state, as `Optimizer.state_dict` gives it.
+        history: the metrics of the epochs done.
+        best: the state of the best model, kept for early stopping.
+        best_loss: its test loss, in nats.
+        waited: epochs without a better one.
+        loader: state of the training DataLoader's own generator, where it has one.
+    """
+
+    epoch: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    history: list[EpochMetrics] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    best_loss: float | None = None
+    waited: int = 0
+    loader: Tensor | None = None
+
+    def write(self, path: Path) -> None:
+        """Write to a file, atomically."""
+        tensors = _prefixed("model", self.model)
+        if self.best is not None:
+            tensors |= _prefixed("best", self.best)
+        if self.loader is not None:
+            tensors["loader"] = self.loader
+        plain: dict[str, dict[str, Any]] = {}
+        for index, entries in self.optimizer["state"].items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = value
+                else:
+                    plain.setdefault(str(index), {})[name] = value
+        write_tensors(
+            path,
+            tensors,
+            {
+                "format": _FORMAT,
+                "epoch": self.epoch,
+                "history": [metrics.to_dict() for metrics in self.history],
+                "best_loss": self.best_loss,
+                "waited": self.waited,
+                "optimizer": {"state": plain, "param_groups": self.optimizer["param_groups"]},
+            },
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: the file is not there, is damaged, or is no checkpoint.
+        """
+        tensors, header = read_tensors(path)
+        if header.get("format") != _FORMAT:
+            raise RunError(f"{path} is not a checkpoint of this release of vae_fast")
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(entries) for index, entries in header["optimizer"]["state"].items()
+        }
+        for name, value in _without_prefix("optimizer", tensors).items():
+            index, _, entry = name.partition(".")
+            state.setdefault(int(index), {})[entry] = value
+        return cls(
+            epoch=header["epoch"],
+            model=_without_prefix("model", tensors),
+            optimizer={"state": state, "param_groups": header["optimizer"]["param_groups"]},
+            history=[EpochMetrics.from_dict(line) for line in header["history"]],
+            best=_without_prefix("best", tensors) or None,
+            best_loss=header["best_loss"],
+            waited=header["waited"],
+            loader=tensors.get("loader"),
+        )
+
+
+def snapshot(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's state, on its device."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

@@ -1,0 +1,144 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """The settings of a training run; checked when made, and the same after a trip through JSON.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: data in a step; the last batch of an epoch is smaller.
+        eval_batch_size: data in a step of evaluation.
+        learning_rate: of Adam.
+        weight_decay: decoupled from the gradient (AdamW); 0 is Adam.
+        schedule: the learning rate over the steps: "constant", or down to zero as "linear" or
+            "cosine".
+        lr_warmup: epochs (or a part of one) in which the learning rate rises from zero.
+        clip_norm: the gradient is scaled down to this norm where it is longer; None: never.
+        beta: weight of the KL term.
+        kl_warmup: epochs (or a part of one) in which the weight rises linearly from 0 to `beta`.
+        free_bits: nats of KL that each latent dimension has for nothing.
+        patience: stop after this many epochs without a better test loss, and keep the best
+            weights; None: train for all epochs and keep the last.
+        min_delta: how much lower, in nats, a test loss must be to count as better.
+        checkpoint_every: epochs between checkpoints; the last epoch always has one.
+        seed: of the order of the data and of the noise (and, on the command line, of the first
+            weights).
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", …
+        tensorboard: write the curves for TensorBoard too.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    eval_batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    lr_warmup: float = 0.0
+    clip_norm: float | None = None
+    beta: float = 1.0
+    kl_warmup: float = 0.0
+    free_bits: float = 0.0
+    patience: int | None = None
+    min_delta: float = 0.0
+    checkpoint_every: int = 1
+    seed: int = 0
+    device: str = "auto"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            TypeError: a field is of the wrong type; the message names it.
+            ValueError: a field is out of its range; the message names it.
+        """
+        for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every"):
+            self._whole(name, 1)
+        self._whole("seed", 0)
+        for name in ("weight_decay", "lr_warmup", "beta", "kl_warmup", "free_bits", "min_delta"):
+            self._number(name, zero=True)
+        self._number("learning_rate", zero=False)
+        if self.clip_norm is not None:
+            self._number("clip_norm", zero=False)
+        if self.patience is not None:
+            self._whole("patience", 1)
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(
+                f"TrainerConfig.schedule is {self.schedule!r}; expected one of {get_args(Schedule)}"
+            )
+        if not isinstance(self.device, str):
+            raise TypeError(f"TrainerConfig.device is {self.device!r}; expected a string")
+        if not isinstance(self.tensorboard, bool):
+            raise TypeError(f"TrainerConfig.tensorboard is {self.tensorboard!r}; expected a bool")
+
+    def _whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"TrainerConfig.{name} is {value!r}; expected a whole number")
+        if value < least:
+            raise ValueError(f"TrainerConfig.{name} is {value}; expected at least {least}")
+
+    def _number(self, name: str, *, zero: bool) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"TrainerConfig.{name} is {value!r}; expected a number")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            least = "at least" if zero else "more than"
+            raise ValueError(
+                f"TrainerConfig.{name} is {value}; expected a finite number of {least} 0"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
+        """The inverse of `to_dict`; what is missing has its default.
+
+        Raises:
+            ValueError: there is a field that does not exist.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"TrainerConfig has no field {', '.join(unknown)}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The settings as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainerConfig:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+
+def kl_weight(config: TrainerConfig, epoch: float) -> float:
+    """The weight of the KL term after so many epochs, counted from 0 in fractions."""
+    if epoch >= config.kl_warmup:
+        return config.beta
+    return config.beta * epoch / config.kl_warmup
+
+
+def learning_rate_factor(config: TrainerConfig, epoch: float) -> float:
+    """What the learning rate is multiplied by after so many epochs, counted from 0 in fractions."""
+    if epoch < config.lr_warmup:
+        return epoch / config.lr_warmup
+    if config.schedule == "constant":
+        return 1.0
+    left = 1 - (epoch - config.lr_warmup) / max(config.epochs - config.lr_warmup, 1e-9)
+    if config.schedule == "linear":
+        return max(0.0, left)
+    return 0.5 * (1 - math.cos(math.pi * max(0.0, left)))

@@ -1,0 +1,387 @@
+"""Trains a model: steps, evaluation, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vae_fast._version import __version__
+from vae_fast.functional import ELBO
+from vae_fast.models import build
+from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
+from vae_fast.training.callbacks import Callback, TensorBoard
+from vae_fast.training.checkpoint import Checkpoint, snapshot
+from vae_fast.training.config import TrainerConfig, kl_weight, learning_rate_factor
+from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
+from vae_fast.training.metrics import Average, EpochMetrics, Terms
+
+CONFIG, CHECKPOINT, MODEL, METRICS = (
+    "config.json",
+    "checkpoint.safetensors",
+    "model.safetensors",
+    "metrics.jsonl",
+)
+
+# Steps between looks at the loss, each of which waits for the device.
+_LOOK_EVERY = 25
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818
+    """The loss, or a weight, is no longer a finite number."""
+
+
+class Trainer:
+    """Trains a model and keeps everything that the run is in a folder.
+
+    The folder holds config.json, metrics.jsonl (one line an epoch, `EpochMetrics`),
+    model.safetensors (the weights: the best ones with early stopping, else the last) and
+    checkpoint.safetensors, from which `Trainer.resume` goes on. On the CPU, a run that was
+    interrupted and resumed ends bit for bit as one that was not, with the same number of threads.
+
+    Randomness is a function of the configuration's seed and the epoch alone; torch's global
+    generators are left as they were found.
+
+    Args:
+        model: one of this package, or any module with a method `loss(x, *, beta, free_bits)` that
+            returns an `ELBO`, averages over the batch.
+        config: the settings.
+        out: the run's folder, made if need be; None: nothing is written.
+        optimizer: makes another optimizer than Adam from the parameters. The schedule scales the
+            learning rates that it starts with.
+        callbacks: look on.
+        info: more for config.json: where the data came from, for example.
+
+    Raises:
+        RunError: the folder holds a run already.
+        ValueError: the device is not there.
+        ModuleNotFoundError: a package is missing that the configuration asks for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainerConfig | None = None,
+        *,
+        out: str | Path | None = None,
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        callbacks: Sequence[Callback] = (),
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        self.config = config or TrainerConfig()
+        self.device = choose_device(self.config.device)
+        self.model = model.to(self.device)
+        self.out = None if out is None else Path(out)
+        self.epoch = 0
+        self.history: list[EpochMetrics] = []
+        self.callbacks = list(callbacks)
+        self._info = info or {}
+        self._best: dict[str, Tensor] | None = None
+        self._best_loss = math.inf
+        self._waited = 0
+        self._loader_state: Tensor | None = None
+        self._steps: int | None = None
+
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = (optimizer or self._adam)(parameters)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        if self.config.tensorboard:
+            if self.out is None:
+                raise ValueError("TrainerConfig.tensorboard needs a folder to write to: give out")
+            self.callbacks.append(TensorBoard(self.out / "tensorboard"))
+        if self.out is not None and (self.out / CHECKPOINT).exists():
+            raise RunError(f"{self.out} holds a run already: resume it, or choose another folder")
+
+    @classmethod
+    def resume(
+        cls,
+        out: str | Path,
+        model: nn.Module | None = None,
+        *,
+        epochs: int | None = None,
+        device: str | None = None,
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Trainer:
+        """The trainer of a run as it was after its last checkpoint; `fit` goes on from there.
+
+        Args:
+            out: the run's folder.
+            model: needed where the run's model was not one of this package's own.
+            epochs: a new total number of epochs.
+            device: another device.
+            optimizer: as the run was started with.
+            callbacks: look on.
+
+        Raises:
+            RunError: there is no run there, or its files are damaged.
+            ValueError: the model is not described in the run and was not given.
+        """
+        folder = Path(out)
+        stored = read_json(folder / CONFIG)
+        state = Checkpoint.read(folder / CHECKPOINT)
+        settings = dict(stored["trainer"])
+        settings |= {} if epochs is None else {"epochs": epochs}
+        settings |= {} if device is None else {"device": device}
+        if model is None:
+            if stored["model"] is None:
+                raise ValueError(f"the model of {folder} is not of this package: give it")
+            model = build(stored["model"])
+        known = {"vae_fast", "torch", "model", "trainer"}
+        trainer = cls(
+            model,
+            TrainerConfig.from_dict(settings),
+            optimizer=optimizer,
+            callbacks=callbacks,
+            info={name: value for name, value in stored.items() if name not in known},
+        )
+        trainer.out = folder
+        trainer._restore(state)
+        return trainer
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or early stopping has ended the run."""
+        patience = self.config.patience
+        stopped = patience is not None and self._waited >= patience
+        return stopped or self.epoch >= self.config.epochs
+
+    def fit(self, train: Source, test: Source | None = None) -> list[EpochMetrics]:
+        """Train until `finished`.
+
+        Args:
+            train: (N, *input_shape) uint8 or floating tensor, or any DataLoader.
+            test: held-out data, likewise.
+
+        Returns:
+            The metrics of every epoch of the run, those before a resumption too.
+
+        Raises:
+            TrainingDiverged: the loss became NaN or infinite; the last checkpoint is kept.
+            ValueError: early stopping without test data, or no data.
+        """
+        if self.config.patience is not None and test is None:
+            raise ValueError("TrainerConfig.patience needs test data to judge by: give test")
+        train = place(train, self.device)
+        test = None if test is None else place(test, self.device)
+        if isinstance(train, DataLoader) and self._loader_state is not None:
+            cast(torch.Generator, train.generator).set_state(self._loader_state)
+        if self.out is not None:
+            self._write_start(train)
+        for callback in self.callbacks:
+            callback.on_start(self)
+        try:
+            while not self.finished:
+                self._fit_epoch(train, test)
+        finally:
+            for callback in self.callbacks:
+                callback.on_end(self)
+        if self._best is not None:
+            self.model.load_state_dict(self._best)
+        return self.history
+
+    @torch.no_grad()
+    def evaluate(self, data: Source) -> Terms:
+        """The loss and its terms on data, in nats per datum, with the full KL weight.
+
+        The noise is the same at every call: figures of two calls differ by the weights alone.
+
+        Raises:
+            ValueError: there are no data.
+        """
+        average = Average(self.device)
+        was_training = self.model.training
+        self.model.eval()
+        with self._pass(data, self.config.eval_batch_size, "evaluation") as stream:
+            for x in stream:
+                average.add(self._loss(x, self.config.beta, 0.0), len(x))
+        self.model.train(was_training)
+        return average.read()
+
+    def _fit_epoch(self, train: Source, test: Source | None) -> None:
+        start = time.perf_counter()
+        trained = self._train_epoch(train)
+        tested = None if test is None else self.evaluate(test)
+        self._require_finite(trained, "training")
+        if tested is not None:
+            self._require_finite(tested, "test")
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise self._diverged("a weight is no longer finite")
+        self.epoch += 1
+        seconds = round(time.perf_counter() - start, 4)
+        metrics = EpochMetrics.of(self.epoch, trained, tested, seconds)
+        self.history.append(metrics)
+        if tested is not None and self.config.patience is not None:
+            self._judge(tested.loss)
+        if self.out is not None:
+            with (self.out / METRICS).open("a") as file:
+                file.write(f"{json.dumps(metrics.to_dict())}\n")
+            if self.finished or self.epoch % self.config.checkpoint_every == 0:
+                self._save(train)
+        for callback in self.callbacks:
+            callback.on_epoch(self, metrics)
+
+    def _train_epoch(self, train: Source) -> Terms:
+        self.model.train()
+        average = Average(self.device)
+        total = step_count(train, self.config.batch_size) or self._steps
+        steps = 0
+        with self._pass(train, self.config.batch_size, "training", self.epoch) as stream:
+            for steps, x in enumerate(stream, 1):
+                # Where in the run this step begins, in epochs (whole ones where nobody knows more).
+                place = self.epoch + ((steps - 1) / total if total else 0)
+                average.add(self._step(x, place), len(x))
+                if steps % _LOOK_EVERY == 0 or steps == total:
+                    terms = average.read()
+                    self._require_finite(terms, "training", steps)
+                    for callback in self.callbacks:
+                        callback.on_steps(self, steps, total, terms)
+        self._steps = steps
+        return average.read()
+
+    def _step(self, x: Tensor, place: float) -> ELBO:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * learning_rate_factor(config, place)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._loss(x, kl_weight(config, place), config.free_bits)
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.optimizer.step()
+        return terms
+
+    def _loss(self, x: Tensor, beta: float, free_bits: float) -> ELBO:
+        loss = cast(Callable[..., ELBO], self.model.loss)
+        return loss(x, beta=beta, free_bits=free_bits)
+
+    @contextmanager
+    def _pass(
+        self, source: Source, batch_size: int, purpose: str, epoch: int | None = None
+    ) -> Iterator[Iterator[Tensor]]:
+        """The batches of a pass; within it torch's generators are seeded for it.
+
+        Twice: a DataLoader draws from them when it starts, and how much is its own affair; the
+        model's noise shall not depend on that.
+        """
+        seed = self.config.seed
+        with _forked_generators(self.device):
+            torch.manual_seed(derived_seed(seed, purpose, "loader", epoch))
+            shuffle = None if epoch is None else derived_seed(seed, purpose, "order", epoch)
+            stream = batches(source, batch_size, self.device, shuffle)
+            first = next(stream, None)
+            if first is None:
+                raise ValueError(f"there are no data for {purpose}")
+            torch.manual_seed(derived_seed(seed, purpose, "noise", epoch))
+            yield itertools.chain([first], stream)
+
+    def _judge(self, loss: float) -> None:
+        """Early stopping: is this the best test loss so far?"""
+        if loss < self._best_loss - self.config.min_delta:
+            self._best_loss, self._waited = loss, 0
+            self._best = snapshot(self.model)
+        else:
+            self._waited += 1
+
+    def _require_finite(self, terms: Terms, what: str, steps: int | None = None) -> None:
+        for name, value in terms._asdict().items():
+            if not math.isfinite(value):
+                when = "" if steps is None else f", by step {steps}"
+                raise self._diverged(f"the {what} {name} is {value}{when}")
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        kept = "" if self.out is None else f"; the last good checkpoint is kept in {self.out}"
+        return TrainingDiverged(
+            f"training diverged in epoch {self.epoch + 1}: {what}{kept}. A lower learning rate, "
+            "clip_norm or a KL warm-up may help"
+        )
+
+    def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            parameters,
+            self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            decoupled_weight_decay=True,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+
+    def _write_start(self, train: Source) -> None:
+        """What must be in the folder before the first step: the run can be resumed from then on."""
+        assert self.out is not None
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.out / CONFIG,
+            {
+                "vae_fast": __version__,
+                "torch": torch.__version__,
+                "model": getattr(self.model, "config", None),
+                "trainer": self.config.to_dict(),
+                **self._info,
+            },
+        )
+        # Epochs after the checkpoint that a resumption starts from are done again.
+        write_lines(self.out / METRICS, [metrics.to_dict() for metrics in self.history])
+        if self.epoch == 0:
+            self._save(train)
+
+    def _save(self, train: Source) -> None:
+        assert self.out is not None
+        generator = getattr(train, "generator", None)
+        state = self.model.state_dict()
+        write_tensors(self.out / MODEL, state if self._best is None else self._best)
+        Checkpoint(
+            epoch=self.epoch,
+            model=state,
+            optimizer=self.optimizer.state_dict(),
+            history=self.history,
+            best=self._best,
+            best_loss=None if self._best is None else self._best_loss,
+            waited=self._waited,
+            loader=None if generator is None else generator.get_state(),
+        ).write(self.out / CHECKPOINT)
+
+    def _restore(self, state: Checkpoint) -> None:
+        try:
+            self.model.load_state_dict(state.model)
+            self.optimizer.load_state_dict(state.optimizer)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
+        self.epoch = state.epoch
+        self.history = state.history
+        self._best = state.best
+        self._best_loss = math.inf if state.best_loss is None else state.best_loss
+        self._waited = state.waited
+        self._loader_state = state.loader
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" is a GPU where torch sees one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {name!r} is not to be had here: {error}") from error
+    return device
+
+
+def _forked_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Puts torch's global generators back afterwards."""
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(device_type=device.type)
