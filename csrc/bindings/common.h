@@ -8,9 +8,9 @@
 #include <pybind11/pybind11.h>
 
 #include <optional>
+#include <string_view>
 #include <tuple>
 
-#include "formulas/list.h"
 #include "kernels.h"
 
 namespace vae_fast::bindings {
@@ -36,6 +36,7 @@ struct LossInfo {
 };
 
 const LossInfo& loss_info(int loss);
+int loss_named(std::string_view name);
 
 // The elementwise gradients of a loss as differentiable torch expressions, from the Python
 // reference: for double backward, forward AD and functorch.

@@ -16,6 +16,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/autograd.h"
+#include "formulas/list.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -325,6 +326,13 @@ const LossInfo& info_in_list(int loss, FormulaList<Formula...>) {
 }  // namespace
 
 const LossInfo& loss_info(int loss) { return info_in_list(loss, Losses{}); }
+
+int loss_named(std::string_view name) {
+  for (int loss = 0; loss < kLossCount; ++loss) {
+    if (loss_info(loss).name == name) return loss;
+  }
+  TORCH_INTERNAL_ASSERT(false, "no loss is called ", name);
+}
 
 Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mask,
                     Reduction reduction) {

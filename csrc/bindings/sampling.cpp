@@ -24,9 +24,6 @@ using Sample = std::tuple<Tensor, Tensor>;                             // z, noi
 using SampleKl = std::tuple<Tensor, Tensor, Tensor>;                   // z, kl, noise
 using SampleKlGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // mu, logvar, the prior's
 
-constexpr int kStandardNormal = kLossIndex<StandardNormalKl>;
-constexpr int kGaussian = kLossIndex<GaussianKl>;
-
 // ---- the ops, as typed calls through the dispatcher --------------------------------------------
 
 Tensor call_draw_seed(const OptionalGenerator& generator) {
@@ -94,7 +91,9 @@ TensorVector divergence_operands(const char* op, const Tensor& mu, const Tensor&
 }
 
 int divergence_of(const TensorVector& operands) {
-  return operands.size() == 2 ? kStandardNormal : kGaussian;
+  static const int standard_normal = loss_named("standard_normal_kl");
+  static const int gaussian = loss_named("gaussian_kl");
+  return operands.size() == 2 ? standard_normal : gaussian;
 }
 
 void check_seed(const char* op, const Tensor& seed, int64_t numel) {
