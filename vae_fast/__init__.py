@@ -7,16 +7,9 @@ trainer and what they need are loaded when they are first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vae_fast import functional
 from vae_fast._version import __version__
-from vae_fast.functional import (
-    ELBO,
-    bernoulli_nll,
-    draw_seed,
-    elbo_loss,
-    gaussian_kl,
-    reparameterize,
-    reparameterize_kl,
-)
+from vae_fast.functional import *  # noqa: F403  (its __all__ is the list of public functions)
 from vae_fast.info import BuildInfo, build_info
 from vae_fast.losses import ELBOLoss
 
@@ -32,7 +25,6 @@ _LAZY = {
 }
 
 __all__ = [
-    "ELBO",
     "VAE",
     "AutoEncoder",
     "BuildInfo",
@@ -40,14 +32,9 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "__version__",
-    "bernoulli_nll",
     "build_info",
-    "draw_seed",
-    "elbo_loss",
-    "gaussian_kl",
-    "reparameterize",
-    "reparameterize_kl",
 ]
+__all__ += functional.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,16 @@ from vae_fast._extension import BACKEND, C, use_reference
 if C is not None:
     from vae_fast import _rules  # noqa: F401  (registers what the ops need from Python)
 
+__all__ = [
+    "ELBO",
+    "bernoulli_nll",
+    "draw_seed",
+    "elbo_loss",
+    "gaussian_kl",
+    "reparameterize",
+    "reparameterize_kl",
+]
+
 Reduction = Literal["none", "sample", "sum", "batchmean", "mean"]
 FreeBitsPer = Literal["dimension", "sample"]
 Seed = Tensor | int
