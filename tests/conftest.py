@@ -1,0 +1,51 @@
+"""What every test of the functions stands on: a fixed seed, the compiled backend, restored knobs."""
+
+import pytest
+import torch
+
+import vae_fast as vf
+from vae_fast import _extension, functional
+
+
+def pytest_sessionstart(session):
+    """Without the extension every test would pass in plain PyTorch, and prove nothing."""
+    if _extension.BACKEND != "compiled":
+        pytest.exit("the tests need the compiled extension: make build", returncode=1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def cpu_threads():
+    """A setter of the thread count, undone afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cpu_capability():
+    """A setter of the instruction set, undone afterwards."""
+    before = vf.build_info().cpu_capability
+    yield _extension.C.set_cpu_capability
+    _extension.C.set_cpu_capability(before)
+
+
+@pytest.fixture(params=["compiled", "reference"])
+def backend(request, monkeypatch):
+    """The public functions on their kernels, then on plain PyTorch."""
+    if request.param == "reference":
+        monkeypatch.setattr(functional, "_kernels", None)
+        monkeypatch.setattr(functional, "_on_cpu", False)
+        monkeypatch.setattr(functional, "use_reference", lambda device_type: True)
+    return request.param
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
