@@ -60,6 +60,14 @@ def _torch_gaussian_kl(
     return kl_divergence(q, Normal(prior_mu, (0.5 * prior_logvar).exp(), validate_args=False))
 
 
+def _gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor, **options: object) -> Tensor:
+    return vf.gaussian_nll(mean, target, logvar, **options)
+
+
+def _torch_gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
+    return -Normal(mean, (0.5 * logvar).exp(), validate_args=False).log_prob(target)
+
+
 INF = float("inf")
 
 CASES = (
@@ -76,6 +84,19 @@ CASES = (
         partial(F.binary_cross_entropy, reduction="none"),
         (unit_interval(0.02), unit_interval()),
         ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.5), (1e-30, 1.0), (1e-40, 0.2)),
+    ),
+    Case(
+        "gaussian_nll",
+        _gaussian_nll,
+        _torch_gaussian_nll,
+        (normal(), normal(), normal()),
+        (
+            (0.5, 80.0, 0.2),
+            (0.5, -40.0, 0.2),
+            (0.5, -200.0, 0.5),
+            (0.5, -300.0, 0.5),
+            (1e-30, -140.0, 0.0),
+        ),
     ),
     Case(
         "standard_normal_kl",

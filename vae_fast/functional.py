@@ -42,6 +42,7 @@ __all__ = [
     "draw_seed",
     "elbo_loss",
     "gaussian_kl",
+    "gaussian_nll",
     "reparameterize",
     "reparameterize_kl",
 ]
@@ -401,6 +402,48 @@ def bernoulli_nll(
     return _loss("bernoulli_nll", op, (logits, target), mask, batch_dims, reduction)
 
 
+def gaussian_nll(
+    mean: Tensor,
+    target: Tensor,
+    logvar: Tensor | float = 0.0,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the Gaussian distribution, in nats.
+
+    (log 2 pi + logvar + (x - mean)^2 exp(-logvar)) / 2, with the constant; a difference of zero
+    costs nothing at any precision. A learned scalar logvar is the sigma-VAE's (Rybkin et al. 2021).
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once, in the
+    forward: 12 bytes per element in float32, 20 with the gradients in mean and logvar. A logvar
+    that broadcasts costs no memory, and its gradient is summed in the same pass.
+
+    Args:
+        mean: (*batch, *event).
+        target: Broadcasts with mean. uint8 and bool mean the numbers that they hold.
+        logvar: Logarithm of the variance, fixed (a number) or learned (a tensor that broadcasts
+            with mean: one for everything, per feature, per element).
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See the module.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    if isinstance(logvar, (int, float)):
+        checks.check_tensor("gaussian_nll", "mean", mean)
+        logvar = torch.full((), logvar, dtype=mean.dtype, device=mean.device)
+    operands = (mean, logvar, target)
+    return _loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
+
+
 # ---- the evidence lower bound --------------------------------------------------------------------
 
 # By the name that elbo_loss and the models take: called (first parameter, target, *other
@@ -408,6 +451,7 @@ def bernoulli_nll(
 LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
     "bernoulli": bernoulli_nll,
     "bernoulli_probs": partial(bernoulli_nll, from_probs=True),
+    "gaussian": gaussian_nll,
 }
 
 
@@ -453,7 +497,8 @@ def elbo_loss(
         target: The data (*batch, *event).
         mu: Means of q(z|x), (*batch, *latent).
         logvar: Logarithms of its variances.
-        likelihood: ``"bernoulli"`` (logits) or ``"bernoulli_probs"`` (probabilities).
+        likelihood: ``"bernoulli"`` (logits), ``"bernoulli_probs"`` (probabilities) or
+            ``"gaussian"`` (mean, or mean and logvar).
         beta: Weight of the divergence in ``loss``; nothing else scales a term.
         prior_mu: Means of the prior; None: the standard normal.
         prior_logvar: Logarithms of the prior's variances.

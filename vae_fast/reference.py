@@ -107,10 +107,10 @@ def _standard_normal_kl_gradients(mu: Tensor, logvar: Tensor) -> tuple[Tensor, T
     return mu, 0.5 * torch.expm1(logvar)
 
 
-def _standardized(mu: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """(mu - prior_mu) / prior sigma, and 1 / prior sigma, finite so that 0 times it is 0."""
-    root = torch.exp(-0.5 * prior_logvar).clamp(max=torch.finfo(mu.dtype).max)
-    return (mu - prior_mu) * root, root
+def _standardized(x: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+    """(x - mean) / sigma, and 1 / sigma, finite so that 0 times it is 0."""
+    root = torch.exp(-0.5 * logvar).clamp(max=torch.finfo(x.dtype).max)
+    return (x - mean) * root, root
 
 
 def _gaussian_kl_value(
@@ -130,6 +130,18 @@ def _gaussian_kl_gradients(
     return slope, 0.5 * excess, -slope, -0.5 * (distance * distance + excess)
 
 
+def _gaussian_value(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
+    """-log N(target; mean, exp(logvar))."""
+    distance, _ = _standardized(mean, target, logvar)
+    return 0.5 * (math.log(2 * math.pi) + logvar + distance * distance)
+
+
+def _gaussian_gradients(mean: Tensor, logvar: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    distance, root = _standardized(mean, target, logvar)
+    slope = distance * root
+    return slope, 0.5 * (1 - distance * distance), -slope
+
+
 LOSSES: dict[str, Loss] = {
     "bernoulli_nll": Loss(
         ("logits", "target"), _bernoulli_value, _bernoulli_gradients, uint8_scale=1 / 255
@@ -140,6 +152,7 @@ LOSSES: dict[str, Loss] = {
         _bernoulli_probs_gradients,
         uint8_scale=1 / 255,
     ),
+    "gaussian_nll": Loss(("mean", "logvar", "target"), _gaussian_value, _gaussian_gradients),
     "standard_normal_kl": Loss(
         ("mu", "logvar"), _standard_normal_kl_value, _standard_normal_kl_gradients
     ),

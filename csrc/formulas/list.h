@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "gaussian.h"
 #include "kl.h"
 
 namespace vae_fast {
@@ -17,6 +18,7 @@ struct FormulaList {
 using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
+    GaussianNll,             //
     StandardNormalKl,        //
     GaussianKl>;
 
