@@ -22,6 +22,7 @@ def _load() -> ModuleType | None:
             "It was built for another torch (its C++ interface changes with every release); "
             "build it again: pip install --no-build-isolation --force-reinstall --no-deps vae_fast"
         ) from error
+    _C.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error now, not at the first loss
     return _C
 
 

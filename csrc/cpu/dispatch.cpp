@@ -30,21 +30,22 @@ const std::vector<const InstructionSet*>& available() {
   return sets;
 }
 
-const InstructionSet& find(std::string_view name) {
+const InstructionSet& find(const char* what, std::string_view name) {
   std::string names;
   for (const InstructionSet* set : available()) {
     if (set->name == name) return *set;
     names += names.empty() ? "" : ", ";
     names += set->name;
   }
-  throw std::invalid_argument("CPU capability '" + std::string(name) +
-                              "' is not available here; this machine has: " + names);
+  throw std::invalid_argument(std::string(what) + " is '" + std::string(name) +
+                              "', expected one that this machine has: " + names);
 }
 
 std::atomic<const InstructionSet*>& current() {
   static std::atomic<const InstructionSet*> set = [] {
-    const char* wanted = std::getenv("VAE_FAST_CPU_CAPABILITY");
-    return wanted != nullptr && *wanted != '\0' ? &find(wanted) : available().back();
+    const char* variable = "VAE_FAST_CPU_CAPABILITY";
+    const char* wanted = std::getenv(variable);
+    return wanted != nullptr && *wanted != '\0' ? &find(variable, wanted) : available().back();
   }();
   return set;
 }
@@ -55,7 +56,7 @@ const InstructionSet& instruction_set() { return *current().load(std::memory_ord
 
 const char* capability() { return instruction_set().name; }
 
-void set_capability(const char* name) { current().store(&find(name)); }
+void set_capability(const char* name) { current().store(&find("CPU capability", name)); }
 
 const char* const* capabilities() {
   static const std::vector<const char*> names = [] {
