@@ -27,16 +27,15 @@ class Case:
     fused: Callable[..., Any]
     plain: Callable[..., Any]
     dtype: torch.dtype = torch.float32
-    target: int | None = None
-    """Which operand is data, and has no gradient."""
-    target_dtype: torch.dtype = torch.float32
+    target_dtype: torch.dtype | None = None
+    """Of the last operand, where it is data and has no gradient."""
 
     @property
     def name(self) -> str:
         parts = [f"{self.size[0]}x{self.size[1]}"]
         if self.dtype != torch.float32:
             parts.append(str(self.dtype).removeprefix("torch."))
-        if self.target is not None and self.target_dtype != self.dtype:
+        if self.target_dtype not in (None, self.dtype):
             parts.append(f"{self.target_dtype} target".removeprefix("torch."))
         return " ".join(parts)
 
@@ -47,7 +46,7 @@ class Case:
             return [self._operand(k, draw(self.size)) for k, draw in enumerate(self.draws)]
 
     def _operand(self, k: int, drawn: Tensor) -> Tensor:
-        if k != self.target:
+        if self.target_dtype is None or k < len(self.draws) - 1:
             return drawn.to(self.dtype).requires_grad_()
         return (255 * drawn if self.target_dtype == torch.uint8 else drawn).to(self.target_dtype)
 
@@ -77,7 +76,6 @@ def _likelihood(
         fused=loss.public,
         plain=plain.batch_mean(loss.torch),
         dtype=dtype,
-        target=loss.target_index,
         target_dtype=target_dtype or dtype,
     )
 
@@ -97,7 +95,7 @@ CASES = [
     *(
         _likelihood(loss, size)
         for loss in LOSSES
-        if loss.target_index is not None
+        if loss.names[-1] == "target"
         for size in ((512, 3072), (128, 20000))
     ),
     _latent("gaussian_kl", 128, 20),
