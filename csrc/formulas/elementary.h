@@ -75,6 +75,11 @@ VAE_FAST_FN float as_float(int32_t bits) {
   return x;
 }
 
+// a - b modulo 2^32: the bits of a float that a special case will replace may be anything.
+VAE_FAST_FN int32_t subtract_wrapping(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) - static_cast<uint32_t>(b));
+}
+
 // 2^k for a float that holds k + kExponentMagic, -126 <= k <= 127; infinity for k = 128.
 VAE_FAST_FN float exp2_of_magic(float t) {
   return as_float(static_cast<int32_t>(static_cast<uint32_t>(as_int(t)) << 23));
@@ -90,13 +95,12 @@ constexpr float kLn2Low = 1.42860677e-06f;
 
 // ---- exp
 
-// exp(r) - 1 for |r| <= ln(2) / 2. Minimax polynomial (prototypes' fit, Lawson's algorithm).
+// exp(r) - 1 for |r| <= ln(2) / 2.
 VAE_FAST_FN float expm1_reduced(float r) {
   const float r2 = r * r;
-  const float a = 1.985861122e-04f * r + 1.393370190e-03f;
-  const float b = 8.333359911e-03f * r + 4.166646459e-02f;
-  const float c = 1.666666653e-01f * r + 0.5f;
-  return ((a * r2 + b) * r2 + c) * r2 + r;
+  const float a = 4.166890681e-02f * r + 1.666652113e-01f;
+  const float b = 1.378813642e-03f * r + 8.368694223e-03f;
+  return ((b * r2 + a) * r + 4.999999106e-01f) * r2 + r;
 }
 
 // exp(x), all of it: subnormal results, 0 and infinity too.
@@ -133,9 +137,9 @@ struct Expm1 {
   T expm1_minus;  // exp(x) - 1 - x: never negative, accurate near 0
 };
 
-// Q(r) = (exp(r) - 1 - r) / r^2 on [-1, 1], then with x = k ln 2 + r, 0 <= r < ln 2 (or k = 0 and
-// r = x for |x| <= 1) and s = 2^k
-//   exp(x) - 1 = s (r + r^2 Q) + (s - 1),   exp(x) - 1 - x = s r^2 Q + (s r + (s - 1 - x)),
+// h(r) = (exp(r) - 1 - r) / r, a minimax polynomial on [-1, 1]; then with x = k ln 2 + r,
+// 0 <= r < ln 2 (or k = 0 and r = x for |x| <= 1) and s = 2^k
+//   exp(x) - 1 = s (r + r h) + (s - 1),   exp(x) - 1 - x = s r h + (s r + (s - 1 - x)),
 // where the last bracket is exactly 0 for k = 0. The floor in k keeps it below 128.
 VAE_FAST_FN Expm1<float> expm1_pair(float x) {
   const float below = min_(89.f, x);
@@ -145,14 +149,14 @@ VAE_FAST_FN Expm1<float> expm1_pair(float x) {
   const bool small = abs_(x) <= 1;
   const float r = select(small, x, (in_range - k * kLn2High) - k * kLn2Low);
   const float s = select(small, 1.f, exp2_of_magic(t));
-  const float r2 = r * r, r4 = r2 * r2;
-  const float a = 2.772283141e-06f * r + 2.535482943e-05f;
-  const float b = 1.984402366e-04f * r + 1.388545198e-03f;
-  const float c = 8.333310275e-03f * r + 4.166673454e-02f;
-  const float d = 1.666666701e-01f * r + 4.999999979e-01f;
-  const float q = (a * r2 + b) * r4 + (c * r2 + d);
-  const float p = q * r2 + r;
-  return {p * s + (s - 1), (s * r2) * q + (s * r + ((s - 1) - below))};
+  const float r2 = r * r;
+  const float a = 4.166670516e-02f * r + 1.666666716e-01f;
+  const float b = 1.388618373e-03f * r + 8.333305828e-03f;
+  const float c = 2.530789425e-05f * r + 1.984473492e-04f;
+  const float g = ((2.767709248e-06f * r2 + c) * r2 + b) * r2 + a;
+  const float h = g * r2 + 0.5f * r;
+  const float p = h * r + r;
+  return {p * s + (s - 1), (s * r) * h + (s * r + ((s - 1) - below))};
 }
 
 // For |x| <= 1 the Taylor series; beyond, nothing cancels.
@@ -184,12 +188,12 @@ VAE_FAST_FN T expm1_minus(T x) {
 // k ln 2 + log(1 + m) for m in [sqrt(1/2) - 1, sqrt(2) - 1].
 VAE_FAST_FN float log_reduced(float k, float m) {
   const float m2 = m * m, m4 = m2 * m2;
-  const float a = -2.499999399e-01f * m + 3.333333117e-01f;
-  const float b = -1.666805760e-01f * m + 2.000071474e-01f;
-  const float c = -1.242014237e-01f * m + 1.424932321e-01f;
-  const float d = -1.151460015e-01f * m + 1.167699700e-01f;
-  const float p = (7.037675208e-02f * m4 + (d * m2 + c)) * m4 + (b * m2 + a);
-  const float low = -0.5f * m2 + (k * kLn2Low + p * m * m2);
+  const float a = -2.500071824e-01f * m + 3.333332837e-01f;
+  const float b = -1.662706286e-01f * m + 2.000140846e-01f;
+  const float c = -1.312529147e-01f * m + 1.420088261e-01f;
+  const float d = -7.703895867e-02f * m + 1.274930090e-01f;
+  const float g = (d * m2 + c) * m4 + (b * m2 + a);
+  const float low = -0.5f * m2 + (k * kLn2Low + g * m * m2);
   return k * kLn2High + (low + m);
 }
 
@@ -207,7 +211,8 @@ VAE_FAST_FN double log_positive_normal(double x) { return std::log(x); }
 // log(x): -infinity at 0, NaN below, infinity at infinity; subnormal arguments too.
 VAE_FAST_FN float log_(float x) {
   const bool subnormal = x < std::numeric_limits<float>::min();
-  const int32_t bits = as_int(select(subnormal, x * 0x1p23f, x)) - kRootHalfBits;
+  const int32_t bits =
+      subtract_wrapping(as_int(select(subnormal, x * 0x1p23f, x)), kRootHalfBits);
   const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
   const float k = static_cast<float>((bits >> 23) - select(subnormal, 23, 0));
   const float y = select(x < kInfinity<float>, log_reduced(k, m), x);
@@ -221,25 +226,24 @@ VAE_FAST_FN double log_(double x) { return std::log(x); }
 // m = 2^-k x + (2^-k - 1) is rounded once, so what 1 + x loses is never missed. (N. Juffa's
 // reduction.)
 VAE_FAST_FN float log1p_(float x) {
-  const int32_t shifted = (as_int(x + 1) - kRootHalfBits) & ~kMantissaMask;
-  const float quarter = as_float(as_int(4.f) - shifted);  // 4 * 2^-k, which is never subnormal
-  const float m = as_float(as_int(x) - shifted) + (0.25f * quarter - 1);
+  const int32_t shifted = subtract_wrapping(as_int(x + 1), kRootHalfBits) & ~kMantissaMask;
+  const float quarter = as_float(subtract_wrapping(as_int(4.f), shifted));  // 4 * 2^-k, which is never subnormal
+  const float m = as_float(subtract_wrapping(as_int(x), shifted)) + (0.25f * quarter - 1);
   const float k = static_cast<float>(shifted >> 23);
   const float y = select(x < kInfinity<float>, log_reduced(k, m), x);
   return select(x > -1, y, select(x == -1, -kInfinity<float>, kNan<float>));
 }
 VAE_FAST_FN double log1p_(double x) { return std::log1p(x); }
 
-// log(1 + e) for e in [0, 1]: e + e^2 Q(e).
+// log(1 + e) for e in [0, 1]: e - e^2 / 2 + e^3 G(e).
 VAE_FAST_FN float log1p_unit(float e) {
   const float e2 = e * e, e4 = e2 * e2;
-  const float a = 3.333332959e-01f * e + -5.000000000e-01f;
-  const float b = 1.998916188e-01f * e + -2.499958807e-01f;
-  const float c = 1.360226474e-01f * e + -1.654786931e-01f;
-  const float d = 6.003788618e-02f * e + -1.016753038e-01f;
-  const float f = 4.187706864e-03f * e + -2.317607453e-02f;
-  const float q = (f * e4 + (d * e2 + c)) * e4 + (b * e2 + a);
-  return q * e2 + e;
+  const float a = -2.497667223e-01f * e + 3.333235681e-01f;
+  const float b = -1.560015976e-01f * e + 1.978386790e-01f;
+  const float c = -6.151350960e-02f * e + 1.108134463e-01f;
+  const float d = -3.754565725e-03f * e + 2.220787667e-02f;
+  const float g = (d * e2 + c) * e4 + (b * e2 + a);
+  return (g * e - 0.5f) * e2 + e;
 }
 VAE_FAST_FN double log1p_unit(double e) { return std::log1p(e); }
 

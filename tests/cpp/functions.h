@@ -1,0 +1,59 @@
+// The functions of one argument, a line each: everything that tests them is made from this list.
+//
+// ROW(name, float expression in x, oracle: a double expression in x, domain, largest error in ULP
+// that is allowed with FMA, and without)
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "formulas/philox.h"
+
+// clang-format off
+#define VAE_FAST_TESTED_FUNCTIONS(ROW)                                                           \
+  ROW(exp, exp_(x), std::exp(x), -kInf, kInf, 1.1, 1.1)                                          \
+  ROW(exp_nonpositive, exp_nonpositive(x), std::exp(x), -kInf, 0, 1.1, 1.1)                      \
+  ROW(expm1, expm1_(x), std::expm1(x), -kInf, kInf, 2, 2)                                        \
+  ROW(expm1_minus, expm1_minus(x), oracle_expm1_minus(x), -kInf, kInf, 2, 2.5)                   \
+  ROW(log, log_(x), std::log(x), -kInf, kInf, 1, 1)                                              \
+  ROW(log1p, log1p_(x), std::log1p(x), -kInf, kInf, 2, 2)                                        \
+  ROW(log1p_unit, log1p_unit(x), std::log1p(x), 0, 1, 2, 2)                                      \
+  ROW(sigmoid, sigmoid(x), 1 / (1 + std::exp(-x)), -kInf, kInf, 2.5, 2.5)                        \
+  ROW(softplus, softplus(x), oracle_softplus(x), -kInf, kInf, 2.5, 2.5)                          \
+  ROW(sine_quarter, sine_cosine_quarter(x).sine, std::sin(kHalfPi * x), -0.5, 0.5, 2, 2)         \
+  ROW(cosine_quarter, sine_cosine_quarter(x).cosine, std::cos(kHalfPi * x), -0.5, 0.5, 2, 2)
+// clang-format on
+
+namespace vae_fast::testing {
+
+// The functions as compiled for one instruction set (functions.cpp, once for each).
+struct CompiledFunctions {
+  const char* instruction_set;
+  bool has_fma;
+  std::vector<void (*)(const float* x, float* y, int64_t n)> maps;  // in the list's order
+  void (*fill_normal_float)(const Seed& seed, uint64_t first, int64_t n, float* out);
+  void (*fill_normal_double)(const Seed& seed, uint64_t first, int64_t n, double* out);
+};
+
+CompiledFunctions functions_base();
+CompiledFunctions functions_avx2();
+CompiledFunctions functions_avx512();
+
+// Those that this machine can run.
+std::vector<CompiledFunctions> compiled_functions();
+
+struct TestedFunction {
+  const char* name;
+  double (*oracle)(double x);
+  double lowest, highest;
+  double bound_fma, bound_base;
+
+  double bound(const CompiledFunctions& compiled) const {
+    return compiled.has_fma ? bound_fma : bound_base;
+  }
+};
+
+const std::vector<TestedFunction>& tested_functions();
+
+}  // namespace vae_fast::testing
