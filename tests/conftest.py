@@ -1,4 +1,4 @@
-"""What every test of the functions stands on: a fixed seed, the compiled backend, restored knobs."""
+"""What the tests of the functions stand on: a fixed seed, the compiled backend, restored knobs."""
 
 import pytest
 import torch
