@@ -5,6 +5,6 @@ channels before height and width.
 """
 
 from vae_fast.data.layout import Data, DataError
-from vae_fast.data.sources import load
+from vae_fast.data.sources import BUILT_IN, load
 
-__all__ = ["Data", "DataError", "load"]
+__all__ = ["BUILT_IN", "Data", "DataError", "load"]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from vae_fast.data.layout import Data, DataError, hold_out
 
+BUILT_IN = ("digits", "mnist")
+
 
 def load(
     source: str,

@@ -20,6 +20,12 @@ from vae_fast import functional as F  # noqa: N812
 Params: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
+# The learned log-variance is a parameter times this. Adam moves a parameter by the learning rate a
+# step, whatever the gradient: at 1e-3, too slowly for a number that has to go from 0 to -5, and
+# while the variance is still large, the codes collapse onto the prior.
+_GAIN = 10.0
+
+
 class Likelihood(nn.Module):
     """A distribution p(x | z) of independent elements."""
 
@@ -78,26 +84,34 @@ class GaussianLikelihood(Likelihood):
 
     name = "gaussian"
     reads_bytes = False
+    fixed_logvar: Tensor
 
     def __init__(self, logvar: Literal["learned", "pixel"] | float = "learned") -> None:
         super().__init__()
         self.per_element = 2 if logvar == "pixel" else 1
-        self.logvar: Tensor | None = None
+        self._is_learned = logvar == "learned"
         if logvar == "learned":
-            self.logvar = nn.Parameter(torch.zeros(()))
+            self.slow_logvar = nn.Parameter(torch.zeros(()))
         elif logvar != "pixel":
             if not _is_finite(logvar):  # who calls may not check types
                 raise ValueError(
                     f"decoder_logvar is {logvar!r}; expected 'learned', 'pixel' or a finite number"
                 )
             # Not in the state: it is an argument of the model, as its sizes are.
-            del self.logvar
-            self.register_buffer("logvar", torch.tensor(float(logvar)), persistent=False)
+            self.register_buffer("fixed_logvar", torch.tensor(float(logvar)), persistent=False)
+
+    @property
+    def logvar(self) -> Tensor | None:
+        """The log-variance that all elements share; None where each has its own."""
+        if self.per_element == 2:
+            return None
+        return self.slow_logvar * _GAIN if self._is_learned else self.fixed_logvar
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance, which broadcast against x."""
-        if self.logvar is not None:
-            return raw, self.logvar
+        logvar = self.logvar
+        if logvar is not None:
+            return raw, logvar
         mean, logvar = raw.chunk(2, dim=1)
         return mean, logvar
 

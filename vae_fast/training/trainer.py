@@ -24,13 +24,7 @@ from vae_fast.training.checkpoint import Checkpoint, snapshot
 from vae_fast.training.config import TrainerConfig, kl_weight, learning_rate_factor
 from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
-
-CONFIG, CHECKPOINT, MODEL, METRICS = (
-    "config.json",
-    "checkpoint.safetensors",
-    "model.safetensors",
-    "metrics.jsonl",
-)
+from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL
 
 # Steps between looks at the loss, each of which waits for the device.
 _LOOK_EVERY = 25

@@ -1,0 +1,69 @@
+"""The command line: `vae-fast`, and `python -m vae_fast`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from vae_fast._version import __version__
+
+# A command's module is imported when it is needed: --help and info should not wait for the rest.
+_COMMANDS = {
+    "train": "vae_fast.cli.train",
+    "evaluate": "vae_fast.cli.runs",
+    "sample": "vae_fast.cli.runs",
+    "reconstruct": "vae_fast.cli.runs",
+    "demo": "vae_fast.cli.demo",
+    "info": "vae_fast.cli.info",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, "--version", prog_name="vae-fast")
+def app() -> None:
+    """Train auto-encoders and variational auto-encoders, and look at what they learnt.
+
+    Start with `vae-fast demo`, then `vae-fast train --help`.
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr, and no traceback."""
+    from vae_fast.data import DataError
+    from vae_fast.training import RunError, TrainingDiverged
+
+    try:
+        # Not standalone: click would print three lines for an error, and hide an interrupt.
+        code = app.main(standalone_mode=False, prog_name="vae-fast")
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vae_fast"):
+            raise
+        _fail(f"{error} (pip install {error.name})", 1)
+    except (DataError, RunError, TrainingDiverged, OSError) as error:
+        _fail(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"vae-fast: error: {message}", err=True)
+    sys.exit(code)

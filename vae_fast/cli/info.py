@@ -1,0 +1,18 @@
+"""`vae-fast info`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from vae_fast.info import build_info
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def info(as_json: bool) -> None:
+    """Say what is compiled, and which instruction set, device and threads will be used here."""
+    built = build_info()
+    click.echo(json.dumps(asdict(built)) if as_json else str(built))

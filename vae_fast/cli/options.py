@@ -1,0 +1,237 @@
+"""The options of `vae-fast train`, in the groups in which its help lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from vae_fast.cli.grouped import Device, Sizes, option
+from vae_fast.training import TrainerConfig
+from vae_fast.training.config import Schedule
+
+_DEFAULTS = TrainerConfig()
+_ABOVE_ZERO = click.FloatRange(0, min_open=True)
+_FROM_ZERO = click.FloatRange(0)
+_FROM_ONE = click.IntRange(1)
+
+_OPTIONS = (
+    option(
+        "Data",
+        "--data",
+        default="digits",
+        metavar="SOURCE",
+        help="digits (8 x 8, in scikit-learn), mnist, FILE.npy, FILE.npz, or a folder of images.",
+    ),
+    option(
+        "Data",
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Where MNIST's four files are; without it VAE_FAST_DATA, then a cache to which they "
+        "are downloaded.",
+    ),
+    option(
+        "Data",
+        "--test-fraction",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=1 / 6,
+        show_default="1/6",
+        help="Part held out where the source has no test set.",
+    ),
+    option(
+        "Data",
+        "--image-size",
+        type=_FROM_ONE,
+        metavar="PIXELS",
+        help="Side to which the images of a folder are cut and scaled.",
+    ),
+    option(
+        "Model",
+        "--model",
+        "kind",
+        type=click.Choice(["vae", "ae"]),
+        default="vae",
+        help="Variational auto-encoder, or the plain one.",
+    ),
+    option(
+        "Model",
+        "--arch",
+        "architecture",
+        type=click.Choice(["mlp", "conv"]),
+        default="mlp",
+        help="Linear layers, or convolutions in front of them.",
+    ),
+    option(
+        "Model",
+        "--hidden",
+        type=Sizes(),
+        default=(400,),
+        show_default="400",
+        help="Sizes of the hidden linear layers; the decoder mirrors them.",
+    ),
+    option(
+        "Model",
+        "--channels",
+        type=Sizes(),
+        default=(32, 64),
+        show_default="32,64",
+        help="Channels of the convolutions, each of which halves the picture.",
+    ),
+    option(
+        "Model",
+        "--latent",
+        type=_FROM_ONE,
+        default=20,
+        metavar="N",
+        help="Numbers in the code; 2 gives a map of it.",
+    ),
+    option(
+        "Model",
+        "--likelihood",
+        type=click.Choice(["bernoulli", "gaussian"]),
+        default="bernoulli",
+        help="bernoulli for intensities in [0, 1], gaussian for real values.",
+    ),
+    option(
+        "Model",
+        "--decoder-logvar",
+        default="learned",
+        metavar="learned|pixel|NUMBER",
+        help="Log-variance of the gaussian likelihood.",
+    ),
+    option(
+        "Objective",
+        "--beta",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.beta,
+        help="Weight of the KL term.",
+    ),
+    option(
+        "Objective",
+        "--kl-warmup",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.kl_warmup,
+        metavar="EPOCHS",
+        help="Epochs in which that weight rises from 0.",
+    ),
+    option(
+        "Objective",
+        "--free-bits",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.free_bits,
+        metavar="NATS",
+        help="KL that each latent dimension has for nothing.",
+    ),
+    option(
+        "Optimisation",
+        "--epochs",
+        type=_FROM_ONE,
+        default=_DEFAULTS.epochs,
+        help="Passes over the training data.",
+    ),
+    option(
+        "Optimisation",
+        "--batch-size",
+        type=_FROM_ONE,
+        default=_DEFAULTS.batch_size,
+        help="Data in a step.",
+    ),
+    option(
+        "Optimisation",
+        "--learning-rate",
+        "--lr",
+        type=_ABOVE_ZERO,
+        default=_DEFAULTS.learning_rate,
+        help="Of Adam.",
+    ),
+    option(
+        "Optimisation",
+        "--schedule",
+        type=click.Choice(get_args(Schedule)),
+        default=_DEFAULTS.schedule,
+        help="The learning rate over the run.",
+    ),
+    option(
+        "Optimisation",
+        "--lr-warmup",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.lr_warmup,
+        metavar="EPOCHS",
+        help="Epochs in which the learning rate rises from 0.",
+    ),
+    option(
+        "Optimisation",
+        "--weight-decay",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.weight_decay,
+        help="Decoupled, as in AdamW.",
+    ),
+    option(
+        "Optimisation", "--clip-norm", type=_ABOVE_ZERO, help="Longest gradient; longer are cut."
+    ),
+    option(
+        "Optimisation",
+        "--patience",
+        type=_FROM_ONE,
+        metavar="EPOCHS",
+        help="Stop after so many epochs without a better test loss, and keep the best weights.",
+    ),
+    option(
+        "Optimisation",
+        "--min-delta",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.min_delta,
+        metavar="NATS",
+        help="How much lower a test loss must be to be better.",
+    ),
+    option(
+        "Run",
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Where the run goes.  [default: runs/SOURCE-MODEL]",
+    ),
+    option(
+        "Run",
+        "--resume",
+        is_flag=True,
+        help="Go on with the run in --out, with its own settings; only --epochs, --device, "
+        "--threads and --plots may be given anew.",
+    ),
+    option("Run", "--overwrite", is_flag=True, help="Replace a run that is in --out."),
+    option(
+        "Run",
+        "--seed",
+        type=click.IntRange(0),
+        default=_DEFAULTS.seed,
+        help="Of the weights, the order of the data and the noise.",
+    ),
+    option(
+        "Run",
+        "--device",
+        type=Device(),
+        default=_DEFAULTS.device,
+        help="auto is a GPU where there is one.",
+    ),
+    option("Run", "--threads", type=_FROM_ONE, help="Threads of the CPU.  [default: torch's]"),
+    option(
+        "Run",
+        "--checkpoint-every",
+        type=_FROM_ONE,
+        default=_DEFAULTS.checkpoint_every,
+        metavar="EPOCHS",
+        help="Epochs between checkpoints.",
+    ),
+    option("Run", "--tensorboard", is_flag=True, help="Write curves for TensorBoard too."),
+    option("Run", "--plots/--no-plots", default=True, help="Draw the run's pictures at the end."),
+)
+
+
+def train_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all of them."""
+    for add in reversed(_OPTIONS):
+        function = add(function)
+    return function

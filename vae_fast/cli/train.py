@@ -1,0 +1,182 @@
+"""`vae-fast train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+
+from vae_fast.cli.grouped import GroupedCommand, given
+from vae_fast.cli.options import train_options
+from vae_fast.data import BUILT_IN, Data, load
+from vae_fast.models import LatentModel, build
+from vae_fast.training import Trainer, TrainerConfig, clear_run, load_run
+
+# What may be given anew when a run goes on.
+_RESUMABLE = {"out", "resume", "epochs", "device", "threads", "plots", "data_dir"}
+
+
+@click.command(cls=GroupedCommand)
+@train_options
+@click.pass_context
+def train(
+    ctx: click.Context,
+    /,
+    data: str,
+    data_dir: Path | None,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    threads: int | None,
+    plots: bool,
+    **options: Any,
+) -> None:
+    r"""Train a model.
+
+    Leaves in FOLDER: config.json, metrics.jsonl (a line an epoch, nats per image),
+    model.safetensors (the weights), checkpoint.safetensors (to go on from), and the pictures
+    curves.png, reconstructions.png, samples.png and latent.png.
+
+    \b
+    Examples:
+      vae-fast train --data digits --latent 2 --epochs 100
+      vae-fast train --data mnist --out runs/mnist
+      vae-fast train --data photos/ --image-size 64 --arch conv --likelihood gaussian
+      vae-fast train --resume --out runs/mnist --epochs 20
+    """
+    from vae_fast.cli.progress import ProgressBar
+
+    console = Console(highlight=False)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if resume:
+        refused = given(ctx, sorted(set(ctx.params) - _RESUMABLE))
+        if out is None:
+            raise click.UsageError("--resume needs --out, the folder of the run")
+        if refused:
+            raise click.UsageError(f"--resume keeps the run's settings: leave out {refused[0]}")
+        epochs = options["epochs"] if given(ctx, ["epochs"]) else None
+        device = options["device"] if given(ctx, ["device"]) else None
+        with _as_usage_error():
+            trainer = Trainer.resume(out, epochs=epochs, device=device)
+        loaded = load_again(out, data_dir)
+        console.print(f"{out}: going on after epoch {trainer.epoch}")
+    else:
+        described = describe_data(data, data_dir, options)
+        loaded = load(**described)
+        kind = options["kind"]
+        out = out or Path("runs") / f"{loaded.name.lower()}-{kind}"
+        if overwrite:
+            clear_run(out)
+        model = make_model(loaded, options)
+        with _as_usage_error():
+            names = {field.name for field in fields(TrainerConfig)} & set(options)
+            config = TrainerConfig(**{name: options[name] for name in names})
+            trainer = Trainer(model, config, out=out, info={"data": described})
+        console.print(_summary(loaded, trainer))
+    trainer.callbacks.append(ProgressBar(_name(trainer.model), console))
+    try:
+        trainer.fit(loaded.train, loaded.test)
+    except KeyboardInterrupt:
+        console.print(
+            f"interrupted after epoch {trainer.epoch} of {trainer.config.epochs}; to go on: "
+            f"vae-fast train --resume --out {out}"
+        )
+        ctx.exit(130)
+    _conclude(console, out, loaded, plots)
+
+
+def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `vae_fast.data.load`, as a run keeps them; files by their full path."""
+    path = Path(source).expanduser()
+    return {
+        "source": source if source in BUILT_IN else str(path.resolve()),
+        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "test_fraction": options["test_fraction"],
+        "image_size": options["image_size"],
+    }
+
+
+def load_again(folder: Path, data_dir: Path | None = None) -> Data:
+    """The data that a run was trained on."""
+    info = load_run(folder).info
+    if "data" not in info:
+        raise click.UsageError(f"{folder} does not say what it was trained on: give --data")
+    described = dict(info["data"])
+    if data_dir is not None:
+        described["data_dir"] = str(data_dir)
+    return load(**described)
+
+
+def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
+    """A model for the data, with weights drawn from the seed."""
+    logvar = options["decoder_logvar"]
+    if logvar not in ("learned", "pixel"):
+        try:
+            logvar = float(logvar)
+        except ValueError:
+            raise click.BadParameter(
+                f"{logvar!r} is not learned, pixel or a number", param_hint="--decoder-logvar"
+            ) from None
+    if options["likelihood"] == "bernoulli":
+        data.require_unit_range()
+    torch.manual_seed(options["seed"])
+    with _as_usage_error():
+        return build(
+            {
+                "model": options["kind"],
+                "input_shape": data.shape,
+                "latent_dim": options["latent"],
+                "hidden": options["hidden"],
+                "architecture": options["architecture"],
+                "channels": options["channels"],
+                "likelihood": options["likelihood"],
+                "decoder_logvar": logvar,
+            }
+        )
+
+
+@contextmanager
+def _as_usage_error() -> Iterator[None]:
+    """Settings that do not go together are the caller's mistake, not ours."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _name(model: torch.nn.Module) -> str:
+    return str(getattr(model, "kind", "model")).upper()
+
+
+def _summary(data: Data, trainer: Trainer) -> str:
+    shape = " x ".join(map(str, data.shape))
+    count = sum(p.numel() for p in trainer.model.parameters())
+    return (
+        f"{data.name}: {len(data.train):,} to train on, {len(data.test):,} held out, {shape} "
+        f"{str(data.train.dtype).removeprefix('torch.')}\n"
+        f"{_name(trainer.model)}: {count:,} parameters, on {trainer.device}"
+    )
+
+
+def _conclude(console: Console, out: Path, data: Data, plots: bool) -> None:
+    """The last figures, and the pictures."""
+    run = load_run(out)
+    last = run.history[-1]
+    figures = f"after epoch {last.epoch}: training {last.train_loss:.2f}"
+    if last.test_loss is not None:
+        figures += f", test {last.test_loss:.2f} (nll {last.test_nll:.2f} + kl {last.test_kl:.2f})"
+    console.print(f"{figures} nats per image")
+    written = [out / "model.safetensors", out / "metrics.jsonl"]
+    if plots:
+        from vae_fast.plots import TrainedRun, plot_run
+
+        with console.status("drawing"):
+            written += plot_run(out, [TrainedRun(run.model, run.history)], data)
+    console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
