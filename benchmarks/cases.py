@@ -80,8 +80,8 @@ def _likelihood(
     )
 
 
-def _latent(op: str, *size: int) -> Case:
-    return Case(op, size, (normal(), normal(0.5)), getattr(vf, op), getattr(plain, op))
+def _latent(op: str, rows: int, columns: int) -> Case:
+    return Case(op, (rows, columns), (normal(), normal(0.5)), getattr(vf, op), getattr(plain, op))
 
 
 BERNOULLI = next(loss for loss in LOSSES if loss.op == "bernoulli_nll")

@@ -7,13 +7,14 @@
 Model, loss and loop are the example's own (784-400-20, Adam 1e-3, batch 128, losses summed); the
 input's width follows the data. The two lines of this package are marked.
 """
+# ruff: noqa: D101, D102, D103
 
 import argparse
 import os
 import time
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 

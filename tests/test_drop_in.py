@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 import vae_fast as vf
@@ -24,7 +24,7 @@ def example():
 
 def plain_loss(logits, x, mu, logvar):
     """The loss as VAE code has it, per datum."""
-    nll = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    nll = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
     kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
     return (nll + kl) / len(x)
 
