@@ -15,29 +15,48 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// 64-bit lanes of which Philox uses the low half of: a 32 x 32 -> 64 multiply is one instruction.
-#if defined(__AVX512F__)
-constexpr int kWideLanes = 8;
-#elif defined(__AVX2__)
-constexpr int kWideLanes = 4;
+// The vector registers' bytes, by the stub's name for its instruction set: after #pragma GCC target
+// g++ knows the instructions, but still does not define __AVX2__ or __AVX512F__.
+#define VAE_FAST_VECTOR_BYTES_isa_avx2 32
+#define VAE_FAST_VECTOR_BYTES_isa_avx512 64
+#define VAE_FAST_VECTOR_BYTES_OF(isa) VAE_FAST_VECTOR_BYTES_##isa
+#define VAE_FAST_VECTOR_BYTES_OF_EXPANDED(isa) VAE_FAST_VECTOR_BYTES_OF(isa)
+#if VAE_FAST_VECTOR_BYTES_OF_EXPANDED(VAE_FAST_ISA)
+#define VAE_FAST_VECTOR_BYTES VAE_FAST_VECTOR_BYTES_OF_EXPANDED(VAE_FAST_ISA)
 #else
-constexpr int kWideLanes = 2;
+#define VAE_FAST_VECTOR_BYTES 16
 #endif
-typedef uint64_t Wide __attribute__((vector_size(8 * kWideLanes)));
 
-// The products of the low halves. Compilers do not find this instruction by themselves.
+// 64-bit lanes of which Philox uses the low half: a 32 x 32 -> 64 multiply is one instruction.
+constexpr int kWideLanes = VAE_FAST_VECTOR_BYTES / 8;
+typedef uint64_t Wide __attribute__((vector_size(VAE_FAST_VECTOR_BYTES)));
+
+// The products of the low halves, which compilers do not find by themselves; and the high halves,
+// moved low (with anything above them) by a shuffle, since shifts and multiplies share their ports.
+#if VAE_FAST_VECTOR_BYTES == 64
+// gcc 12's unmasked forms are the same instructions, but warn of an uninitialised register.
 VAE_FAST_FN Wide multiply_low_halves(Wide a, Wide b) {
-#if defined(__AVX512F__)
-  // The same instruction; gcc 12's unmasked form warns of an uninitialised register.
   return (Wide)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
-  return (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
-  return (Wide)_mm_mul_epu32((__m128i)a, (__m128i)b);
-#else
-  return (a & 0xffffffffu) * (b & 0xffffffffu);
-#endif
 }
+VAE_FAST_FN Wide high_halves(Wide x) {
+  return (Wide)_mm512_maskz_shuffle_epi32(0xffff, (__m512i)x, _MM_PERM_DDBB);
+}
+#elif VAE_FAST_VECTOR_BYTES == 32
+VAE_FAST_FN Wide multiply_low_halves(Wide a, Wide b) {
+  return (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+}
+VAE_FAST_FN Wide high_halves(Wide x) { return (Wide)_mm256_shuffle_epi32((__m256i)x, 0xf5); }
+#elif defined(__SSE2__)
+VAE_FAST_FN Wide multiply_low_halves(Wide a, Wide b) {
+  return (Wide)_mm_mul_epu32((__m128i)a, (__m128i)b);
+}
+VAE_FAST_FN Wide high_halves(Wide x) { return (Wide)_mm_shuffle_epi32((__m128i)x, 0xf5); }
+#else
+VAE_FAST_FN Wide multiply_low_halves(Wide a, Wide b) {
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+}
+VAE_FAST_FN Wide high_halves(Wide x) { return x >> 32; }
+#endif
 
 VAE_FAST_FN Wide broadcast(uint64_t value) { return Wide{} + value; }
 
@@ -86,9 +105,9 @@ VAE_FAST_FN void philox_wide(const PhiloxKeys& keys, uint64_t offset, uint64_t c
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       const Wide p0 = multiply_low_halves(x0[half], m0), p1 = multiply_low_halves(x2[half], m1);
-      x0[half] = (p1 >> 32) ^ x1[half] ^ keys.key0[round];
+      x0[half] = high_halves(p1) ^ x1[half] ^ keys.key0[round];
       x1[half] = p1;
-      x2[half] = (p0 >> 32) ^ x3[half] ^ keys.key1[round];
+      x2[half] = high_halves(p0) ^ x3[half] ^ keys.key1[round];
       x3[half] = p0;
     }
   }

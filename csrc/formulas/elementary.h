@@ -80,14 +80,16 @@ VAE_FAST_FN int32_t subtract_wrapping(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) - static_cast<uint32_t>(b));
 }
 
-// 2^k for a float that holds k + kExponentMagic, -126 <= k <= 127; infinity for k = 128.
-VAE_FAST_FN float exp2_of_magic(float t) {
-  return as_float(static_cast<int32_t>(static_cast<uint32_t>(as_int(t)) << 23));
-}
+// 2^(k - 127) from the low nine bits, 0 < k < 255; infinity for k = 255.
+VAE_FAST_FN float exp2_of_biased(uint32_t k) { return as_float(static_cast<int32_t>(k << 23)); }
 
 // Added to a float below 2^21 it rounds to the nearest integer k and leaves k + 127, the biased
 // exponent of 2^k, in the low bits of the sum.
 constexpr float kExponentMagic = 12582912.f + 127.f;
+VAE_FAST_FN float exp2_of_magic(float t) {
+  return exp2_of_biased(static_cast<uint32_t>(as_int(t)));
+}
+
 constexpr float kLog2E = 1.44269504088896341f;
 // ln 2 in two parts; k * kLn2High is exact for |k| < 2^9.
 constexpr float kLn2High = 0.693145752f;
@@ -103,16 +105,16 @@ VAE_FAST_FN float expm1_reduced(float r) {
   return ((b * r2 + a) * r + 4.999999106e-01f) * r2 + r;
 }
 
-// exp(x), all of it: subnormal results, 0 and infinity too.
+// exp(x), all of it: subnormal results, 0 and infinity too. 2^k does not fit a float for every k
+// that is wanted, so it is taken as 2^(k / 2) and what is left.
 VAE_FAST_FN float exp_(float x) {
-  // 2^k does not fit a float for every k wanted: 2^(k +- 64), and the rest as a second factor.
-  const float magic = select(x < 0, kExponentMagic + 64, kExponentMagic - 64);
-  const float rest = select(x < 0, 0x1p-64f, 0x1p64f);
+  constexpr float kMagic = kExponentMagic + 127;  // for the two biases
   const float in_range = max_(-104.f, min_(89.f, x));
-  const float t = in_range * kLog2E + magic;
-  const float k = t - magic;
+  const float t = in_range * kLog2E + kMagic;
+  const float k = t - kMagic;
   const float r = (in_range - k * kLn2High) - k * kLn2Low;
-  const float scale = exp2_of_magic(t);
+  const uint32_t both = static_cast<uint32_t>(as_int(t)), half = both >> 1;
+  const float scale = exp2_of_biased(half), rest = exp2_of_biased(both - half);
   return (expm1_reduced(r) * scale + scale) * rest;
 }
 VAE_FAST_FN double exp_(double x) { return std::exp(x); }
@@ -144,11 +146,11 @@ struct Expm1 {
 VAE_FAST_FN Expm1<float> expm1_pair(float x) {
   const float below = min_(89.f, x);
   const float in_range = max_(-87.f, below);
-  const float t = (in_range * kLog2E - 0.5f) + kExponentMagic;
+  const float floor = (in_range * kLog2E - 0.5f) + kExponentMagic;
+  const float t = select(abs_(x) <= 1, kExponentMagic, floor);
   const float k = t - kExponentMagic;
-  const bool small = abs_(x) <= 1;
-  const float r = select(small, x, (in_range - k * kLn2High) - k * kLn2Low);
-  const float s = select(small, 1.f, exp2_of_magic(t));
+  const float r = (in_range - k * kLn2High) - k * kLn2Low;
+  const float s = exp2_of_magic(t);
   const float r2 = r * r;
   const float a = 4.166670516e-02f * r + 1.666666716e-01f;
   const float b = 1.388618373e-03f * r + 8.333305828e-03f;

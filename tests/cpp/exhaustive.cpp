@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
     if (!is_wanted(function.name, argc, argv)) continue;
     const std::vector<Worst> worst = search(index, sets);
     for (size_t s = 0; s < sets.size(); ++s) {
-      const double x = worst[s].argument, y = worst[s].result, bound = function.bound(sets[s]);
+      const double x = worst[s].argument, y = worst[s].result, bound = function.bound(s);
       std::printf("%-20s %-12s %9.4f %9.4f   %.9g (%a): %.9g, exactly %.12g\n", function.name,
                   sets[s].instruction_set, worst[s].error, bound, x, x, y, function.oracle(x));
       CHECK(worst[s].error <= bound, "%s", function.name);
