@@ -30,14 +30,16 @@ int64_t tiles_per_grain(const Tiling& tiling, int64_t grain) {
   return std::max<int64_t>(1, grain / std::max<int64_t>(1, tiling.tile_length));
 }
 
+// Pairwise: the error grows with the logarithm of n.
+double sum_of(const double* x, int64_t n) {
+  if (n <= 4) return n == 0 ? 0 : x[0] + sum_of(x + 1, n - 1);
+  return sum_of(x, n / 2) + sum_of(x + n / 2, n - n / 2);
+}
+
 void store_values(const LossArgs& args, const Tiling& tiling, std::vector<double>& partials) {
   if (tiling.tiles_per_group > 1) {
     for (int64_t g = 0; g < args.groups; ++g) {
-      double sum = 0;
-      for (int64_t t = 0; t < tiling.tiles_per_group; ++t) {
-        sum += partials[g * tiling.tiles_per_group + t];
-      }
-      partials[g] = sum;
+      partials[g] = sum_of(&partials[g * tiling.tiles_per_group], tiling.tiles_per_group);
     }
   }
   instruction_set().store(partials.data(), args.scale, args.value);

@@ -5,6 +5,8 @@
 // linker would merge their instantiations across instruction sets.
 #pragma once
 
+#include <cstring>
+
 #include "formulas/storage.h"
 #include "kernels.h"
 
@@ -161,10 +163,37 @@ void copy_out(const Output& out, const Shape& shape, int64_t first, int64_t n, c
   });
 }
 
+// 64 bytes of T, on any instruction set: as many registers as that takes.
+template <class T>
+struct Lanes {
+  static constexpr int kCount = 64 / sizeof(T);
+  typedef T Type __attribute__((vector_size(64)));
+};
+
+// The sum of n numbers: short sums in every lane, put together in double. The lanes are the same on
+// every instruction set, and so is the sum.
 template <class T>
 double sum_of(const T* x, int64_t n) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
+  constexpr int64_t kCount = Lanes<T>::kCount;
+  constexpr int64_t kBlock = 16 * kCount;
+  double sum = 0;
+  while (n >= kCount) {
+    typename Lanes<T>::Type lanes = {};
+    const int64_t block = n < kBlock ? n / kCount * kCount : kBlock;
+    for (int64_t i = 0; i < block; i += kCount) {
+      typename Lanes<T>::Type next;
+      std::memcpy(&next, x + i, sizeof next);
+      lanes += next;
+    }
+    double sums[kCount];
+    for (int64_t lane = 0; lane < kCount; ++lane) sums[lane] = lanes[lane];
+    for (int64_t half = kCount / 2; half > 0; half /= 2) {
+      for (int64_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+    }
+    sum += sums[0];
+    x += block;
+    n -= block;
+  }
   for (int64_t i = 0; i < n; ++i) sum += x[i];
   return sum;
 }

@@ -199,19 +199,23 @@ Output output_of(View& view, const Shape& shape) {
   return output;
 }
 
-void check_close(const char* what, double got, double expected, double magnitude, Dtype dtype,
+void check_close(const char* what, double got, long double exact, double magnitude, Dtype dtype,
                  bool float64) {
+  const double expected = static_cast<double>(exact);
   // The formulas' own accuracy is tested elsewhere; here the terms are of the order of one.
   const double arithmetic = (1 + magnitude) * (float64 ? 1e-13 : 4e-6);
-  const double tolerance = arithmetic + std::fabs(expected) * spacing(dtype);
-  CHECK(std::fabs(got - expected) <= tolerance, "%s on %s: %.9g, not %.9g", what,
-        cpu::capability(), got, expected);
+  const double subnormal = dtype == Dtype::kFloat16 ? 0x1p-24 : 0;
+  const double tolerance = arithmetic + std::fabs(expected) * spacing(dtype) + subnormal;
+  CHECK(std::fabs(got - expected) <= tolerance, "%s on %s: %.9g, not %.9g", what, cpu::capability(),
+        got, expected);
 }
 
-// ---- a loss --------------------------------------------------------------------------------------
+// ---- a loss
+// --------------------------------------------------------------------------------------
 
 struct Expected {
-  std::vector<double> sum, magnitude;
+  std::vector<long double> sum;
+  std::vector<double> magnitude;
   explicit Expected(int64_t n) : sum(n), magnitude(n) {}
   void add(int64_t at, double x) {
     sum[at] += x;
@@ -293,7 +297,8 @@ struct LossCase {
     std::vector<Expected> expected;
     for (const View& gradient : gradients) expected.emplace_back(gradient.elements());
     for (int64_t i = 0; i < args.shape.numel; ++i) {
-      if (args.mask.data != nullptr && mask.get(offset_of(args.shape, mask.strides.data(), i)) == 0) {
+      if (args.mask.data != nullptr &&
+          mask.get(offset_of(args.shape, mask.strides.data(), i)) == 0) {
         continue;
       }
       double x[kOperands];
@@ -357,7 +362,8 @@ void check_losses(FormulaList<Formula...>, Random& random) {
   }
 }
 
-// ---- sampling ------------------------------------------------------------------------------------
+// ---- sampling
+// ------------------------------------------------------------------------------------
 
 // z, noise and divergence, then the backward's gradients, for dense operands.
 template <class Divergence>
@@ -393,7 +399,8 @@ void check_sampling(Random& random) {
       for (int k = 0; k < kOperands; ++k) x[k] = divergence.operand(k, i);
       const double eps = normal_at<double>(seeds[i / share], static_cast<uint64_t>(i % share));
       const double scaled = std::exp(0.5 * x[1]) * eps;
-      check_close("z", z.get(i), x[0] + scaled, std::fabs(x[0]) + std::fabs(scaled), z.dtype, false);
+      check_close("z", z.get(i), x[0] + scaled, std::fabs(x[0]) + std::fabs(scaled), z.dtype,
+                  false);
       check_close("noise", noise.get(i), 0.5 * scaled, std::fabs(scaled), noise.dtype, false);
       const auto loss = evaluate<Divergence>(x, std::make_index_sequence<kOperands>{});
       values.add(i / (shape.numel / args.divergence.groups), loss.value * args.divergence.scale);
