@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -15,15 +16,15 @@ def _load() -> ModuleType | None:
     if find_spec("vae_fast._C") is None:
         return None
     try:
-        from vae_fast import _C
+        extension = import_module("vae_fast._C")
     except ImportError as error:
         raise ImportError(
             f"vae_fast's compiled extension does not load into torch {torch.__version__}: {error}. "
             "It was built for another torch (its C++ interface changes with every release); "
             "build it again: pip install --no-build-isolation --force-reinstall --no-deps vae_fast"
         ) from error
-    _C.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error now, not at the first loss
-    return _C
+    extension.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error now, not at the first loss
+    return extension
 
 
 C: ModuleType | None = _load()
@@ -59,7 +60,5 @@ def use_reference(device_type: str) -> bool:
             if C
             else "the extension was not built"
         )
-        warnings.warn(
-            f"vae_fast runs in plain PyTorch, right but slow: {reason}", stacklevel=3
-        )
+        warnings.warn(f"vae_fast runs in plain PyTorch, right but slow: {reason}", stacklevel=3)
     return True
