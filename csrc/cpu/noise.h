@@ -1,6 +1,7 @@
 // The noise of formulas/philox.h for runs of elements: Philox in vector registers.
 //
-// 1.46 ns a normal in AVX2 against 3.9 of a scalar mt19937 (torch.randn).
+// One thread of a 2.4 GHz Xeon, ns a float normal: base 2.3, AVX2 1.15, AVX-512 0.76; torch.randn's
+// mt19937 takes 3.9. Philox is the larger part, and bound by the vector ports.
 #pragma once
 
 #include <cstdint>

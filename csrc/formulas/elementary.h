@@ -212,9 +212,8 @@ VAE_FAST_FN double log_positive_normal(double x) { return std::log(x); }
 
 // log(x): -infinity at 0, NaN below, infinity at infinity; subnormal arguments too.
 VAE_FAST_FN float log_(float x) {
-  const bool subnormal = x < std::numeric_limits<float>::min();
-  const int32_t bits =
-      subtract_wrapping(as_int(select(subnormal, x * 0x1p23f, x)), kRootHalfBits);
+  const bool subnormal = x < 0x1p-126f;
+  const int32_t bits = subtract_wrapping(as_int(select(subnormal, x * 0x1p23f, x)), kRootHalfBits);
   const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
   const float k = static_cast<float>((bits >> 23) - select(subnormal, 23, 0));
   const float y = select(x < kInfinity<float>, log_reduced(k, m), x);
@@ -229,8 +228,9 @@ VAE_FAST_FN double log_(double x) { return std::log(x); }
 // reduction.)
 VAE_FAST_FN float log1p_(float x) {
   const int32_t shifted = subtract_wrapping(as_int(x + 1), kRootHalfBits) & ~kMantissaMask;
-  const float quarter = as_float(subtract_wrapping(as_int(4.f), shifted));  // 4 * 2^-k, which is never subnormal
-  const float m = as_float(subtract_wrapping(as_int(x), shifted)) + (0.25f * quarter - 1);
+  // 4 * 2^-k: 2^-k itself may be subnormal.
+  const float scale = as_float(subtract_wrapping(as_int(4.f), shifted));
+  const float m = as_float(subtract_wrapping(as_int(x), shifted)) + (0.25f * scale - 1);
   const float k = static_cast<float>(shifted >> 23);
   const float y = select(x < kInfinity<float>, log_reduced(k, m), x);
   return select(x > -1, y, select(x == -1, -kInfinity<float>, kNan<float>));

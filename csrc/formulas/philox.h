@@ -69,10 +69,9 @@ VAE_FAST_FN double flip_sign(double x, uint32_t word) {
 
 // Two independent standard normals from two uniform words. Box and Muller 1958: the radius from
 // u = (a >> 1) 2^-31 + 2^-32 in (0, 1], the angle, in quarter turns, b's top two bits plus its low
-// thirty as a signed number in [-1/2, 1/2), so that no argument reduction is needed. u is a float in
-// every dtype: near 1 the radius hangs on its last bits, and the same words shall give the same
-// normal. The largest
-// radius is sqrt(64 ln 2) = 6.66.
+// thirty as a signed number in [-1/2, 1/2), so that no argument reduction is needed. The largest
+// radius is sqrt(64 ln 2) = 6.66. u is a float in every dtype: near 1 the radius hangs on its last
+// bits, and the same words shall give the same normal.
 template <class T>
 VAE_FAST_FN NormalPair<T> box_muller(uint32_t a, uint32_t b) {
   const float u = static_cast<float>(static_cast<int32_t>(a >> 1)) * 0x1p-31f + 0x1p-32f;

@@ -16,11 +16,11 @@ inline int report() {
 }  // namespace vae_fast::testing
 
 // The first failures of a program are printed, all are counted.
-#define CHECK(condition, ...)                                                \
-  do {                                                                       \
-    if (!(condition) && ++vae_fast::testing::failures <= 20) {               \
-      std::fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);   \
-      std::fprintf(stderr, __VA_ARGS__);                                     \
-      std::fprintf(stderr, "\n");                                            \
-    }                                                                        \
+#define CHECK(condition, ...)                                              \
+  do {                                                                     \
+    if (!(condition) && ++vae_fast::testing::failures <= 20) {             \
+      std::fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+      std::fprintf(stderr, __VA_ARGS__);                                   \
+      std::fprintf(stderr, "\n");                                          \
+    }                                                                      \
   } while (false)

@@ -41,9 +41,9 @@ void check_errors(const CompiledFunctions& compiled, const TestedFunction& funct
   for (size_t i = 0; i < ys.size(); ++i) {
     const double exact = function.oracle(in_domain[i]);
     const double error = vae_fast::testing::Exact(exact).error(ys[i]);
-    CHECK(error <= bound, "%s %s(%.9g) = %.9g, not %.9g: %.3g ULP",
-          compiled.instruction_set, function.name, static_cast<double>(in_domain[i]),
-          static_cast<double>(ys[i]), exact, error);
+    CHECK(error <= bound, "%s %s(%.9g) = %.9g, not %.9g: %.3g ULP", compiled.instruction_set,
+          function.name, static_cast<double>(in_domain[i]), static_cast<double>(ys[i]), exact,
+          error);
   }
 }
 
@@ -51,6 +51,8 @@ void check_errors(const CompiledFunctions& compiled, const TestedFunction& funct
 void check_promises(const std::vector<float>& xs) {
   for (const float x : xs) {
     CHECK(!(vae_fast::expm1_minus(x) < 0), "expm1_minus(%g) < 0", static_cast<double>(x));
+    CHECK(!std::isnormal(x) || x < 0 || vae_fast::log_positive_normal(x) == vae_fast::log_(x),
+          "log_positive_normal(%g)", static_cast<double>(x));
     const double wide = x;
     CHECK(!(vae_fast::expm1_minus(wide) < 0), "expm1_minus(%g) < 0 in double", wide);
     if (std::fabs(wide) < 1e-3) {

@@ -73,8 +73,8 @@ std::vector<Worst> search(size_t index, const std::vector<CompiledFunctions>& se
       for (size_t s = 0; s < sets.size(); ++s) {
         sets[s].maps[index](xs.data(), ys.data(), static_cast<int64_t>(xs.size()));
         // Sets with FMA agree almost everywhere: no need to measure the same results twice.
-        const bool same = s > 0 && std::memcmp(ys.data(), previous.data(),
-                                               ys.size() * sizeof(float)) == 0;
+        const bool same =
+            s > 0 && std::memcmp(ys.data(), previous.data(), ys.size() * sizeof(float)) == 0;
         if (!same) of_block = worst_of_block(xs, exact, ys);
         previous = ys;
         const std::lock_guard lock(mutex);
