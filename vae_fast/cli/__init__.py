@@ -51,6 +51,12 @@ def main() -> None:
     try:
         # Not standalone: click would print three lines for an error, and hide an interrupt.
         code = app.main(standalone_mode=False, prog_name="vae-fast")
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "vae-fast"
+        _fail(f"{error.format_message()} (see {command} --help)", error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except ModuleNotFoundError as error:

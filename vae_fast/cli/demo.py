@@ -26,10 +26,10 @@ _LATENT = 10
 @click.option("--epochs", type=click.IntRange(1), default=150, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 def demo(out: Path, epochs: int, seed: int) -> None:
-    """Train a VAE and an auto-encoder on digits, and draw them side by side.
+    """Train a VAE and an auto-encoder on digits.
 
-    Both have the same networks and the same likelihood. The auto-encoder reconstructs better; only
-    the VAE's codes fill the space that new pictures are drawn from.
+    Draws them side by side. Both have the same networks and the same likelihood. The auto-encoder
+    reconstructs better; only the VAE's codes fill the space that new pictures are drawn from.
     """
     console = Console(highlight=False)
     start = time.perf_counter()

@@ -68,16 +68,14 @@ _OPTIONS = (
         "Model",
         "--hidden",
         type=Sizes(),
-        default=(400,),
-        show_default="400",
+        default="400",
         help="Sizes of the hidden linear layers; the decoder mirrors them.",
     ),
     option(
         "Model",
         "--channels",
         type=Sizes(),
-        default=(32, 64),
-        show_default="32,64",
+        default="32,64",
         help="Channels of the convolutions, each of which halves the picture.",
     ),
     option(

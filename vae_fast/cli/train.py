@@ -96,7 +96,7 @@ def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -
     """The arguments of `vae_fast.data.load`, as a run keeps them; files by their full path."""
     path = Path(source).expanduser()
     return {
-        "source": source if source in BUILT_IN else str(path.resolve()),
+        "source": str(path.resolve()) if source not in BUILT_IN and path.exists() else source,
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
         "test_fraction": options["test_fraction"],
         "image_size": options["image_size"],

@@ -75,7 +75,8 @@ def as_tensor(array: Array, name: str) -> Tensor:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     elif np.issubdtype(array.dtype, np.floating):
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise DataError(f"{name} holds values that are NaN, infinite or beyond float32")
     elif array.dtype != np.uint8:

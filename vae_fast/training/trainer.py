@@ -274,7 +274,7 @@ class Trainer:
             shuffle = None if epoch is None else derived_seed(seed, purpose, "order", epoch)
             stream = batches(source, batch_size, self.device, shuffle)
             first = next(stream, None)
-            if first is None:
+            if first is None or len(first) == 0:
                 raise ValueError(f"there are no data for {purpose}")
             torch.manual_seed(derived_seed(seed, purpose, "noise", epoch))
             yield itertools.chain([first], stream)

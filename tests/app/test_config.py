@@ -1,0 +1,85 @@
+"""Settings: checked by name, the same after JSON; the schedules that they describe."""
+
+import dataclasses
+import math
+
+import pytest
+
+from vae_fast.training import TrainerConfig
+from vae_fast.training.config import kl_weight, learning_rate_factor
+
+
+def test_json_keeps_every_field():
+    config = TrainerConfig(
+        epochs=3, batch_size=7, eval_batch_size=5, learning_rate=1 / 3, weight_decay=0.1,
+        schedule="cosine", lr_warmup=0.5, clip_norm=1.5, beta=0.1, kl_warmup=2.0, free_bits=0.01,
+        patience=4, min_delta=1e-3, checkpoint_every=2, seed=11, device="cpu", tensorboard=True,
+    )  # fmt: skip
+    default = TrainerConfig()
+    for field in dataclasses.fields(config):
+        assert getattr(config, field.name) != getattr(default, field.name), field.name
+    assert TrainerConfig.from_json(config.to_json()) == config
+    assert TrainerConfig.from_json("{}") == default
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("epochs", 0, ValueError),
+        ("epochs", 1.5, TypeError),
+        ("epochs", True, TypeError),
+        ("batch_size", -1, ValueError),
+        ("eval_batch_size", 0, ValueError),
+        ("checkpoint_every", 0, ValueError),
+        ("seed", -1, ValueError),
+        ("learning_rate", 0, ValueError),
+        ("learning_rate", math.nan, ValueError),
+        ("learning_rate", "fast", TypeError),
+        ("weight_decay", -0.1, ValueError),
+        ("clip_norm", 0.0, ValueError),
+        ("beta", -1.0, ValueError),
+        ("beta", math.inf, ValueError),
+        ("kl_warmup", -1, ValueError),
+        ("lr_warmup", None, TypeError),
+        ("free_bits", -1, ValueError),
+        ("patience", 0, ValueError),
+        ("min_delta", -1, ValueError),
+        ("schedule", "steps", ValueError),
+        ("device", None, TypeError),
+        ("tensorboard", "yes", TypeError),
+    ],
+)
+def test_bad_fields_are_named(field, value, error):
+    with pytest.raises(error, match=rf"TrainerConfig\.{field} "):
+        TrainerConfig(**{field: value})
+
+
+def test_unknown_fields_are_named():
+    with pytest.raises(ValueError, match="momentum"):
+        TrainerConfig.from_dict({"momentum": 0.9})
+
+
+def test_kl_weight():
+    config = TrainerConfig(beta=2.0, kl_warmup=4.0)
+    assert [kl_weight(config, epoch) for epoch in (0, 1, 2, 4, 9)] == [0, 0.5, 1, 2, 2]
+    assert kl_weight(TrainerConfig(beta=2.0), 0) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0, 0.5, 1, 1, 1, 1]),
+        ("linear", [0, 0.5, 1, 0.5, 0, 0]),
+        ("cosine", [0, 0.5, 1, 0.5, 0, 0]),
+    ],
+)
+def test_learning_rate(schedule, expected):
+    config = TrainerConfig(epochs=10, lr_warmup=2.0, schedule=schedule)
+    factors = [learning_rate_factor(config, epoch) for epoch in (0, 1, 2, 6, 10, 12)]
+    assert factors == pytest.approx(expected)
+
+
+def test_warmup_of_the_whole_run():
+    config = TrainerConfig(epochs=2, lr_warmup=2.0, schedule="linear")
+    assert learning_rate_factor(config, 1.0) == 0.5
+    assert learning_rate_factor(config, 2.0) == 1.0

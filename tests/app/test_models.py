@@ -1,0 +1,259 @@
+"""Shapes, gradients, every architecture and likelihood, modules from outside."""
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Independent, Normal, kl_divergence
+
+from vae_fast.functional import LIKELIHOODS
+from vae_fast.models import VAE, AutoEncoder, build
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+KINDS = [
+    {"input_shape": 30},
+    {"input_shape": (1, 8, 8), "hidden": ()},
+    {"input_shape": (1, 8, 8), "hidden": (32, 16)},
+    {"input_shape": (3, 9, 13), "architecture": "conv", "channels": (4, 8), "hidden": (16,)},
+    {"input_shape": (1, 28, 28), "architecture": "conv", "channels": (4,), "hidden": ()},
+]
+LIKELIHOOD_KINDS = [
+    {"likelihood": "bernoulli"},
+    {"likelihood": "gaussian"},
+    {"likelihood": "gaussian", "decoder_logvar": "pixel"},
+    {"likelihood": "gaussian", "decoder_logvar": -1.5},
+]
+
+
+def data(model, count=6, dtype=torch.float32):
+    x = torch.rand(count, *model.input_shape)
+    return (x * 255).to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)
+
+
+@pytest.mark.parametrize("model_type", [AutoEncoder, VAE])
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_kind_trains_reconstructs_and_samples(model_type, kind, likelihood):
+    model = model_type(**kind, **likelihood, latent_dim=5)
+    x = data(model)
+    loss, nll, kl = model.loss(x)
+    assert loss.shape == nll.shape == kl.shape == ()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert model.reconstruct(x).shape == x.shape
+    assert model.sample(3).shape == (3, *x.shape[1:])
+    assert model.embed(x).shape == (6, 5)
+
+
+def test_default_is_the_network_of_the_pytorch_examples():
+    shapes = [tuple(p.shape) for p in VAE().parameters()]
+    # Both heads, 20 means and 20 log-variances, are one layer of 40.
+    assert shapes == [(400, 784), (400,), (40, 400), (40,), (400, 20), (400,), (784, 400), (784,)]
+    head = VAE().encoder[-1].weight.detach()
+    assert head.abs().max() <= 1 / math.sqrt(400)  # nn.Linear's own bound: by the inputs alone
+    assert head.std() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.05)
+
+
+def test_forward_gives_every_part():
+    model = VAE(30, 4)
+    x = data(model)
+    output = model(x)
+    mu, logvar = model.encode(x)
+    assert output.params.shape == x.shape
+    torch.testing.assert_close(output.mu, mu)
+    torch.testing.assert_close(output.logvar, logvar)
+    assert output.z.shape == (6, 4)
+    torch.testing.assert_close(output.params, model.decode(output.z))
+    posterior = Independent(Normal(mu, (logvar / 2).exp()), 1)
+    prior = Independent(Normal(torch.zeros(4), torch.ones(4)), 1)
+    torch.testing.assert_close(output.kl, kl_divergence(posterior, prior).mean())
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
+def test_loss_is_that_of_the_functions(likelihood):
+    model = VAE((1, 8, 8), 4, **likelihood)
+    x = data(model)
+    loss, nll, kl = model.loss(x, beta=0.3, generator=torch.Generator().manual_seed(5))
+    params = model(x, generator=torch.Generator().manual_seed(5)).params
+    first, *others = params if isinstance(params, tuple) else (params,)
+    torch.testing.assert_close(nll, LIKELIHOODS[model.likelihood.name](first, x, *others))
+    torch.testing.assert_close(loss, nll + 0.3 * kl)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
+@pytest.mark.parametrize("model_type", [AutoEncoder, VAE])
+def test_bytes_and_floats_are_the_same_data(model_type, likelihood):
+    model = model_type((1, 8, 8), 4, **likelihood)
+    x = data(model, dtype=torch.uint8)
+    torch.manual_seed(1)
+    from_bytes = model.loss(x)
+    torch.manual_seed(1)
+    from_floats = model.loss(x / 255)
+    torch.testing.assert_close(from_bytes, from_floats)
+
+
+def test_float64_model():
+    model = VAE(30, 4).double()
+    assert model.loss(data(model, dtype=torch.uint8)).loss.dtype == torch.float64
+    assert model.sample(2).dtype == torch.float64
+
+
+def test_auto_encoder_has_no_kl():
+    model = AutoEncoder(30, 4)
+    x = data(model)
+    loss, nll, kl = model.loss(x, beta=7.0)
+    assert kl == 0
+    assert loss == nll
+    torch.testing.assert_close(model(x).z, model.encode(x))
+    torch.testing.assert_close(model.mean(model(x).params), model.reconstruct(x))
+
+
+def test_beta_and_free_bits():
+    model = VAE(30, 4)
+    x = data(model)
+    with torch.no_grad():
+        assert model.loss(x, free_bits=2.0).kl == pytest.approx(4 * 2.0)
+        loss, nll, kl = model.loss(x, beta=0.0)
+        assert loss == nll
+        assert kl > 0
+
+
+class Pair(nn.Module):
+    """An encoder with two heads of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.mu, self.logvar = nn.Linear(30, 4), nn.Linear(30, 4)
+
+    def forward(self, x):
+        return self.mu(x), self.logvar(x)
+
+
+def test_modules_from_outside():
+    model = VAE(30, 4, encoder=Pair(), decoder=nn.Linear(4, 30))
+    x = data(model)
+    model.loss(x).loss.backward()
+    assert model.encoder.mu.weight.grad is not None
+    assert model.decoder.weight.grad is not None
+    assert model.config is None
+    assert model.log_likelihood(x, 3).shape == (6,)
+
+
+def test_codes_may_be_pictures():
+    encoder = nn.Conv2d(1, 2 * 3, 4, stride=4)
+    decoder = nn.ConvTranspose2d(3, 1, 4, stride=4)
+    model = VAE((1, 16, 16), (3, 4, 4), encoder=encoder, decoder=decoder)
+    x = data(model)
+    output = model(x)
+    assert output.z.shape == (6, 3, 4, 4)
+    assert model.sample(2).shape == (2, 1, 16, 16)
+    assert model.log_likelihood(x, 5, chunk=2).shape == (6,)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
+def test_decode_takes_any_leading_dimensions(likelihood):
+    model = VAE((1, 8, 8), 4, **likelihood)
+    z = torch.randn(3, 2, 4)
+    several, one = model.decode(z), model.decode(z[1])
+    if isinstance(one, torch.Tensor):
+        several, one = (several,), (one,)
+    for whole, part in zip(several, one, strict=True):
+        torch.testing.assert_close(whole[1] if whole.dim() else whole, part)
+
+
+def test_importance_bound_of_one_sample_is_the_elbo():
+    model = VAE(30, 3, likelihood="gaussian").double()
+    draws = 20_000
+    x = data(model, 1, torch.float64).expand(draws, 30)
+    with torch.no_grad():
+        bound = model.log_likelihood(x, 1)
+        elbo = -model.loss(x).loss
+    assert abs(bound.mean() - elbo) < 6 * bound.std() / math.sqrt(draws)
+
+
+def test_importance_bound_reaches_the_exact_likelihood():
+    """Of a linear model it is known: x ~ N(b, W W' + s^2 I)."""
+    torch.manual_seed(0)
+    model = VAE(
+        5, 2, likelihood="gaussian", decoder_logvar=-1.0,
+        encoder=nn.Linear(5, 4), decoder=nn.Linear(2, 5),
+    ).double()  # fmt: skip
+    x = torch.randn(7, 5, dtype=torch.float64)
+    weight, bias = model.decoder.weight, model.decoder.bias
+    covariance = weight @ weight.T + math.exp(-1.0) * torch.eye(5, dtype=torch.float64)
+    exact = torch.distributions.MultivariateNormal(bias, covariance).log_prob(x)
+    with torch.no_grad():
+        bound = model.log_likelihood(x, 20_000, chunk=10_000)
+    torch.testing.assert_close(bound, exact, atol=0.1, rtol=0)
+
+
+def test_importance_bound_has_a_gradient_and_does_not_depend_on_the_chunks():
+    model = VAE(30, 3)
+    x = data(model)
+    values = []
+    for chunk in (1, 4, 100):
+        torch.manual_seed(2)
+        values.append(model.log_likelihood(x, 10, chunk=chunk))
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(values[0], values[2])
+    values[0].mean().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_samples_follow_the_generator():
+    model = VAE(30, 3)
+    one, two = (model.sample(4, generator=torch.Generator().manual_seed(9)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, model.sample(4))
+
+
+@pytest.mark.parametrize("model_type", [AutoEncoder, VAE])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_description_builds_the_model_again(model_type, kind):
+    model = model_type(**kind, likelihood="gaussian", decoder_logvar="pixel")
+    again = build(json.loads(json.dumps(model.config)))
+    assert type(again) is model_type
+    assert again.config == model.config
+    again.load_state_dict(model.state_dict())
+
+
+def test_models_can_be_copied():
+    model = VAE(30, 4, likelihood="gaussian")
+    x = data(model)
+    torch.testing.assert_close(copy.deepcopy(model).reconstruct(x), model.reconstruct(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"input_shape": 0}, "input_shape"),
+        ({"input_shape": ()}, "input_shape"),
+        ({"latent_dim": -1}, "latent_dim"),
+        ({"hidden": (0,)}, "hidden"),
+        ({"hidden": (1.5,)}, "hidden"),
+        ({"architecture": "resnet"}, "architecture"),
+        ({"architecture": "conv"}, "input_shape"),
+        ({"input_shape": (1, 8, 8), "architecture": "conv", "channels": ()}, "channels"),
+        ({"input_shape": (1, 8, 8), "architecture": "conv", "channels": (4,) * 4}, "channels"),
+        ({"likelihood": "cauchy"}, "likelihood"),
+        ({"likelihood": "gaussian", "decoder_logvar": "fixed"}, "decoder_logvar"),
+        ({"likelihood": "gaussian", "decoder_logvar": math.nan}, "decoder_logvar"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        VAE(**arguments)
+
+
+def test_bad_descriptions():
+    with pytest.raises(ValueError, match="expected one of"):
+        build({"model": "gan"})
+    with pytest.raises(ValueError, match="does not fit"):
+        build({"model": "vae", "layers": 3})
+    with pytest.raises(ValueError, match="num_samples"):
+        VAE(30).log_likelihood(torch.rand(2, 30), 0)
