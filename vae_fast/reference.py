@@ -29,14 +29,14 @@ class Loss:
     """An elementwise loss: its operands' names, its value and its gradient in each operand.
 
     ``gradients`` is explicit, right at the extremes, and differentiable itself to any order; a
-    plain derivative of ``value`` would be none of these. ``uint8_scale`` is what a uint8 target is
-    multiplied by. An operand called ``target``, where there is one, comes last.
+    plain derivative of ``value`` would be none of these. ``uint8_unit`` is what a uint8 target is
+    divided by. An operand called ``target``, where there is one, comes last.
     """
 
     operands: tuple[str, ...]
     value: Callable[..., Tensor]
     gradients: Callable[..., tuple[Tensor, ...]]
-    uint8_scale: float = 1.0
+    uint8_unit: float = 1.0
 
 
 def _bernoulli_value(logits: Tensor, target: Tensor) -> Tensor:
@@ -77,8 +77,14 @@ def _bernoulli_probs_value(probs: Tensor, target: Tensor) -> Tensor:
 
 
 def _bernoulli_probs_gradients(probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(1 - x) / q - x / p with floored p and q = 1 - p; and log q - log p.
+
+    On one denominator, over p q, nothing cancels: the numerator is p - x, from the smaller of p
+    and q, which is the one that may have met the floor.
+    """
     other = 1 - probs
-    in_probs = (1 - target) / other.clamp(min=_PROB_FLOOR) - target / probs.clamp(min=_PROB_FLOOR)
+    p, q = probs.clamp(min=_PROB_FLOOR), other.clamp(min=_PROB_FLOOR)
+    in_probs = torch.where(probs < 0.5, p - target, (1 - target) - q) / (p * q)
     log_q = _floored_log(_log1p_of_minus, probs, other)
     return in_probs, log_q - _floored_log(torch.log, probs, probs)
 
@@ -144,13 +150,13 @@ def _gaussian_gradients(mean: Tensor, logvar: Tensor, target: Tensor) -> tuple[T
 
 LOSSES: dict[str, Loss] = {
     "bernoulli_nll": Loss(
-        ("logits", "target"), _bernoulli_value, _bernoulli_gradients, uint8_scale=1 / 255
+        ("logits", "target"), _bernoulli_value, _bernoulli_gradients, uint8_unit=255.0
     ),
     "bernoulli_probs_nll": Loss(
         ("probs", "target"),
         _bernoulli_probs_value,
         _bernoulli_probs_gradients,
-        uint8_scale=1 / 255,
+        uint8_unit=255.0,
     ),
     "gaussian_nll": Loss(("mean", "logvar", "target"), _gaussian_value, _gaussian_gradients),
     "standard_normal_kl": Loss(
@@ -223,10 +229,8 @@ def _result_dtype(operands: Sequence[Tensor]) -> torch.dtype:
 def _compute_operands(loss: Loss, operands: Sequence[Tensor]) -> list[Tensor]:
     """The operands in the dtype of the arithmetic; a uint8 target scaled."""
     dtype = sum_dtype(promoted_dtype(operands))
-    scales = [loss.uint8_scale if x.dtype == torch.uint8 else 1.0 for x in operands]
     return [
-        x.to(dtype) if scale == 1.0 else x.to(dtype) * scale
-        for x, scale in zip(operands, scales, strict=True)
+        x.to(dtype) / loss.uint8_unit if x.dtype == torch.uint8 else x.to(dtype) for x in operands
     ]
 
 
