@@ -56,10 +56,10 @@ def test_speed(
         return
     median, spread = benchmark.stats["median"], benchmark.stats["iqr"]
     medians = {name: timings.median for name, timings in peers_in_turn.timings.items()}
+    for name, timings in peers_in_turn.timings.items():
+        benchmark.extra_info.update(timings.as_info(name))
     benchmark.extra_info.update(
-        {f"{name}_median": value for name, value in medians.items()},
-        **{f"{name}_iqr": timings.iqr for name, timings in peers_in_turn.timings.items()},
-        **{f"x_{name}": medians[name] / median for name in peers if name != "copy"},
+        {f"x_{name}": medians[name] / median for name in peers if name != "copy"},
         nbytes=nbytes,
         gigabytes_per_second=nbytes / median * 1e-9,
         fraction_of_copy=medians["copy"] / median,
