@@ -392,6 +392,16 @@ def test_tensorboard_gets_every_figure(make_vae, digits, tmp_path, monkeypatch):
     assert written[-1] == "closed"
 
 
+def test_tensorboard_can_read_it(make_vae, digits, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = TrainerConfig(epochs=2, tensorboard=True, device="cpu")
+    history = Trainer(make_vae(), config, out=tmp_path).fit(digits.train, digits.test)
+    log = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    read = [event.value for event in log.Scalars("loss/test")]
+    assert read == pytest.approx([metrics.test_loss for metrics in history])
+
+
 def test_a_device_that_is_not_there(make_vae):
     with pytest.raises(ValueError, match="warp"):
         Trainer(make_vae(), TrainerConfig(device="warp"))
