@@ -1,7 +1,8 @@
 // Elementary functions of one float or double, written so that one text serves everywhere: scalar
 // and branch-free, which gcc vectorises in `#pragma omp simd` loops and nvcc compiles as it is.
 //
-// float: polynomials of this file. double: the C library, where it has the function.
+// float: polynomials of this file, fitted by tests/cpp/fit_polynomials.py. double: the C library,
+// where it has the function.
 // Errors are the largest over all 2^32 floats, in units in the last place (ULP) of the correctly
 // rounded result, as measured by tests/cpp/exhaustive.cpp (with FMA / without); docs/accuracy.md
 // has the table. Every NaN gives NaN; the sign of a zero result is not kept.
@@ -287,9 +288,9 @@ struct SineCosine {
 // Of f quarter turns, f in [-1/2, 1/2].
 VAE_FAST_FN SineCosine<float> sine_cosine_quarter(float f) {
   const float t = f * f;
-  const float s = ((-4.601657889e-03f * t + 7.968003277e-02f) * t + -6.459634602e-01f) * t;
-  const float c = ((9.033629810e-04f * t + -2.085993603e-02f) * t + 2.536691826e-01f) * t;
-  return {f * (s + 1.570796322f), (c + -1.233700540f) * t + 1};
+  const float s = ((-4.711734597e-03f * t + 7.972113043e-02f) * t + -6.459672451e-01f) * t;
+  const float c = ((8.935576770e-04f * t + -2.085525170e-02f) * t + 2.536685169e-01f) * t;
+  return {f * (s + 1.570796371f), (c + -1.233700514f) * t + 1};
 }
 VAE_FAST_FN SineCosine<double> sine_cosine_quarter(double f) {
   const double angle = f * 1.57079632679489661923;
