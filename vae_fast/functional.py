@@ -520,6 +520,8 @@ def elbo_loss(
     """
     if likelihood not in LIKELIHOODS or not isinstance(beta, (int, float, Tensor)):
         _refuse_elbo(likelihood, beta)
+    if isinstance(params, (tuple, list)) and not params:
+        raise ValueError("elbo_loss: params is empty, expected a tensor or a tuple of tensors")
     first, *others = params if isinstance(params, (tuple, list)) else (params,)
     checks.check_tensor("elbo_loss", "params", first)
     checks.check_tensor("elbo_loss", "target", target)
