@@ -22,7 +22,7 @@ import vae_fast as vf
 from vae_fast import _extension
 
 CAPABILITIES = _extension.C.cpu_capabilities()
-DRAWS = 15
+DRAWS = 8
 
 
 def spread(upstream, shape, reduction, batch_dims):
@@ -86,7 +86,7 @@ def test_gradients(case, dtype, layout):
 @pytest.mark.filterwarnings("ignore:(invalid value|divide by zero)")
 def test_gradients_of_the_reference(case, layout, backend):
     comparison = Comparison()
-    for reduction in REDUCTIONS:
+    for reduction in ("none", "batchmean"):
         for _ in range(DRAWS):
             compare(comparison, case, draw(case, layout), layout.batch_dims, reduction, to=nothing)
     comparison.check()
@@ -101,10 +101,11 @@ def test_every_instruction_set_and_thread_count(case, dtype, cpu_capability, cpu
 
     settings = [(name, threads) for name in CAPABILITIES for threads in (1, 2)]
     comparison = Comparison()
-    for shapes in (((67, 1031),), ((5, 15),), ((32, 1, 33), (60, 1), (32, 60, 33))):
-        tensors = [d(shapes[k % len(shapes)]).to(dtype) for k, d in enumerate(case.draws)]
+    for shapes in (((5, 2311),), ((5, 15),), ((32, 1, 33), (60, 1), (32, 60, 33))):
         for reduction in ("none", "sample", "batchmean"):
-            compare(comparison, case, tensors, 1, reduction, str(shapes), settings, configure)
+            for _ in range(3):
+                tensors = [d(shapes[k % len(shapes)]).to(dtype) for k, d in enumerate(case.draws)]
+                compare(comparison, case, tensors, 1, reduction, str(shapes), settings, configure)
     comparison.check()
 
 

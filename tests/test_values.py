@@ -22,7 +22,7 @@ from tolerance import Comparison
 import vae_fast as vf
 from vae_fast import _extension, reference
 
-DRAWS = 40  # of a small layout, until neither side is right by luck
+DRAWS = 20  # of a small layout, until neither side is right by luck
 CAPABILITIES = _extension.C.cpu_capabilities()
 
 
