@@ -80,9 +80,7 @@ def test_saved_tensor_hooks(case):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         value = case.public(*tensors)
     assert len(packed) == 2 * len(tensors)  # the operands, and the gradients
-    torch.testing.assert_close(
-        torch.autograd.grad(value, tensors, retain_graph=True), expected
-    )
+    torch.testing.assert_close(torch.autograd.grad(value, tensors, retain_graph=True), expected)
     torch.testing.assert_close(torch.autograd.grad(value, tensors), expected)
 
 
