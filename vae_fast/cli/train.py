@@ -86,7 +86,8 @@ def train(
     except KeyboardInterrupt:
         console.print(
             f"interrupted after epoch {trainer.epoch} of {trainer.config.epochs}; to go on: "
-            f"vae-fast train --resume --out {out}"
+            f"vae-fast train --resume --out {out}",
+            soft_wrap=True,
         )
         ctx.exit(130)
     _conclude(console, out, loaded, plots)
@@ -172,7 +173,7 @@ def _conclude(console: Console, out: Path, data: Data, plots: bool) -> None:
     figures = f"after epoch {last.epoch}: training {last.train_loss:.2f}"
     if last.test_loss is not None:
         figures += f", test {last.test_loss:.2f} (nll {last.test_nll:.2f} + kl {last.test_kl:.2f})"
-    console.print(f"{figures} nats per image")
+    console.print(f"{figures} nats per image", soft_wrap=True)
     written = [out / "model.safetensors", out / "metrics.jsonl"]
     if plots:
         from vae_fast.plots import TrainedRun, plot_run

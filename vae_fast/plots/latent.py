@@ -135,9 +135,8 @@ def _scatter(axes: Axes, points: Points, labels: Tensor | None) -> None:
         return
     kinds = labels.cpu().numpy()
     present = np.unique(kinds)
-    palette = colormaps["tab10"] if len(present) <= 10 else colormaps["turbo"]
     for rank, kind in enumerate(present):
-        color = palette(rank) if len(present) <= 10 else palette(rank / (len(present) - 1))
+        color = _color(rank, len(present))
         own = points[kinds == kind]
         axes.scatter(own[:, 0], own[:, 1], s=size, color=color, alpha=0.75, linewidths=0)
         if len(present) <= 30:
@@ -147,3 +146,11 @@ def _scatter(axes: Axes, points: Points, labels: Tensor | None) -> None:
                 middle[0], middle[1], str(kind), color="white", fontsize=9, fontweight="bold",
                 ha="center", va="center", bbox=badge,
             )  # fmt: skip
+
+
+def _color(rank: int, count: int) -> tuple[float, float, float, float]:
+    """A colour for each label: ten that differ well, else along a scale; never the prior's grey."""
+    if count > 10:
+        return colormaps["turbo"](rank / (count - 1))
+    grey = 7
+    return (0.1, 0.1, 0.1, 1.0) if rank == grey else colormaps["tab10"](rank)

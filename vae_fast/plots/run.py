@@ -19,7 +19,7 @@ from vae_fast.training import EpochMetrics
 
 _ROW = 14  # pictures in a row of reconstructions
 _SIDE = 10  # pictures a side of the samples' square
-_EMBEDDED = 2000  # at most this many codes are drawn
+_EMBEDDED = 1000  # at most this many codes are drawn: t-SNE takes its time
 
 _LONG_NAMES = {"vae": "VAE", "ae": "Auto-encoder"}
 
