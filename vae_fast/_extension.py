@@ -53,7 +53,9 @@ def use_reference(device_type: str) -> bool:
     """Whether plain PyTorch computes on this device; says so, once, where nobody asked for it."""
     if device_type in _COMPILED_DEVICES:
         return False
-    if not os.environ.get(_BACKEND_VARIABLE) and device_type not in _warned:
+    asked_for = bool(os.environ.get(_BACKEND_VARIABLE))
+    # Dynamo does not trace warnings; the call that it was compiled from has given it.
+    if not asked_for and device_type not in _warned and not torch.compiler.is_compiling():
         _warned.add(device_type)
         reason = (
             f"there are no compiled kernels for device '{device_type}'"

@@ -97,7 +97,7 @@ def check_reduction(function: str, keep: int, mean: int, dims: int) -> None:
     """An op's ``keep`` and ``mean``: raises ValueError where they do not fit the dimensions."""
     if keep < 0 or mean < 0 or keep + mean > dims:
         raise ValueError(
-            f"{function}: keep = {keep} and mean = {mean} do not fit {dims} dimensions"
+            f"{function}: keep = {keep} and mean_dims = {mean} do not fit {dims} dimensions"
         )
 
 

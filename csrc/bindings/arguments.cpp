@@ -113,6 +113,11 @@ at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorLis
   return shape;
 }
 
+void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t dims) {
+  TORCH_CHECK_VALUE(0 <= keep && 0 <= mean_dims && keep + mean_dims <= dims, op, ": keep = ", keep,
+                    " and mean_dims = ", mean_dims, " do not fit ", dims, " dimensions");
+}
+
 at::ScalarType promoted_dtype(at::TensorList operands) {
   at::ScalarType type = operands[0].scalar_type();
   for (const Tensor& operand : operands.slice(1)) {

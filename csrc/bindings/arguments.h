@@ -10,6 +10,9 @@ namespace vae_fast::bindings {
 at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorList operands,
                              const OptionalTensor& mask);
 
+// An op's `keep` and `mean_dims`: ValueError where they do not fit the dimensions.
+void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t dims);
+
 // The floating dtype that the operands promote to.
 at::ScalarType promoted_dtype(at::TensorList operands);
 

@@ -1,11 +1,11 @@
 // The ops of the elementwise losses, all from the list in formulas/list.h:
 //
-//   vae_fast::NAME(Tensor operand..., Tensor? mask, int keep, int mean, int want=0)
+//   vae_fast::NAME(Tensor operand..., Tensor? mask, int keep, int mean_dims, int want=0)
 //       -> (Tensor value, Tensor gradient...)
 //
 // The value is summed over the dimensions from `keep` on and divided by the sizes of the first
-// `mean` of them. Bit k of `want` asks for the gradient in operand k, computed in the same pass;
-// the Autograd kernel asks for what it will need, so that the backward only hands it out.
+// `mean_dims` of them. Bit k of `want` asks for the gradient in operand k, computed in the same
+// pass; the Autograd kernel asks for what it will need, so that the backward only hands it out.
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
@@ -50,18 +50,11 @@ TensorVector allocate_results(at::TensorList operands, at::IntArrayRef shape, in
   return results;
 }
 
-void check_reduction(const char* op, Reduction reduction, int64_t dims) {
-  TORCH_CHECK_VALUE(
-      0 <= reduction.keep && 0 <= reduction.mean && reduction.keep + reduction.mean <= dims, op,
-      ": keep = ", reduction.keep, " and mean = ", reduction.mean, " do not fit ", dims,
-      " dimensions");
-}
-
 TensorVector loss_cpu(int loss, at::TensorList operands, const OptionalTensor& mask,
                       Reduction reduction, int64_t want) {
   const LossInfo& info = loss_info(loss);
   const at::DimVector shape = check_operands(info, info.name, operands, mask);
-  check_reduction(info.name, reduction, static_cast<int64_t>(shape.size()));
+  check_reduction(info.name, reduction.keep, reduction.mean, static_cast<int64_t>(shape.size()));
   TensorVector results = allocate_results(operands, shape, reduction.keep, want);
 
   LossArgs args;
@@ -93,6 +86,19 @@ TensorVector loss_cpu(int loss, at::TensorList operands, const OptionalTensor& m
 bool needs_no_scaling(const Tensor& upstream) {
   return upstream.dim() == 0 && upstream.is_cpu() && upstream.scalar_type() == at::kFloat &&
          *upstream.const_data_ptr<float>() == 1.0f;
+}
+
+// In the domain of every operand of every loss: what a masked-out element is computed on, so that
+// no NaN in it reaches a derivative of any order.
+constexpr double kHarmless = 0.5;
+
+TensorVector without_masked(const TensorVector& operands, const Tensor& mask) {
+  if (!mask.defined()) return operands;
+  TensorVector result;
+  for (const Tensor& operand : operands) {
+    result.push_back(operand.is_floating_point() ? at::where(mask, operand, kHarmless) : operand);
+  }
+  return result;
 }
 
 // The gradients were computed in the forward, for an upstream gradient of one.
@@ -164,7 +170,7 @@ class LossBackward : public torch::autograd::Node {
     tensors.push_back(mask);
     const c10::SymDimVector shape = broadcast_shape(tensors);
     const Tensor each = reduction_.spread(upstream, shape);
-    TensorVector gradients = gradient_formula(loss_, operands);
+    TensorVector gradients = gradient_formula(loss_, without_masked(operands, mask));
     variable_list result(operands.size());
     for (size_t k = 0; k < operands.size(); ++k) {
       if (!task_should_compute_output(k)) continue;
@@ -263,7 +269,7 @@ struct LossOp<Formula, std::index_sequence<I...>> {
   static std::string schema() {
     std::string text = std::string(Formula::kName) + "(";
     ((text += std::string("Tensor ") + Formula::kOperands[I] + ", "), ...);
-    text += "Tensor? mask, int keep, int mean, int want=0) -> (Tensor value";
+    text += "Tensor? mask, int keep, int mean_dims, int want=0) -> (Tensor value";
     ((text += std::string(", Tensor grad_") + Formula::kOperands[I]), ...);
     return text + ")";
   }
@@ -338,7 +344,8 @@ Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mas
                     Reduction reduction) {
   TensorVector primals;
   for (const Tensor& operand : operands) primals.push_back(primal_of(operand));
-  const TensorVector gradients = gradient_formula(loss, primals);
+  const TensorVector gradients =
+      gradient_formula(loss, without_masked(primals, mask.value_or(Tensor())));
   Tensor sum;
   for (size_t k = 0; k < operands.size(); ++k) {
     if (!has_tangent(operands[k])) continue;

@@ -136,6 +136,7 @@ SampleKl sample_cpu(const char* op, const TensorVector& operands, const Tensor& 
   space.add(args.z, z);
   if (want) space.add(args.noise, noise);
   if (reduction) {
+    check_reduction(op, reduction->keep, reduction->mean, static_cast<int64_t>(shape.size()));
     const bool is_summed = reduction->keep < static_cast<int64_t>(shape.size());
     kl = empty_tensor(at::IntArrayRef(shape).slice(0, reduction->keep),
                       is_summed ? sum_dtype(dtype) : dtype);
@@ -185,6 +186,7 @@ SampleKlGradients reparameterize_kl_backward_cpu(const OptionalTensor& grad_z,
   const at::DimVector shape =
       check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
   const int64_t dims = static_cast<int64_t>(shape.size());
+  check_reduction(op, keep, mean, dims);
   TensorVector gradients;
   for (const Tensor& operand : operands) {
     gradients.push_back(empty_gradient(operand, gradient_shape(shape, operand.sizes(), 0)));
@@ -446,11 +448,12 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
       compliant);
   library.def(
       "reparameterize_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar,"
-      " Tensor seed, int keep, int mean, bool want=False) -> (Tensor z, Tensor kl, Tensor noise)",
+      " Tensor seed, int keep, int mean_dims, bool want=False) -> (Tensor z, Tensor kl, Tensor "
+      "noise)",
       compliant);
   library.def(
       "reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
-      " Tensor? prior_mu, Tensor? prior_logvar, Tensor noise, int keep, int mean)"
+      " Tensor? prior_mu, Tensor? prior_logvar, Tensor noise, int keep, int mean_dims)"
       " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_prior_mu, Tensor grad_prior_logvar)",
       compliant);
 }

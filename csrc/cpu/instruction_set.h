@@ -7,10 +7,12 @@
 namespace vae_fast::cpu {
 
 // Where the sums of a range of tiles go. `values` has a slot for every partial sum of the call;
-// `gradients[k]` is this range's own copy of a summed gradient, zero at first, or null.
+// `gradients[k]` is this range's own copy of a summed gradient, zero at first, or null; in float64
+// with `lost[k]`, what its roundings have lost (compensated_sum.h).
 struct Sums {
   double* values;
   double* gradients[kMaxOperands];
+  double* lost[kMaxOperands];
 };
 
 struct InstructionSet {

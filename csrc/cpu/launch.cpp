@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/compensated_sum.h"
 #include "cpu/instruction_set.h"
 
 namespace vae_fast::cpu {
@@ -56,27 +57,27 @@ class SummedGradients {
     const int64_t by_size = args.shape.numel / std::max(4 * numel_, 2 * kGrain);
     slabs_ = std::clamp<int64_t>(by_size, 1, std::min(kMaxSlabs, tiling.tiles));
     sums_.resize(slabs_ * numel_);
+    if (args.float64) lost_.resize(slabs_ * numel_);
   }
 
   bool any() const { return numel_ > 0; }
   int64_t slabs() const { return slabs_; }
 
   Sums of_slab(int64_t slab, double* values) {
-    Sums sums{values, {}};
-    double* next = sums_.data() + slab * numel_;
+    Sums sums{values, {}, {}};
+    int64_t next = slab * numel_;
     for (int k = 0; k < kMaxOperands; ++k) {
       const Output& out = args_.gradients[k];
       if (out.data == nullptr || !out.is_summed) continue;
-      sums.gradients[k] = next;
+      sums.gradients[k] = &sums_[next];
+      if (args_.float64) sums.lost[k] = &lost_[next];
       next += out.numel;
     }
     return sums;
   }
 
   void store() {
-    for (int64_t slab = 1; slab < slabs_; ++slab) {
-      for (int64_t i = 0; i < numel_; ++i) sums_[i] += sums_[slab * numel_ + i];
-    }
+    for (int64_t i = 0; i < numel_; ++i) sums_[i] = sum_over_slabs(i);
     const Sums total = of_slab(0, nullptr);
     for (int k = 0; k < kMaxOperands; ++k) {
       if (total.gradients[k] != nullptr) {
@@ -86,10 +87,19 @@ class SummedGradients {
   }
 
  private:
+  double sum_over_slabs(int64_t i) const {
+    double sum = 0, lost = 0;
+    for (int64_t at = i; at < slabs_ * numel_; at += numel_) {
+      add_compensated(sum, lost, sums_[at]);
+      if (args_.float64) lost += lost_[at];
+    }
+    return sum + lost;
+  }
+
   const LossArgs& args_;
   int64_t numel_ = 0;
   int64_t slabs_ = 0;
-  std::vector<double> sums_;
+  std::vector<double> sums_, lost_;
 };
 
 // Runs `tiles(begin, end, sums)` over all tiles and stores what they summed.
@@ -99,7 +109,7 @@ void run(const LossArgs& args, const Tiling& tiling, double* values, ParallelFor
   SummedGradients gradients(args, tiling);
   if (!gradients.any()) {
     parallel(parallel_for, tiling.tiles, tiles_per_grain(tiling, kGrain),
-             [&](int64_t begin, int64_t end) { tiles(begin, end, Sums{values, {}}); });
+             [&](int64_t begin, int64_t end) { tiles(begin, end, Sums{values, {}, {}}); });
     return;
   }
   const int64_t slabs = gradients.slabs();

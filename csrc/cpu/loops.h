@@ -125,7 +125,7 @@ class LossTiles {
       const Output& out = args_.gradients[k];
       if (out.data == nullptr || in_place_[k] != nullptr) continue;
       if (out.is_summed) {
-        add_tile(out, args_.shape, first, n, gradients_[k], sums_.gradients[k]);
+        add_tile(out, args_.shape, first, n, gradients_[k], sums_.gradients[k], sums_.lost[k]);
       } else {
         store_tile(out, args_.shape, first, n, gradients_[k]);
       }

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "cpu/compensated_sum.h"
 #include "formulas/storage.h"
 #include "kernels.h"
 
@@ -163,25 +164,20 @@ void copy_out(const Output& out, const Shape& shape, int64_t first, int64_t n, c
   });
 }
 
-// 64 bytes of T, on any instruction set: as many registers as that takes.
-template <class T>
-struct Lanes {
-  static constexpr int kCount = 64 / sizeof(T);
-  typedef T Type __attribute__((vector_size(64)));
-};
+// 64 bytes, on any instruction set: as many registers as that takes.
+typedef float Lanes __attribute__((vector_size(64)));
 
 // The sum of n numbers: short sums in every lane, put together in double. The lanes are the same on
 // every instruction set, and so is the sum.
-template <class T>
-double sum_of(const T* x, int64_t n) {
-  constexpr int64_t kCount = Lanes<T>::kCount;
+double sum_of(const float* x, int64_t n) {
+  constexpr int64_t kCount = sizeof(Lanes) / sizeof(float);
   constexpr int64_t kBlock = 16 * kCount;
   double sum = 0;
   while (n >= kCount) {
-    typename Lanes<T>::Type lanes = {};
+    Lanes lanes = {};
     const int64_t block = n < kBlock ? n / kCount * kCount : kBlock;
     for (int64_t i = 0; i < block; i += kCount) {
-      typename Lanes<T>::Type next;
+      Lanes next;
       std::memcpy(&next, x + i, sizeof next);
       lanes += next;
     }
@@ -198,18 +194,33 @@ double sum_of(const T* x, int64_t n) {
   return sum;
 }
 
+// In float64, whose formulas take ten times as long anyway, compensated.
+double sum_of(const double* x, int64_t n) {
+  double sum = 0, lost = 0;
+  for (int64_t i = 0; i < n; ++i) add_compensated(sum, lost, x[i]);
+  return sum + lost;
+}
+
 template <class T>
 void add_tile(const Output& out, const Shape& shape, int64_t first, int64_t n, const T* tile,
-              double* sums) {
+              double* sums, double* lost) {
   const int64_t stride = out.strides[shape.dims - 1];
+  const auto add = [=](int64_t at, double x) __attribute__((always_inline)) {
+    if constexpr (sizeof(T) == 8) {
+      add_compensated(sums[at], lost[at], x);
+    } else {
+      sums[at] += x;
+    }
+  };
   for_each_run(shape, out.strides, first, n, [&](int64_t offset, int64_t done, int64_t length) {
-    double* to = sums + offset;
     const T* from = tile + done;
     if (stride == 0) {
-      *to += sum_of(from, length);
+      add(offset, sum_of(from, length));
     } else {
 #pragma omp simd
-      for (int64_t i = 0; i < length; ++i) to[i * stride] += static_cast<double>(from[i]);
+      for (int64_t i = 0; i < length; ++i) {
+        add(offset + i * stride, static_cast<double>(from[i]));
+      }
     }
   });
 }

@@ -26,9 +26,10 @@ struct BernoulliNll {
   }
 };
 
-// From probabilities, as torch's binary_cross_entropy computes it: logarithms clamped at -100. The
-// gradient's denominators are clamped at 1e-12 one by one, so that it is finite at 0 and 1 and
-// still right wherever the value is not clamped.
+// From probabilities, as torch's binary_cross_entropy computes it: logarithms clamped at -100. In
+// the gradient, (p - x) / (p (1 - p)), the two factors are clamped at 1e-12 one by one, so that it
+// is finite at 0 and 1 and right wherever the value is not clamped; p - x is taken from the side on
+// which it is exact.
 struct BernoulliProbsNll {
   static constexpr const char* kName = "bernoulli_probs_nll";
   static constexpr const char* kOperands[] = {"probs", "target"};
@@ -36,12 +37,12 @@ struct BernoulliProbsNll {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T p, T target) {
-    const T q = T(1) - p;
+    const T q = T(1) - p, other = T(1) - target;
     const T log_p = max_(T(-100), log_(p));
     const T log_q = max_(T(-100), log1p_(-p));
-    const T other = T(1) - target;
-    return {-(target * log_p + other * log_q),
-            {other / max_(T(1e-12), q) - target / max_(T(1e-12), p), log_q - log_p}};
+    const T floored_p = max_(T(1e-12), p), floored_q = max_(T(1e-12), q);
+    const T excess = select(p < T(0.5), floored_p - target, other - floored_q);
+    return {-(target * log_p + other * log_q), {excess / (floored_p * floored_q), log_q - log_p}};
   }
 };
 
