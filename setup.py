@@ -11,7 +11,6 @@ from pathlib import Path
 from setuptools import setup
 
 try:
-    import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 except ModuleNotFoundError as error:
     raise SystemExit(
@@ -28,8 +27,8 @@ CXX_FLAGS = [
     "-std=c++20",
     "-O3",
     "-g0",
-    # The kernels' contract with the compiler: no errno, no traps, a * b + c may be fused, SIMD loops
-    # are marked. Nothing here allows it to forget NaN or infinity.
+    # The kernels' contract with the compiler: no errno, no traps, a * b + c may be fused, SIMD
+    # loops are marked. Nothing here allows it to forget NaN or infinity.
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",

@@ -60,7 +60,11 @@ def compare(comparison, case, tensors, batch_dims, reduction, what="", set_up=((
             terms = each * gradient
             expected, magnitude = (summed_to(t, x.shape) for t in (terms, abs(terms)))
             of = f"{what} {reduction} {name} {setting}"
-            comparison.add(of, mine, their, expected, magnitude)
+            # One gradient for each batch entry, which autograd then sums to the operand's shape.
+            batch = value.numel()
+            is_stored = reduction == "sample" and x.dim() < exact[0].ndim
+            stored = magnitude / batch if is_stored else None
+            comparison.add(of, mine, their, expected, magnitude, stored)
 
 
 def nothing():

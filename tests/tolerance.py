@@ -45,14 +45,19 @@ class Comparison:
         torchs: Tensor,
         expected: np.ndarray,
         magnitude: np.ndarray | None = None,
+        stored: np.ndarray | None = None,
     ) -> None:
         """One result: ours, PyTorch's own and the exact one.
 
         Errors count relative to ``magnitude`` (of a sum: that of its terms; else the result's),
         or to its mean where it is less: what must be right near zero has tests of its own.
+        ``stored`` is the size of the partial sums that are stored on the way to the result and then
+        scaled by the upstream gradient: two more roundings.
         """
         assert actual.shape == expected.shape, what
         ours = error(actual, expected) - ulp(expected, actual.dtype)
+        if stored is not None:
+            ours = ours - 2 * ulp(stored, actual.dtype)
         theirs = error(torchs, expected)
         magnitude = np.abs(expected) if magnitude is None else magnitude
         self._results[what].append(np.stack([np.ravel(x) for x in (ours, theirs, magnitude)]))
