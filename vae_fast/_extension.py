@@ -23,7 +23,7 @@ def _load() -> ModuleType | None:
             "It was built for another torch (its C++ interface changes with every release); "
             "build it again: pip install --no-build-isolation --force-reinstall --no-deps vae_fast"
         ) from error
-    extension.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error now, not at the first loss
+    extension.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error here and now
     return extension
 
 
