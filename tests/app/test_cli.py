@@ -25,11 +25,17 @@ ENVIRONMENT = {
 }
 
 
+def _hear_interrupts():
+    """A shell's background jobs, and all that they start, are deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments, **settings):
     """`python -m vae_fast` as a process."""
     return subprocess.Popen(
         [sys.executable, "-m", "vae_fast", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **settings,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        preexec_fn=_hear_interrupts, **settings,
     )  # fmt: skip
 
 
