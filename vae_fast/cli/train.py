@@ -37,7 +37,7 @@ def train(
     plots: bool,
     **options: Any,
 ) -> None:
-    r"""Train a model.
+    """Train a model.
 
     Leaves in FOLDER: config.json, metrics.jsonl (a line an epoch, nats per image),
     model.safetensors (the weights), checkpoint.safetensors (to go on from), and the pictures
@@ -49,7 +49,7 @@ def train(
       vae-fast train --data mnist --out runs/mnist
       vae-fast train --data photos/ --image-size 64 --arch conv --likelihood gaussian
       vae-fast train --resume --out runs/mnist --epochs 20
-    """
+    """  # noqa: D301  (click reads the \b: what follows keeps its lines)
     from vae_fast.cli.progress import ProgressBar
 
     console = Console(highlight=False)
