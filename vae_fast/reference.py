@@ -215,8 +215,8 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def broadcast_shape(tensors: Sequence[Tensor]) -> torch.Size:
     """The shape that the tensors broadcast to."""
-    shapes = [tensor.shape for tensor in tensors]
-    return cast(torch.Size, torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+    broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes  # untyped before 2.14
+    return broadcast_shapes(*(tensor.shape for tensor in tensors))
 
 
 def _result_dtype(operands: Sequence[Tensor]) -> torch.dtype:
