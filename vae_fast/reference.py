@@ -215,7 +215,7 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def broadcast_shape(tensors: Sequence[Tensor]) -> torch.Size:
     """The shape that the tensors broadcast to."""
-    broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes  # untyped before 2.14
+    broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
     return broadcast_shapes(*(tensor.shape for tensor in tensors))
 
 
@@ -264,8 +264,8 @@ def evaluate(
     shape = broadcast_shape(everything)
     everything = [operand.expand(shape) for operand in everything]
     checks.check_reduction(name, keep, mean, len(shape))
-    function = _Elementwise if torch.compiler.is_compiling() else _ElementwiseForward
-    value = cast(Tensor, function.apply(name, *everything))  # type: ignore[no-untyped-call]
+    function: Any = _Elementwise if torch.compiler.is_compiling() else _ElementwiseForward
+    value: Tensor = function.apply(name, *everything)
     if mask is not None:
         value = torch.where(mask, value, 0)
     return value.to(dtype) if keep == len(shape) else reduce(value, keep, mean)
