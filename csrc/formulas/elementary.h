@@ -3,9 +3,9 @@
 //
 // float: polynomials of this file, fitted by tests/cpp/fit_polynomials.py. double: the C library,
 // where it has the function.
-// Errors are the largest over all 2^32 floats, in units in the last place (ULP) of the correctly
-// rounded result, as measured by tests/cpp/exhaustive.cpp (with FMA / without); docs/accuracy.md
-// has the table. Every NaN gives NaN; the sign of a zero result is not kept.
+// "Error a (b) ULP" is the largest over all 2^32 floats, in units in the last place of the exact
+// result, with FMA (and without it), as measured by tests/cpp/exhaustive.cpp; docs/accuracy.md has
+// the arguments too. Every NaN gives NaN; the sign of a zero result is not kept.
 // Needs -ffp-contract=fast (a * b + c is one FMA) and must not be built with -ffinite-math-only or
 // -fassociative-math.
 #pragma once
@@ -121,7 +121,7 @@ VAE_FAST_FN float expm1_reduced(float r) {
 }
 
 // exp(x), all of it: subnormal results, 0 and infinity too. 2^k does not fit a float for every k
-// that is wanted, so it is taken as 2^(k / 2) and what is left.
+// that is wanted, so it is taken as 2^(k / 2) and what is left. Error 1.01 (0.99) ULP.
 VAE_FAST_FN float exp_(float x) {
   constexpr float kMagic = kExponentMagic + 127;  // for the two biases
   const float in_range = max_(-176.f, min_(89.f, x));
@@ -134,7 +134,7 @@ VAE_FAST_FN float exp_(float x) {
 }
 VAE_FAST_FN double exp_(double x) { return std::exp(x); }
 
-// exp(x) for x <= 0; cheaper, and as exact as exp_.
+// exp(x) for x <= 0: a quarter cheaper than exp_ and as exact. Error 1.01 (0.99) ULP.
 VAE_FAST_FN float exp_nonpositive(float x) {
   const float in_range = max_(-132.4f, x);
   const float t = in_range * kLog2E + (kExponentMagic + 64);
@@ -150,8 +150,8 @@ VAE_FAST_FN double exp_nonpositive(double x) { return std::exp(x); }
 // Both from one polynomial.
 template <class T>
 struct Expm1 {
-  T expm1;        // exp(x) - 1
-  T expm1_minus;  // exp(x) - 1 - x: never negative, accurate near 0
+  T expm1;        // exp(x) - 1; error 1.36 (1.38) ULP
+  T expm1_minus;  // exp(x) - 1 - x: never negative, accurate near 0; error 1.89 (2.11) ULP
 };
 
 // h(r) = (exp(r) - 1 - r) / r, a minimax polynomial on [-1, 1]; then with x = k ln 2 + r,
@@ -217,7 +217,7 @@ VAE_FAST_FN float log_reduced(float k, float m) {
 constexpr int32_t kRootHalfBits = 0x3f3504f3;  // sqrt(1/2)
 constexpr int32_t kMantissaMask = 0x007fffff;
 
-// log(x) for x > 0, normal and finite: no special cases.
+// log(x) for x > 0, normal and finite: no special cases, the same bits as log_.
 VAE_FAST_FN float log_positive_normal(float x) {
   const int32_t bits = as_int(x) - kRootHalfBits;
   const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
@@ -225,7 +225,8 @@ VAE_FAST_FN float log_positive_normal(float x) {
 }
 VAE_FAST_FN double log_positive_normal(double x) { return std::log(x); }
 
-// log(x): -infinity at 0, NaN below, infinity at infinity; subnormal arguments too.
+// log(x): -infinity at 0, NaN below, infinity at infinity; subnormal arguments too. Error 0.89
+// (0.89) ULP.
 VAE_FAST_FN float log_(float x) {
   const bool subnormal = x < 0x1p-126f;
   const int32_t bits = subtract_wrapping(as_int(select(subnormal, x * 0x1p23f, x)), kRootHalfBits);
@@ -244,7 +245,7 @@ constexpr float kTiny = 0x1p-28f;
 
 // log(1 + x): -infinity at -1, NaN below, infinity at infinity. With k the exponent of 1 + x,
 // m = 2^-k x + (2^-k - 1) is rounded once, so what 1 + x loses is never missed. (N. Juffa's
-// reduction.)
+// reduction.) Error 1.45 (1.45) ULP.
 VAE_FAST_FN float log1p_(float x) {
   const int32_t shifted = subtract_wrapping(as_int(x + 1), kRootHalfBits) & ~kMantissaMask;
   // 4 * 2^-k: 2^-k itself may be subnormal.
@@ -258,7 +259,7 @@ VAE_FAST_FN float log1p_(float x) {
 }
 VAE_FAST_FN double log1p_(double x) { return std::log1p(x); }
 
-// log(1 + e) for e in [0, 1]: e - e^2 / 2 + e^3 G(e).
+// log(1 + e) for e in [0, 1]: e - e^2 / 2 + e^3 G(e). Error 1.15 (1.60) ULP.
 VAE_FAST_FN float log1p_unit(float e) {
   const float p = select(e > kTiny, e, 0.f);
   const float p2 = p * p, p4 = p2 * p2;
@@ -277,7 +278,7 @@ VAE_FAST_FN double log1p_unit(double e) { return std::log1p(e); }
 template <class T>
 struct Logistic {
   T exp_neg_abs;       // exp(-|x|)
-  T sigmoid;           // 1 / (1 + exp(-x))
+  T sigmoid;           // 1 / (1 + exp(-x)); error 2.40 (2.40) ULP
   T softplus_neg_abs;  // log(1 + exp(-|x|)) = softplus(x) - max(0, x)
 };
 
@@ -292,7 +293,7 @@ VAE_FAST_FN T sigmoid(T x) {
   return logistic(x).sigmoid;
 }
 
-// log(1 + exp(x)).
+// log(1 + exp(x)). Error 1.81 (2.33) ULP.
 template <class T>
 VAE_FAST_FN T softplus(T x) {
   return max_(T(0), x) + logistic(x).softplus_neg_abs;
@@ -306,7 +307,8 @@ struct SineCosine {
   T cosine;
 };
 
-// Of f quarter turns, f in [-1/2, 1/2].
+// Of f quarter turns, f in [-1/2, 1/2]. Error of the sine 1.60 (1.60) ULP, of the cosine 0.87
+// (1.13).
 VAE_FAST_FN SineCosine<float> sine_cosine_quarter(float f) {
   const float t = f * f;
   const float s = ((-4.711734597e-03f * t + 7.972113043e-02f) * t + -6.459672451e-01f) * t;
