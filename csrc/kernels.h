@@ -5,6 +5,7 @@
 // 0 along the dimensions over which it broadcasts, an output's along those over which it is summed.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "formulas/philox.h"
@@ -88,4 +89,57 @@ const char* capability();
 void set_capability(const char* name);
 
 }  // namespace cpu
+
+// The same on a CUDA device: every pointer of the arguments is one of device memory, float64
+// tensors come with float64 arithmetic only, and no function waits for the device. A result other
+// than 0 is a cudaError_t. Sums do not depend on the device or its load.
+namespace cuda {
+
+// Whatever adds up across blocks counts them here; every launch leaves the counters zero again.
+inline constexpr int kTickets = 1024;
+
+struct Launch {
+  void* stream = nullptr;  // cudaStream_t, of the current device
+  // Of workspace_bytes(args), aligned to 16; free to use again as soon as the stream has come by.
+  void* workspace = nullptr;
+  // kTickets of them: zero before the first launch, and never given to two streams, nor to a stream
+  // and a captured graph.
+  uint32_t* tickets = nullptr;
+};
+
+// What torch's CUDA generator hands out (at::PhiloxCudaState): two numbers, or, while a graph is
+// captured, two addresses that every replay fills anew and an offset from what the second holds.
+struct GeneratorState {
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+  const int64_t* captured_seed = nullptr;
+  const int64_t* captured_offset = nullptr;
+};
+
+// A saved gradient times the upstream one, in place; an upstream gradient of one element that is
+// exactly one is recognised on the device, and nothing else is then read or written.
+struct ScaleArgs {
+  bool float64 = false;
+  Shape shape;
+  Output gradient;
+  Input upstream;
+};
+
+size_t workspace_bytes(const LossArgs& args);
+size_t workspace_bytes(const SampleArgs& args);
+size_t workspace_bytes(const SampleBackwardArgs& args);
+
+[[nodiscard]] int loss(const LossArgs& args, const Launch& launch);
+// args.seeds lies on the device; where it is null, `seed` drives all of z.
+[[nodiscard]] int sample(const SampleArgs& args, const Seed& seed, const Launch& launch);
+[[nodiscard]] int sample_backward(const SampleBackwardArgs& args, const Launch& launch);
+[[nodiscard]] int scale_by_upstream(const ScaleArgs& args, const Launch& launch);
+
+// Draws a seed for each row: seed_of_generator(), the offsets kSeedStride apart.
+[[nodiscard]] int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds,
+                             const Launch& launch);
+
+const char* error_string(int error);
+
+}  // namespace cuda
 }  // namespace vae_fast

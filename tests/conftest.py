@@ -1,16 +1,38 @@
 """What the tests of the functions stand on: a fixed seed, the compiled backend, restored knobs."""
 
+import os
+
 import pytest
 import torch
 
 import vae_fast as vf
 from vae_fast import _extension, functional
 
+# Where the tests make their tensors: "cuda" runs all of them on the GPU (make gpu).
+DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
+
+# They read the code of CUDA kernels: `make cuda-check` names them, and fails where there are none.
+collect_ignore = ["cuda_gates"] if vf.build_info().cuda_kernels is None else []
+
 
 def pytest_sessionstart(session):
     """Without the extension every test would pass in plain PyTorch, and prove nothing."""
     if _extension.BACKEND != "compiled":
         pytest.exit("the tests need the compiled extension: make build", returncode=1)
+    if DEVICE != "cpu" and not (torch.cuda.is_available() and vf.build_info().cuda_kernels):
+        pytest.exit(f"VAE_FAST_TEST_DEVICE is {DEVICE}: there is no GPU, or no kernel for it", 1)
+
+
+def pytest_configure():
+    if DEVICE != "cpu":
+        torch.set_default_device(DEVICE)
+
+
+def pytest_collection_modifyitems(items):
+    """Threads and instruction sets are the CPU's: on another device nothing would be tested."""
+    if DEVICE != "cpu":
+        of_the_cpu = {"cpu_threads", "cpu_capability"}
+        items[:] = [item for item in items if not of_the_cpu & set(item.fixturenames)]
 
 
 @pytest.fixture(autouse=True)

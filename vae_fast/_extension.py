@@ -44,8 +44,16 @@ def _chosen_backend() -> str:
 
 BACKEND = _chosen_backend()
 
-# Devices that run the ops: the kernels', and meta, which runs the fakes alone.
-_COMPILED_DEVICES = frozenset(("cpu", "meta")) if BACKEND == "compiled" else frozenset()
+
+def _compiled_devices() -> frozenset[str]:
+    """Devices that run the ops: the kernels', and meta, which runs the fakes alone."""
+    if BACKEND != "compiled":
+        return frozenset()
+    assert C is not None
+    return frozenset(("cpu", "meta", "cuda") if C.CUDA_RELEASE else ("cpu", "meta"))
+
+
+_COMPILED_DEVICES = _compiled_devices()
 _warned: set[str] = set()
 
 

@@ -81,7 +81,7 @@ def _fake_sample(
     name: str, operands: Sequence[Tensor], seed: Tensor, want: bool
 ) -> tuple[Tensor, Tensor]:
     checks.check_operands(name, _DIVERGENCE_OPERANDS[: len(operands)], operands)
-    checks.check_seed(name, seed)
+    checks.check_seed(name, seed, operands[0].device)
     shape = reference.broadcast_shape(operands)
     z = _value(operands, shape, len(shape))
     return z, torch.empty_like(z) if want else z.new_empty((0,))

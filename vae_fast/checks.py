@@ -140,22 +140,23 @@ def check_prior(function: str, prior_mu: Any, prior_logvar: Any) -> None:
         raise ValueError(f"{function}: {missing} is missing, expected both or neither")
 
 
-def check_seed(function: str, seed: Any) -> None:
-    """Raises TypeError or ValueError unless ``seed`` is (rows, 2) int64 on the CPU."""
+def check_seed(function: str, seed: Any, device: torch.device) -> None:
+    """Raises unless ``seed`` is (rows, 2) int64, on the CPU or on ``device``."""
     check_tensor(function, "seed", seed)
     if seed.dtype != torch.int64:
         raise TypeError(f"{function}: seed has dtype {seed.dtype}, expected int64")
     if seed.dim() != 2 or seed.shape[1] != 2 or seed.shape[0] < 1:
         raise ValueError(f"{function}: seed has shape {_shape(seed.shape)}, expected (1, 2)")
-    if seed.device.type not in ("cpu", "meta"):
-        raise ValueError(f"{function}: seed is on {seed.device}, expected cpu")
+    if seed.device.type not in ("cpu", "meta") and seed.device != device:
+        expected = _one_of(list(dict.fromkeys(("cpu", str(device)))))
+        raise ValueError(f"{function}: seed is on {seed.device}, expected {expected}")
 
 
-def check_noise_source(function: str, generator: Any, seed: Any) -> None:
-    """``generator`` and ``seed`` of a public function."""
+def check_noise_source(function: str, generator: Any, seed: Any, device: torch.device) -> None:
+    """``generator`` and ``seed`` of a public function, for noise on ``device``."""
     if generator is not None and seed is not None:
         raise ValueError(f"{function}: generator and seed are both given, expected at most one")
-    check_generator(function, generator)
+    check_generator(function, generator, device)
     if _is_int(seed):
         if seed not in _INT64:
             raise ValueError(f"{function}: seed is {seed}, expected an integer of 64 bits")
@@ -165,19 +166,20 @@ def check_noise_source(function: str, generator: Any, seed: Any) -> None:
                 f"{function}: seed is of type {type(seed).__name__}, "
                 f"expected int or what draw_seed() returns"
             )
-        check_seed(function, seed)
+        check_seed(function, seed, device)
 
 
-def check_generator(function: str, generator: Any) -> None:
-    """Raises unless ``generator`` is None or a torch.Generator of the CPU."""
+def check_generator(function: str, generator: Any, device: torch.device) -> None:
+    """Raises unless ``generator`` is None or a torch.Generator of the CPU or of ``device``."""
     if generator is None:
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(
             f"{function}: generator is of type {type(generator).__name__}, expected torch.Generator"
         )
-    if generator.device.type != "cpu":
-        raise ValueError(f"{function}: generator is on {generator.device}, expected cpu")
+    if generator.device.type not in ("cpu", device.type):
+        expected = _one_of(list(dict.fromkeys(("cpu", device.type))))
+        raise ValueError(f"{function}: generator is on {generator.device}, expected {expected}")
 
 
 def check_num_samples(function: str, num_samples: Any) -> None:

@@ -116,38 +116,48 @@ def _explain_loss(
 # ---- sampling ------------------------------------------------------------------------------------
 
 
-def draw_seed(generator: torch.Generator | None = None) -> Tensor:
+def draw_seed(
+    generator: torch.Generator | None = None, *, device: torch.device | str | None = None
+) -> Tensor:
     """Draws what determines the noise of one call: the key and the offset of its counters.
 
-    Drawn from torch's CPU generator, so that ``torch.manual_seed``, ``generator`` and the saving
-    and restoring of its state hold. A call that is not given ``seed=`` draws it in just this way.
-    Pass it as ``seed=`` to repeat the noise of a call, or under ``torch.compile`` to draw from a
-    generator of one's own (``generator=`` does not trace) and to be safe from a compiler that is
-    set to recompute random operations (``aggressive_recomputation``, ``activation_memory_budget``).
+    Drawn from torch's generator, so that ``torch.manual_seed``, ``generator`` and the saving and
+    restoring of its state hold. A call that is not given ``seed=`` draws it in just this way, from
+    the generator of the device that its operands are on. Pass it as ``seed=`` to repeat the noise
+    of a call, or under ``torch.compile`` to draw from a generator of one's own (``generator=`` does
+    not trace) and to be safe from a compiler that is set to recompute random operations
+    (``aggressive_recomputation``, ``activation_memory_budget``).
 
     Args:
-        generator: A CPU generator; None: torch's default one.
+        generator: Of any device; None: the default one of ``device``.
+        device: Where the seed is drawn; None: on the CPU, from whichever generator. What a CUDA
+            graph records must be drawn on the GPU, or every replay has the same noise.
 
     Returns:
-        (1, 2) int64, on the CPU.
+        (1, 2) int64, on ``device``.
     """
-    if _kernels is None:
-        checks.check_generator("draw_seed", generator)
-        return reference.draw_seed(generator)
+    place = torch.device("cpu" if device is None else device)
+    if _kernels is None or (place.type != "cpu" and use_reference(place.type)):
+        return reference.draw_seed(generator, None if device is None else place)
     try:
         # The fresh tensor tells two draws apart: the compiler would merge equal calls.
-        like = torch.empty((1, 2), dtype=torch.int64, device="cpu")
+        like = torch.empty((1, 2), dtype=torch.int64, device=place)
         seed: Tensor = _ops.draw_seed(like, generator)
         return seed
     except Exception:
-        checks.check_generator("draw_seed", generator)
+        own = getattr(generator, "device", place)
+        checks.check_generator("draw_seed", generator, own if device is None else place)
         raise
 
 
-def _seed_of(function: str, generator: torch.Generator | None, seed: Seed | None) -> Tensor:
-    checks.check_noise_source(function, generator, seed)
+def _seed_of(
+    function: str, generator: torch.Generator | None, seed: Seed | None, mu: Tensor
+) -> Tensor:
+    checks.check_noise_source(function, generator, seed, mu.device)
     if seed is None:
-        return draw_seed(generator)
+        # Compiled code may become a graph: on the GPU its draws belong there.
+        on_gpu = mu.device.type == "cuda" and not use_reference("cuda")
+        return draw_seed(generator, device=mu.device if on_gpu else None)
     if isinstance(seed, Tensor):
         return seed
     return torch.tensor([[seed, 0]], dtype=torch.int64, device="cpu")
@@ -184,7 +194,8 @@ def reparameterize(
         mu: Means, any shape.
         logvar: Logarithms of the variances, broadcasts with mu.
         num_samples: K draws for each element: z is (K, *shape). None: one, of shape (*shape).
-        generator: A CPU generator for the seed; None: torch's default one. Not with ``seed``.
+        generator: For the seed, of the CPU or of mu's device; None: torch's default one of mu's
+            device. Not with ``seed``.
         seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone.
 
     Returns:
@@ -199,16 +210,16 @@ def reparameterize(
         mu = _expand_samples("reparameterize", num_samples, ("mu", "logvar"), (mu, logvar))
     try:
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
-            seed = _seed_of("reparameterize", generator, seed)
+            seed = _seed_of("reparameterize", generator, seed, mu)
             return reference.reparameterize(mu, logvar, seed)
         if seed is None and not _is_compiling():
             z: Tensor = _kernels.reparameterize(mu, logvar, generator)
         else:
-            z = _ops.reparameterize(mu, logvar, _seed_of("reparameterize", generator, seed))[0]
+            z = _ops.reparameterize(mu, logvar, _seed_of("reparameterize", generator, seed, mu))[0]
         return z
     except Exception:
         checks.check_operands("reparameterize", ("mu", "logvar"), (mu, logvar))
-        checks.check_noise_source("reparameterize", generator, seed)
+        checks.check_noise_source("reparameterize", generator, seed, mu.device)
         raise
 
 
@@ -334,7 +345,7 @@ def reparameterize_kl(
             else _keep_and_mean(reduction, batch_dims, mu, logvar, prior_mu, prior_logvar)
         )
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
-            seed = _seed_of(function, generator, seed)
+            seed = _seed_of(function, generator, seed, mu)
             return reference.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, seed, keep, mean)
         if seed is None and not _is_compiling():
             z, kl = _kernels.reparameterize_kl(
@@ -346,7 +357,7 @@ def reparameterize_kl(
                 logvar,
                 prior_mu,
                 prior_logvar,
-                _seed_of(function, generator, seed),
+                _seed_of(function, generator, seed, mu),
                 keep,
                 mean,
             )
@@ -354,7 +365,7 @@ def reparameterize_kl(
     except Exception:
         op, operands = reference.divergence(function, mu, logvar, prior_mu, prior_logvar)
         _explain_loss(function, op, operands, None, batch_dims, reduction)
-        checks.check_noise_source(function, generator, seed)
+        checks.check_noise_source(function, generator, seed, mu.device)
         raise
 
 

@@ -22,7 +22,10 @@ class BuildInfo:
         cpu_capability: the instruction set in use, or None without the extension.
         cpu_capabilities: the instruction sets that this machine can run, best last.
         threads: how many threads the CPU kernels use (`torch.get_num_threads()`).
-        cuda_kernels: whether CUDA kernels are compiled in.
+        cuda_kernels: the CUDA release that the CUDA kernels are compiled with, or None where there
+            are none.
+        cuda_architectures: the compute capabilities that they are compiled for ("+PTX": and later
+            ones), or None.
         torch_cuda: the CUDA release of the running torch, or None for a CPU build.
         device: "cuda" where the running torch sees a GPU, else "cpu".
     """
@@ -34,7 +37,8 @@ class BuildInfo:
     cpu_capability: str | None
     cpu_capabilities: tuple[str, ...]
     threads: int
-    cuda_kernels: bool
+    cuda_kernels: str | None
+    cuda_architectures: str | None
     torch_cuda: str | None
     device: str
 
@@ -47,7 +51,8 @@ class BuildInfo:
             "CPU instruction set": self.cpu_capability or "none",
             "available here": ", ".join(self.cpu_capabilities) or "none",
             "threads": str(self.threads),
-            "CUDA kernels": "yes" if self.cuda_kernels else "no",
+            "CUDA kernels": f"CUDA {self.cuda_kernels}" if self.cuda_kernels else "not built",
+            "compiled for": self.cuda_architectures or "none",
             "CUDA of torch": self.torch_cuda or "none (CPU build)",
             "device": self.device,
         }
@@ -66,7 +71,8 @@ def build_info() -> BuildInfo:
         cpu_capability=extension.cpu_capability() if extension else None,
         cpu_capabilities=tuple(extension.cpu_capabilities()) if extension else (),
         threads=torch.get_num_threads(),
-        cuda_kernels=False,
+        cuda_kernels=extension.CUDA_RELEASE if extension else None,
+        cuda_architectures=extension.CUDA_ARCHITECTURES if extension else None,
         torch_cuda=torch.version.cuda,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -361,14 +361,18 @@ def normal_noise(seed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tens
     return lanes.reshape(rows, blocks * _BLOCK)[:, :share].reshape(shape)
 
 
-def draw_seed(generator: torch.Generator | None = None) -> Tensor:
-    """Key and offset of the noise, (1, 2) int64: two 64-bit draws from torch's CPU generator.
+def draw_seed(
+    generator: torch.Generator | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Key and offset of the noise, (1, 2) int64: two 64-bit draws from torch's generator.
 
-    The same two words as the compiled op draws (but for one value in 2^64), by way of randint,
-    which knows torch.func.vmap's modes of randomness.
+    From the CPU's the same two words as the compiled op draws (but for one value in 2^64), by way
+    of randint, which knows torch.func.vmap's modes of randomness.
     """
     lowest = -(2**63)
-    return torch.randint(lowest, 2**63 - 1, (1, 2), generator=generator) ^ lowest
+    if device is None:
+        device = torch.device("cpu") if generator is None else generator.device
+    return torch.randint(lowest, 2**63 - 1, (1, 2), generator=generator, device=device) ^ lowest
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -387,7 +391,7 @@ def _sample(operands: Sequence[Tensor], seed: Tensor) -> Tensor:
 def reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor) -> Tensor:
     """Samples z = mu + exp(logvar / 2) eps, eps ~ N(0, I) from ``seed``."""
     checks.check_operands("reparameterize", ("mu", "logvar"), (mu, logvar))
-    checks.check_seed("reparameterize", seed)
+    checks.check_seed("reparameterize", seed, mu.device)
     return _sample((mu, logvar), seed)
 
 
@@ -406,7 +410,7 @@ def reparameterize_kl(
     """
     name, operands = divergence("reparameterize_kl", mu, logvar, prior_mu, prior_logvar)
     checks.check_operands("reparameterize_kl", LOSSES[name].operands, operands)
-    checks.check_seed("reparameterize_kl", seed)
+    checks.check_seed("reparameterize_kl", seed, mu.device)
     return _sample(operands, seed), evaluate(name, operands, None, keep, mean)
 
 

@@ -1,7 +1,5 @@
 #include "bindings/arguments.h"
 
-#include <ATen/EmptyTensor.h>
-
 #include <algorithm>
 
 namespace vae_fast::bindings {
@@ -145,13 +143,9 @@ at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64
   return result;
 }
 
-Tensor empty_tensor(at::IntArrayRef sizes, at::ScalarType dtype) {
-  return at::detail::empty_cpu(sizes, dtype, /*pin_memory=*/false);
-}
-
-Tensor empty_gradient(const Tensor& operand, at::IntArrayRef shape) {
+Tensor empty_gradient(const Device& device, const Tensor& operand, at::IntArrayRef shape) {
   if (operand.sizes() != shape || operand.is_contiguous()) {
-    return empty_tensor(shape, operand.scalar_type());
+    return device.empty(shape, operand.scalar_type());
   }
   return at::empty_like(operand);
 }

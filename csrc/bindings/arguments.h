@@ -1,7 +1,7 @@
 // From tensors to the kernels' structs: checks, allocation, and a simple index space.
 #pragma once
 
-#include "bindings/common.h"
+#include "bindings/device.h"
 
 namespace vae_fast::bindings {
 
@@ -26,8 +26,7 @@ int64_t product(at::IntArrayRef sizes);
 at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64_t keep);
 
 // A dense tensor for the gradient in `operand`: laid out like the operand where it has its shape.
-Tensor empty_gradient(const Tensor& operand, at::IntArrayRef shape);
-Tensor empty_tensor(at::IntArrayRef sizes, at::ScalarType dtype);
+Tensor empty_gradient(const Device& device, const Tensor& operand, at::IntArrayRef shape);
 
 // Collects the tensors of one call in the index space `shape`, then makes that space as simple as
 // their strides allow: fewer dimensions, longer runs.

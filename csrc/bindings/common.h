@@ -1,4 +1,4 @@
-// What every binding file needs: names, the dispatcher's typed handles, the CPU's threads.
+// What every binding file needs: names and the dispatcher's typed handles.
 // The files of this folder are the only ones that know torch.
 #pragma once
 
@@ -17,6 +17,7 @@ namespace vae_fast::bindings {
 
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
+using OptionalGenerator = std::optional<at::Generator>;
 
 // A value and a gradient for each operand.
 using TensorVector = c10::SmallVector<Tensor, kMaxOperands + 1>;
@@ -45,9 +46,5 @@ void set_gradient_formula(pybind11::function formula);
 
 void register_losses(pybind11::module_& module);
 void register_sampling(pybind11::module_& module);
-
-// cpu::ParallelFor on torch's own threads.
-void torch_parallel_for(int64_t n, int64_t grain,
-                        void (*body)(void* context, int64_t begin, int64_t end), void* context);
 
 }  // namespace vae_fast::bindings

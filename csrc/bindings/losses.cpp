@@ -27,7 +27,7 @@ constexpr int kLossCount = Losses::size;
 TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
                        Reduction reduction, int64_t want);
 
-// ---- CPU ---------------------------------------------------------------------------------------
+// ---- the kernel, on any device -----------------------------------------------------------------
 
 bool is_wanted(int64_t want, size_t operand) { return (want >> operand & 1) != 0; }
 
@@ -35,27 +35,29 @@ at::ScalarType gradient_dtype(const Tensor& operand) {
   return operand.is_floating_point() ? operand.scalar_type() : at::kFloat;
 }
 
-TensorVector allocate_results(at::TensorList operands, at::IntArrayRef shape, int64_t keep,
-                              int64_t want) {
+TensorVector allocate_results(const Device& device, at::TensorList operands, at::IntArrayRef shape,
+                              int64_t keep, int64_t want) {
   const bool is_summed = keep < static_cast<int64_t>(shape.size());
   const at::ScalarType dtype = promoted_dtype(operands);
   TensorVector results;
-  results.push_back(empty_tensor(shape.slice(0, keep), is_summed ? sum_dtype(dtype) : dtype));
+  results.push_back(device.empty(shape.slice(0, keep), is_summed ? sum_dtype(dtype) : dtype));
   for (size_t k = 0; k < operands.size(); ++k) {
     results.push_back(
         is_wanted(want, k)
-            ? empty_gradient(operands[k], gradient_shape(shape, operands[k].sizes(), keep))
-            : empty_tensor({0}, gradient_dtype(operands[k])));
+            ? empty_gradient(device, operands[k], gradient_shape(shape, operands[k].sizes(), keep))
+            : device.empty({0}, gradient_dtype(operands[k])));
   }
   return results;
 }
 
-TensorVector loss_cpu(int loss, at::TensorList operands, const OptionalTensor& mask,
-                      Reduction reduction, int64_t want) {
+template <const Device& device>
+TensorVector loss_kernel(int loss, at::TensorList operands, const OptionalTensor& mask,
+                         Reduction reduction, int64_t want) {
   const LossInfo& info = loss_info(loss);
   const at::DimVector shape = check_operands(info, info.name, operands, mask);
   check_reduction(info.name, reduction.keep, reduction.mean, static_cast<int64_t>(shape.size()));
-  TensorVector results = allocate_results(operands, shape, reduction.keep, want);
+  const c10::DeviceGuard guard(operands[0].device());
+  TensorVector results = allocate_results(device, operands, shape, reduction.keep, want);
 
   LossArgs args;
   args.loss = loss;
@@ -77,15 +79,20 @@ TensorVector loss_cpu(int loss, at::TensorList operands, const OptionalTensor& m
   }
   space.add_value(args.value, results[0]);
   space.simplify(args.shape, reduction.keep);
-  cpu::loss(args, torch_parallel_for);
+  device.loss(args);
   return results;
 }
 
 // ---- Autograd ----------------------------------------------------------------------------------
 
-bool needs_no_scaling(const Tensor& upstream) {
-  return upstream.dim() == 0 && upstream.is_cpu() && upstream.scalar_type() == at::kFloat &&
-         *upstream.const_data_ptr<float>() == 1.0f;
+void scale(const Tensor& gradient, const Tensor& factor) {
+  const Device* device = kernels_for(gradient.device());
+  if (device == nullptr) {
+    gradient.mul_(factor);
+    return;
+  }
+  const c10::DeviceGuard guard(gradient.device());
+  device->scale(gradient, factor);
 }
 
 // In the domain of every operand of every loss: what a masked-out element is computed on, so that
@@ -159,7 +166,8 @@ class LossBackward : public torch::autograd::Node {
     const bool in_place = ours && gradient.use_count() == 1 &&
                           !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
     if (!in_place) return gradient * factor;
-    return needs_no_scaling(factor) ? gradient : gradient.mul_(factor);
+    scale(gradient, factor);
+    return gradient;
   }
 
   variable_list differentiable(const Tensor& upstream) {
@@ -376,7 +384,13 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   define_all(library, Losses{});
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_all<&loss_cpu>(library, Losses{}); }
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_all<&loss_kernel<kCpu>>(library, Losses{}); }
+
+#ifdef VAE_FAST_CUDA_RELEASE
+TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) {
+  implement_all<&loss_kernel<kCuda>>(library, Losses{});
+}
+#endif
 
 TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
   implement_all<&loss_autograd>(library, Losses{});

@@ -1,5 +1,4 @@
 // The Python module vae_fast._C.
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
@@ -27,11 +26,6 @@ TensorVector gradient_formula(int loss, at::TensorList operands) {
   return TensorVector(list.begin(), list.end());
 }
 
-void torch_parallel_for(int64_t n, int64_t grain,
-                        void (*body)(void* context, int64_t begin, int64_t end), void* context) {
-  at::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}
-
 }  // namespace vae_fast::bindings
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
@@ -49,4 +43,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
     return names;
   });
   module.attr("TORCH_VERSION") = TORCH_VERSION;
+#ifdef VAE_FAST_CUDA_RELEASE
+  module.attr("CUDA_RELEASE") = VAE_FAST_CUDA_RELEASE;
+  module.attr("CUDA_ARCHITECTURES") = VAE_FAST_CUDA_ARCHITECTURES;
+#else
+  module.attr("CUDA_RELEASE") = pybind11::none();
+  module.attr("CUDA_ARCHITECTURES") = pybind11::none();
+#endif
 }

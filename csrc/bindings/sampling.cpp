@@ -7,7 +7,6 @@
 //
 // Where a gradient will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2) * eps /
 // 2: to store and read it costs less than to draw it again, and z - mu would have lost its digits.
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
@@ -19,17 +18,37 @@
 namespace vae_fast::bindings {
 namespace {
 
-using OptionalGenerator = std::optional<at::Generator>;
 using Sample = std::tuple<Tensor, Tensor>;                             // z, noise
 using SampleKl = std::tuple<Tensor, Tensor, Tensor>;                   // z, kl, noise
 using SampleKlGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // mu, logvar, the prior's
 
 // ---- the ops, as typed calls through the dispatcher --------------------------------------------
 
-Tensor call_draw_seed(const OptionalGenerator& generator) {
+// Where a seed for noise on mu's device is drawn. Always right is on that device: what a graph
+// records draws anew whenever it runs, and a fake tensor's device need not exist. On the host it
+// costs no launch, and the kernel takes the seed by value.
+at::Device place_of_seed(const Tensor& mu, const OptionalGenerator& generator) {
+  const Device* kernels = kernels_for(mu.device());
+  if (kernels == nullptr || mu.is_cpu()) return at::kCPU;
+  if (at::isTensorSubclassLike(mu)) {
+    return generator && generator->device().is_cpu() ? at::Device(at::kCPU) : mu.device();
+  }
+  const c10::DeviceGuard guard(mu.device());
+  return kernels->is_capturing() ? mu.device() : at::Device(at::kCPU);
+}
+
+// The seed of one call with `mu`, from the generator of its device if no other is given.
+Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   static const auto op = op_handle<Tensor(const Tensor&, OptionalGenerator)>("vae_fast::draw_seed");
+  TORCH_CHECK_VALUE(!generator || generator->device().is_cpu() ||
+                        generator->device().type() == mu.device().type(),
+                    "generator is on ", generator->device(), ", expected ", mu.device().type());
+  const at::Device place = place_of_seed(mu, generator);
+  if (!generator && place.is_cpu() && mu.is_cuda()) {
+    generator = at::globalContext().defaultGenerator(mu.device());
+  }
   // A fresh tensor makes every call distinct: the compiler merges equal calls of custom random ops.
-  return op.call(at::empty({1, 2}, at::kLong), generator);
+  return op.call(at::empty({1, 2}, at::TensorOptions(at::kLong).device(place)), generator);
 }
 
 Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
@@ -60,19 +79,15 @@ SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
                  reduction.mean);
 }
 
-// ---- CPU ---------------------------------------------------------------------------------------
+// ---- the kernels, on any device ----------------------------------------------------------------
 
 // Two 64-bit words, the key and the offset of the noise, for each row of `like`.
-Tensor draw_seed_cpu(const Tensor& like, OptionalGenerator generator) {
-  auto* cpu_generator = at::get_generator_or_default<at::CPUGeneratorImpl>(
-      generator, at::detail::getDefaultCPUGenerator());
-  Tensor seed = at::empty(like.sizes(), at::kLong);
-  int64_t* words = seed.mutable_data_ptr<int64_t>();
-  std::lock_guard<std::mutex> lock(cpu_generator->mutex_);
-  for (int64_t i = 0; i < seed.numel(); ++i) {
-    words[i] = static_cast<int64_t>(cpu_generator->random64());
-  }
-  return seed;
+template <const Device& device>
+Tensor draw_seed_kernel(const Tensor& like, OptionalGenerator generator) {
+  const c10::DeviceGuard guard(like.device());
+  const Tensor seeds = device.empty(like.sizes(), at::kLong);
+  device.draw_seeds(seeds, generator);
+  return seeds;
 }
 
 // mu and logvar, and the prior's where it is not the standard normal.
@@ -96,13 +111,14 @@ int divergence_of(const TensorVector& operands) {
   return operands.size() == 2 ? standard_normal : gaussian;
 }
 
-void check_seed(const char* op, const Tensor& seed, int64_t numel) {
+void check_seed(const char* op, const Tensor& seed, int64_t numel, at::Device device) {
   TORCH_CHECK_TYPE(seed.scalar_type() == at::kLong, op, ": seed has dtype ", seed.dtype(),
                    ", expected int64 as draw_seed() gives it");
   TORCH_CHECK_VALUE(
       seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 && numel % seed.size(0) == 0, op,
       ": seed has shape ", seed.sizes(), ", expected (1, 2) as draw_seed() gives it");
-  TORCH_CHECK_VALUE(seed.is_cpu(), op, ": seed is on ", seed.device(), ", expected cpu");
+  TORCH_CHECK_VALUE(seed.is_cpu() || seed.device() == device, op, ": seed is on ", seed.device(),
+                    ", expected cpu", device.is_cpu() ? "" : " or " + device.str());
 }
 
 LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
@@ -118,15 +134,17 @@ double mean_scale(at::IntArrayRef shape, Reduction reduction) {
 }
 
 // `reduction` is given where the divergence is wanted.
-SampleKl sample_cpu(const char* op, const TensorVector& operands, const Tensor& seed,
-                    const std::optional<Reduction>& reduction, bool want) {
+SampleKl sample(const Device& device, const char* op, const TensorVector& operands,
+                const Tensor& seed, const std::optional<Reduction>& reduction, bool want) {
   const int divergence = divergence_of(operands);
   const at::DimVector shape = check_operands(loss_info(divergence), op, operands, std::nullopt);
-  const Tensor seeds = seed.contiguous();
-  check_seed(op, seeds, product(shape));
+  check_seed(op, seed, product(shape), operands[0].device());
+  const c10::DeviceGuard guard(operands[0].device());
+  // One row goes to a kernel by value, wherever it runs.
+  const Tensor seeds = (seed.size(0) == 1 ? seed : seed.to(operands[0].device())).contiguous();
   const at::ScalarType dtype = promoted_dtype(operands);
-  const Tensor z = empty_tensor(shape, dtype);
-  const Tensor noise = empty_tensor(want ? at::IntArrayRef(shape) : at::IntArrayRef({0}), dtype);
+  const Tensor z = device.empty(shape, dtype);
+  const Tensor noise = device.empty(want ? at::IntArrayRef(shape) : at::IntArrayRef({0}), dtype);
   Tensor kl;
 
   SampleArgs args;
@@ -138,7 +156,7 @@ SampleKl sample_cpu(const char* op, const TensorVector& operands, const Tensor& 
   if (reduction) {
     check_reduction(op, reduction->keep, reduction->mean, static_cast<int64_t>(shape.size()));
     const bool is_summed = reduction->keep < static_cast<int64_t>(shape.size());
-    kl = empty_tensor(at::IntArrayRef(shape).slice(0, reduction->keep),
+    kl = device.empty(at::IntArrayRef(shape).slice(0, reduction->keep),
                       is_summed ? sum_dtype(dtype) : dtype);
     args.divergence.groups = kl.numel();
     args.divergence.scale = mean_scale(shape, *reduction);
@@ -150,48 +168,45 @@ SampleKl sample_cpu(const char* op, const TensorVector& operands, const Tensor& 
   }
   // The order of the elements is the order of their noise: no dimension moves.
   space.simplify(args.divergence.shape, static_cast<int64_t>(shape.size()));
-  c10::SmallVector<Seed, 1> rows;
-  const int64_t* words = seeds.const_data_ptr<int64_t>();
-  for (int64_t row = 0; row < seeds.size(0); ++row) {
-    rows.push_back(
-        {static_cast<uint64_t>(words[2 * row]), static_cast<uint64_t>(words[2 * row + 1])});
-  }
-  args.seeds = rows.data();
   args.seed_rows = seeds.size(0);
-  cpu::sample(args, torch_parallel_for);
+  device.sample(args, seeds);
   return {z, kl, noise};
 }
 
-Sample reparameterize_cpu(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
-  auto [z, kl, noise] = sample_cpu("reparameterize", {mu, logvar}, seed, std::nullopt, want);
+template <const Device& device>
+Sample reparameterize_kernel(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
+                             bool want) {
+  auto [z, kl, noise] = sample(device, "reparameterize", {mu, logvar}, seed, std::nullopt, want);
   return {z, noise};
 }
 
-SampleKl reparameterize_kl_cpu(const Tensor& mu, const Tensor& logvar,
-                               const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
-                               const Tensor& seed, int64_t keep, int64_t mean, bool want) {
+template <const Device& device>
+SampleKl reparameterize_kl_kernel(const Tensor& mu, const Tensor& logvar,
+                                  const OptionalTensor& prior_mu,
+                                  const OptionalTensor& prior_logvar, const Tensor& seed,
+                                  int64_t keep, int64_t mean, bool want) {
   const char* op = "reparameterize_kl";
-  return sample_cpu(op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
-                    Reduction{keep, mean}, want);
+  return sample(device, op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
+                Reduction{keep, mean}, want);
 }
 
-SampleKlGradients reparameterize_kl_backward_cpu(const OptionalTensor& grad_z,
-                                                 const OptionalTensor& grad_kl, const Tensor& mu,
-                                                 const Tensor& logvar,
-                                                 const OptionalTensor& prior_mu,
-                                                 const OptionalTensor& prior_logvar,
-                                                 const Tensor& noise, int64_t keep, int64_t mean) {
+template <const Device& device>
+SampleKlGradients reparameterize_kl_backward_kernel(
+    const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
+    const Tensor& logvar, const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
+    const Tensor& noise, int64_t keep, int64_t mean) {
   const char* op = "reparameterize_kl_backward";
   const TensorVector operands = divergence_operands(op, mu, logvar, prior_mu, prior_logvar);
   const at::DimVector shape =
       check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
   const int64_t dims = static_cast<int64_t>(shape.size());
   check_reduction(op, keep, mean, dims);
+  const c10::DeviceGuard guard(mu.device());
   TensorVector gradients;
   for (const Tensor& operand : operands) {
-    gradients.push_back(empty_gradient(operand, gradient_shape(shape, operand.sizes(), 0)));
+    gradients.push_back(empty_gradient(device, operand, gradient_shape(shape, operand.sizes(), 0)));
   }
-  while (gradients.size() < kMaxOperands) gradients.push_back(empty_tensor({0}, mu.scalar_type()));
+  while (gradients.size() < kMaxOperands) gradients.push_back(device.empty({0}, mu.scalar_type()));
 
   if (product(shape) == 0) {
     for (Tensor& gradient : gradients) gradient.zero_();
@@ -208,7 +223,7 @@ SampleKlGradients reparameterize_kl_backward_cpu(const OptionalTensor& grad_z,
     if (grad_z) space.add(args.grad_z, *grad_z);
     if (grad_kl) space.add(args.grad_value, Reduction::align(*grad_kl, dims));
     space.simplify(args.divergence.shape, 0);
-    cpu::sample_backward(args, torch_parallel_for);
+    device.sample_backward(args);
   }
   for (size_t k = 0; k < operands.size(); ++k)
     gradients[k] = gradients[k].view(operands[k].sizes());
@@ -423,16 +438,17 @@ void register_sampling(pybind11::module_& module) {
   module.def("reparameterize",
              torch::wrap_pybind_function_no_gil(
                  [](const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
-                   return std::get<0>(call_sample(mu, logvar, call_draw_seed(generator), false));
+                   const Tensor seed = call_draw_seed(mu, generator);
+                   return std::get<0>(call_sample(mu, logvar, seed, false));
                  }));
   module.def("reparameterize_kl",
              torch::wrap_pybind_function_no_gil(
                  [](const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
                     const OptionalTensor& prior_logvar, const OptionalGenerator& generator,
                     int64_t keep, int64_t mean) {
-                   auto [z, kl, noise] =
-                       call_sample_kl(mu, logvar, prior_mu, prior_logvar, call_draw_seed(generator),
-                                      {keep, mean}, false);
+                   const Tensor seed = call_draw_seed(mu, generator);
+                   auto [z, kl, noise] = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed,
+                                                        {keep, mean}, false);
                    return std::make_tuple(z, kl);
                  }));
 }
@@ -458,12 +474,19 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
       compliant);
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
-  library.impl("draw_seed", draw_seed_cpu);
-  library.impl("reparameterize", reparameterize_cpu);
-  library.impl("reparameterize_kl", reparameterize_kl_cpu);
-  library.impl("reparameterize_kl_backward", reparameterize_kl_backward_cpu);
+template <const Device& device>
+void register_kernels(torch::Library& library) {
+  library.impl("draw_seed", draw_seed_kernel<device>);
+  library.impl("reparameterize", reparameterize_kernel<device>);
+  library.impl("reparameterize_kl", reparameterize_kl_kernel<device>);
+  library.impl("reparameterize_kl_backward", reparameterize_kl_backward_kernel<device>);
 }
+
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
+
+#ifdef VAE_FAST_CUDA_RELEASE
+TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) { register_kernels<kCuda>(library); }
+#endif
 
 TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
   library.impl("reparameterize", reparameterize_autograd);

@@ -53,26 +53,6 @@ VAE_FAST_FN void for_each_run(const Shape& shape, const int64_t* strides, int64_
   }
 }
 
-template <class T>
-struct Convert {
-  template <class S>
-  VAE_FAST_FN static T from(S x) {
-    return static_cast<T>(to_float(x));
-  }
-  VAE_FAST_FN static T from(uint8_t x) { return static_cast<T>(static_cast<int32_t>(x)); }
-};
-
-// x / 255, correctly rounded: one step of correction after the product with the inverse.
-template <class T>
-struct ConvertUnitInterval {
-  VAE_FAST_FN static T from(uint8_t x) {
-    const T value = static_cast<T>(static_cast<int32_t>(x));
-    const T inverse = T(1) / T(255);
-    const T quotient = value * inverse;
-    return quotient + (value - quotient * T(255)) * inverse;
-  }
-};
-
 template <class C, class S, class T>
 void copy_in(const Input& in, const Shape& shape, int64_t first, int64_t n, T* buffer) {
   const S* data = static_cast<const S*>(in.data);

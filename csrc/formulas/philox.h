@@ -20,6 +20,14 @@ struct Seed {
 
 inline namespace VAE_FAST_ISA {
 
+// What a call takes from a counter-based generator of torch's, the GPU's: its seed, but for a key of
+// our own, since torch's kernels count differently under theirs and the two would meet; and its
+// offset, which then advances by kSeedStride.
+constexpr uint64_t kSeedStride = 4;
+VAE_FAST_FN Seed seed_of_generator(uint64_t seed, uint64_t offset) {
+  return {seed ^ 0x9E3779B97F4A7C15u, offset};
+}
+
 constexpr int kPhiloxRounds = 10;
 constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u, kPhiloxMultiplier1 = 0xCD9E8D57u;
 constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;

@@ -36,6 +36,28 @@ VAE_FAST_FN float to_float(Float16 x) {
   return as_float(static_cast<int32_t>(bits | (static_cast<uint32_t>(x.bits & 0x8000u) << 16)));
 }
 
+// From storage to the arithmetic's type.
+template <class T>
+struct Convert {
+  template <class S>
+  VAE_FAST_FN static T from(S x) {
+    return static_cast<T>(to_float(x));
+  }
+  VAE_FAST_FN static T from(uint8_t x) { return static_cast<T>(static_cast<int32_t>(x)); }
+};
+
+// x / 255, correctly rounded: one step of correction after the product with the inverse.
+template <class T>
+struct ConvertUnitInterval : Convert<T> {
+  using Convert<T>::from;
+  VAE_FAST_FN static T from(uint8_t x) {
+    const T value = static_cast<T>(static_cast<int32_t>(x));
+    const T inverse = T(1) / T(255);
+    const T quotient = value * inverse;
+    return quotient + (value - quotient * T(255)) * inverse;
+  }
+};
+
 template <class S>
 struct Store;
 

@@ -1,0 +1,71 @@
+// The CPU as a device: torch's allocator and torch's threads.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/Parallel.h>
+
+#include "bindings/device.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
+  return at::detail::empty_cpu(sizes, dtype, /*pin_memory=*/false);
+}
+
+void parallel_for(int64_t n, int64_t grain, void (*body)(void* context, int64_t begin, int64_t end),
+                  void* context) {
+  at::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+bool is_one(const Tensor& x) {
+  return x.dim() == 0 && x.scalar_type() == at::kFloat && *x.const_data_ptr<float>() == 1.0f;
+}
+
+// What a counter-based generator, a GPU's, would draw on its device, drawn here.
+void draw_from_state(at::Generator& generator, Seed* seeds, int64_t rows) {
+  std::lock_guard<std::mutex> lock(generator.mutex());
+  const uint64_t key = generator.current_seed(), offset = generator.get_offset();
+  for (int64_t row = 0; row < rows; ++row) {
+    seeds[row] = seed_of_generator(key, offset + kSeedStride * row);
+  }
+  generator.set_offset(offset + kSeedStride * rows);
+}
+
+void draw_seeds(const Tensor& tensor, const OptionalGenerator& generator) {
+  Seed* seeds = static_cast<Seed*>(tensor.mutable_data_ptr());
+  const int64_t rows = tensor.numel() / 2;
+  if (generator && !generator->device().is_cpu()) {
+    at::Generator counter_based = *generator;
+    draw_from_state(counter_based, seeds, rows);
+    return;
+  }
+  auto* random = at::get_generator_or_default<at::CPUGeneratorImpl>(
+      generator, at::detail::getDefaultCPUGenerator());
+  std::lock_guard<std::mutex> lock(random->mutex_);
+  for (int64_t row = 0; row < rows; ++row) {
+    seeds[row].key = random->random64();
+    seeds[row].offset = random->random64();
+  }
+}
+
+}  // namespace
+
+const Device kCpu = {
+    .empty = empty,
+    .loss = [](const LossArgs& args) { cpu::loss(args, parallel_for); },
+    .sample =
+        [](SampleArgs& args, const Tensor& seeds) {
+          args.seeds = reinterpret_cast<const Seed*>(seeds.const_data_ptr());
+          cpu::sample(args, parallel_for);
+        },
+    .sample_backward =
+        [](const SampleBackwardArgs& args) { cpu::sample_backward(args, parallel_for); },
+    .scale =
+        [](const Tensor& gradient, const Tensor& factor) {
+          if (!is_one(factor)) gradient.mul_(factor);
+        },
+    .draw_seeds = draw_seeds,
+    .is_capturing = [] { return false; },
+};
+
+}  // namespace vae_fast::bindings

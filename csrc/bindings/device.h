@@ -1,0 +1,44 @@
+// What an op's kernel asks of the device that it runs on: memory, and the launches of kernels.h.
+// Everything else in the bindings is the same on every device. All calls are for the current
+// device, and return when their work is queued: what they were given may be freed then.
+#pragma once
+
+#include "bindings/common.h"
+
+namespace vae_fast::bindings {
+
+struct Device {
+  // A dense tensor, its values not set.
+  Tensor (*empty)(at::IntArrayRef sizes, at::ScalarType dtype);
+
+  void (*loss)(const LossArgs& args);
+  // `seeds`: (args.seed_rows, 2) int64, dense, on the device, or one row on the CPU.
+  void (*sample)(SampleArgs& args, const Tensor& seeds);
+  void (*sample_backward)(const SampleBackwardArgs& args);
+
+  // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
+  // waits to learn whether it is one.
+  void (*scale)(const Tensor& gradient, const Tensor& factor);
+
+  // Fills `seeds`, (rows, 2) int64, from the generator, or the device's default one.
+  void (*draw_seeds)(const Tensor& seeds, const OptionalGenerator& generator);
+
+  // Whether what is queued now is recorded into a graph, to run later and any number of times.
+  bool (*is_capturing)();
+};
+
+extern const Device kCpu;
+#ifdef VAE_FAST_CUDA_RELEASE
+extern const Device kCuda;
+#endif
+
+// Null where there are no kernels.
+inline const Device* kernels_for(at::Device device) {
+  if (device.is_cpu()) return &kCpu;
+#ifdef VAE_FAST_CUDA_RELEASE
+  if (device.is_cuda()) return &kCuda;
+#endif
+  return nullptr;
+}
+
+}  // namespace vae_fast::bindings

@@ -1,0 +1,449 @@
+// The loops, each written once around any element (elements.cuh): over the vectors of rows, with
+// sums over groups of rows; over columns; over blocks of noise.
+#pragma once
+
+#include "cuda/elements.cuh"
+#include "cuda/sums.cuh"
+#include "cuda/vectors.cuh"
+
+// The body of a loop must not become a function of its own.
+#define VAE_FAST_INLINE __attribute__((always_inline))
+
+namespace vae_fast::cuda {
+
+template <class Element, class T>
+__device__ __forceinline__ Common<T> common_of(const LoopArgs& args) {
+  Common<T> common = {static_cast<T>(args.scale), false, false};
+  if constexpr (Element::is_optional(Element::kInputs - 1)) {
+    common.has_grad_value = args.inputs[Element::kInputs - 3].data != nullptr;
+    common.has_grad_z = args.inputs[Element::kInputs - 2].data != nullptr;
+  }
+  return common;
+}
+
+// Of a kernel on a multiprocessor, at least: leaves a thread 128 registers.
+inline constexpr int kMinBlocks = 2;
+
+// Room for N > 0 outputs, or for none.
+template <class Element>
+constexpr int kRoom = Element::kOutputs > 0 ? Element::kOutputs : 1;
+
+// ---- one vector --------------------------------------------------------------------------------
+
+// Where a vector lies in each of the call's tensors.
+template <class Element>
+struct Offsets {
+  int64_t input[Element::kInputs];
+  int64_t mask, value;
+  int64_t output[kRoom<Element>];
+
+  // f(tensor, its offset) for each of the tensors.
+  template <class F>
+  __device__ __forceinline__ void for_each(const LoopArgs& args, const F& f) {
+    VAE_FAST_UNROLL
+    for (int k = 0; k < Element::kInputs; ++k) f(args.inputs[k], input[k]);
+    f(args.mask, mask);
+    f(args.value, value);
+    VAE_FAST_UNROLL
+    for (int k = 0; k < Element::kOutputs; ++k) f(args.outputs[k], output[k]);
+  }
+
+  // The given element of every dense tensor, the only one of the others.
+  __device__ __forceinline__ void start_flat(const LoopArgs& args, int64_t element) {
+    for_each(args, [&](const Tensor& tensor, int64_t& offset)
+                       VAE_FAST_INLINE { offset = tensor.is_same ? 0 : element; });
+  }
+
+  // The given column of the first row.
+  __device__ __forceinline__ void start(const LoopArgs& args, int64_t column) {
+    const int inner = args.space.outer_dims;
+    for_each(args, [&](const Tensor& tensor, int64_t& offset)
+                       VAE_FAST_INLINE { offset = column * tensor.strides[inner]; });
+  }
+
+  // Adds the offset of the index-th entry of the dimensions [first, last).
+  __device__ __forceinline__ void add(const LoopArgs& args, int first, int last, int64_t index) {
+    for (int d = last - 1; d >= first; --d) {
+      const int64_t rest = divide(index, args.space.sizes[d]);
+      const int64_t coordinate = index - rest * args.space.sizes[d].divisor;
+      index = rest;
+      for_each(args, [&](const Tensor& tensor, int64_t& offset)
+                         VAE_FAST_INLINE { offset += coordinate * tensor.strides[d]; });
+    }
+  }
+
+  // One element on along the row.
+  __device__ __forceinline__ void advance(const LoopArgs& args) {
+    const int inner = args.space.outer_dims;
+    for_each(args, [&](const Tensor& tensor, int64_t& offset)
+                       VAE_FAST_INLINE { offset += tensor.strides[inner]; });
+  }
+};
+
+// The element's results for a vector; zero where they are masked out.
+template <class Element, class T, int V>
+struct Results {
+  T value[V];
+  T output[kRoom<Element>][V];
+};
+
+template <class Element, class T, int V, bool kFlat>
+__device__ __forceinline__ void evaluate_vector(const LoopArgs& args,
+                                                const Offsets<Element>& offsets,
+                                                const Common<T>& common, const T* eps,
+                                                Results<Element, T, V>& results) {
+  using Access = Vectors<T, V, kFlat>;
+  typename Access::Raw raw[Element::kInputs], raw_mask;
+  const bool is_masked = !kFlat && args.mask.data != nullptr;
+  VAE_FAST_UNROLL
+  for (int k = 0; k < Element::kInputs; ++k) {
+    if (Element::is_optional(k) && args.inputs[k].data == nullptr) continue;
+    raw[k] = Access::load(args.inputs[k], offsets.input[k]);
+  }
+  if (is_masked) raw_mask = Access::template load_as<uint8_t>(args.mask, offsets.mask);
+  T x[Element::kInputs][V];
+  VAE_FAST_UNROLL
+  for (int k = 0; k < Element::kInputs; ++k) {
+    Access::convert(raw[k], args.inputs[k].dtype, Element::is_unit_interval(k), x[k]);
+  }
+  VAE_FAST_UNROLL
+  for (int j = 0; j < V; ++j) {
+    T element[Element::kInputs];
+    VAE_FAST_UNROLL
+    for (int k = 0; k < Element::kInputs; ++k) element[k] = x[k][j];
+    const auto result = Element::at(element, eps[j], common);
+    // By selection: what is masked out may be NaN.
+    const bool counts = !is_masked || raw_mask.template get<uint8_t>(j) != 0;
+    results.value[j] = select(counts, result.value, T(0));
+    VAE_FAST_UNROLL
+    for (int k = 0; k < Element::kOutputs; ++k) {
+      results.output[k][j] = select(counts, result.output[k], T(0));
+    }
+  }
+}
+
+template <class T, int V>
+__device__ __forceinline__ double sum_of(const T* x) {
+  T sum = x[0];
+  VAE_FAST_UNROLL
+  for (int j = 1; j < V; ++j) sum += x[j];
+  return sum;
+}
+
+// Evaluates a vector; stores what is kept by element, adds the rest to the thread's sums: the
+// value's, then the outputs'.
+template <class Element, class T, int V, bool kFlat>
+__device__ __forceinline__ void visit(const LoopArgs& args, const Offsets<Element>& offsets,
+                                      const Common<T>& common, const T* eps, double* sums) {
+  using Access = Vectors<T, V, kFlat>;
+  Results<Element, T, V> results;
+  evaluate_vector<Element, T, V, kFlat>(args, offsets, common, eps, results);
+  if (args.value_is_summed) {
+    sums[0] += sum_of<T, V>(results.value);
+  } else if (args.value.data != nullptr) {
+    Access::store(args.value, offsets.value, results.value);
+  }
+  VAE_FAST_UNROLL
+  for (int k = 0; k < Element::kOutputs; ++k) {
+    if (!kFlat && args.output_is_summed[k]) {
+      sums[k + 1] += sum_of<T, V>(results.output[k]);
+    } else if (args.outputs[k].data != nullptr) {
+      Access::store(args.outputs[k], offsets.output[k], results.output[k]);
+    }
+  }
+}
+
+// The same for a vector of which `left` elements are left: whole, or element by element.
+template <class Element, class T, int V, bool kFlat>
+__device__ __forceinline__ void visit_some(const LoopArgs& args, Offsets<Element>& offsets,
+                                           int64_t left, const Common<T>& common, const T* eps,
+                                           double* sums) {
+  if (left >= V) {
+    visit<Element, T, V, kFlat>(args, offsets, common, eps, sums);
+  } else if constexpr (V > 1) {
+    VAE_FAST_NO_UNROLL
+    for (int j = 0; j < left; ++j) {
+      T eps_j = eps[0];
+      if constexpr (Element::kDrawsNoise) {
+        VAE_FAST_UNROLL
+        for (int k = 1; k < V; ++k) eps_j = select(j == k, eps[k], eps_j);
+      }
+      visit<Element, T, 1, kFlat>(args, offsets, common, &eps_j, sums);
+      offsets.advance(args);
+    }
+  }
+}
+
+// ---- sums over groups --------------------------------------------------------------------------
+
+// Where a group's sum goes: the value is dense, an output lies where the group's first row does.
+__device__ __forceinline__ void store_sum(const LoopArgs& args, int which, int64_t group,
+                                          double sum) {
+  const Tensor& tensor = which == 0 ? args.value : args.outputs[which - 1];
+  int64_t offset = group;
+  if (which == 0) {
+    sum *= args.scale;
+  } else {
+    int64_t index = group * args.parts.group_rows;
+    offset = 0;
+    for (int d = args.space.outer_dims - 1; d >= 0; --d) {
+      const int64_t rest = divide(index, args.space.sizes[d]);
+      offset += (index - rest * args.space.sizes[d].divisor) * tensor.strides[d];
+      index = rest;
+    }
+  }
+  Vectors<double, 1, false>::store(tensor, offset, &sum);
+}
+
+__device__ __forceinline__ bool is_summed(const LoopArgs& args, int which) {
+  return which == 0 ? args.value_is_summed : args.output_is_summed[which - 1];
+}
+
+// Deals the vectors out to the threads: visit(group, vector in the group, sums) for each; then adds
+// up what they left in the kSums sums, over the team, and over the blocks of a group in the last.
+template <int kSums, class Visit>
+__device__ __forceinline__ void for_each_part(const LoopArgs& args, const Visit& visit) {
+  constexpr int kMaxTeams = kBlockThreads >> kMinTeamShift;
+  const Parts& parts = args.parts;
+  const int team = 1 << parts.team_shift;
+  const int64_t part =
+      (static_cast<int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x) >> parts.team_shift;
+  const int64_t group = divide(part, parts.splits);
+  double sums[kSums] = {};
+  if (part < parts.count) {
+    const int64_t begin = (part - group * parts.splits.divisor) * parts.split_vectors;
+    const int64_t full = begin + parts.split_vectors;
+    const int64_t end = full < parts.group_vectors ? full : parts.group_vectors;
+    const int lane = threadIdx.x & (team - 1);
+    for (int64_t vector = begin + lane; vector < end; vector += team) visit(group, vector, sums);
+  }
+  if (!args.any_sum) return;
+
+  // A team of a block leaves a sum for each of its warps.
+  VAE_FAST_SHARED(double, team_sums, kSums* kMaxTeams);
+  const int small_team = team < kWarp ? team : kWarp;
+  VAE_FAST_UNROLL
+  for (int which = 0; which < kSums; ++which) {
+    if (!is_summed(args, which)) continue;
+    const double sum = warp_sum(sums[which], small_team);
+    if (threadIdx.x % small_team == 0) {
+      team_sums[which * kMaxTeams + threadIdx.x / small_team] = sum;
+    }
+  }
+  __syncthreads();
+  const int teams = kBlockThreads >> parts.team_shift;
+  const uint32_t splits = static_cast<uint32_t>(parts.splits.divisor);
+  for (int i = threadIdx.x; i < kSums * teams; i += kBlockThreads) {
+    const int which = i / teams, in_block = i % teams;
+    const int64_t its_part = static_cast<int64_t>(blockIdx.x) * teams + in_block;
+    if (!is_summed(args, which) || its_part >= parts.count) continue;
+    double sum = team_sums[which * kMaxTeams + in_block];
+    if (team > kWarp) {
+      for (int warp = 1; warp < kWarps; ++warp) sum += team_sums[which * kMaxTeams + warp];
+    }
+    if (splits == 1) {
+      store_sum(args, which, its_part, sum);
+    } else {
+      args.partials[which * parts.count + its_part] = sum;
+      __threadfence();
+    }
+  }
+  // Where a group is split its parts are whole blocks.
+  if (splits == 1 || !is_last_block(args.tickets + group, splits)) return;
+  for (int which = 0; which < kSums; ++which) {
+    if (!is_summed(args, which)) continue;
+    const double* partials = args.partials + which * parts.count + group * splits;
+    double sum = 0;
+    for (uint32_t i = threadIdx.x; i < splits; i += kBlockThreads) sum += partials[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) store_sum(args, which, group, sum);
+  }
+}
+
+// ---- rows --------------------------------------------------------------------------------------
+
+__device__ __forceinline__ Seed seed_of_share(const LoopArgs& args, int64_t share) {
+  return args.seeds == nullptr ? args.seed : args.seeds[share];
+}
+
+// True where the factor of a scaling is one number, and that is one.
+__device__ __forceinline__ bool is_one(const LoopArgs& args) {
+  const Tensor& factor = args.inputs[1];
+  for (int d = 0; d <= args.space.outer_dims; ++d) {
+    if (factor.strides[d] != 0) return false;
+  }
+  double x;
+  Vectors<double, 1, false>::convert(Vectors<double, 1, false>::load(factor, 0), factor.dtype,
+                                     false, &x);
+  return x == 1;
+}
+
+template <class Element, class T, int V, bool kFlat>
+__global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
+    rows(const __grid_constant__ LoopArgs args) {
+  static_assert(V == 1 || !Element::kDrawsNoise);
+  if constexpr (Element::kIsScaling) {
+    if (is_one(args)) return;
+  }
+  const Common<T> common = common_of<Element, T>(args);
+  for_each_part<1 + Element::kOutputs>(
+      args, [&](int64_t group, int64_t vector, double* sums) VAE_FAST_INLINE {
+        Offsets<Element> offsets;
+        T eps[V] = {};
+        int64_t left;
+        if constexpr (kFlat) {
+          const int64_t element = vector * V;
+          left = args.parts.group_elements - element;
+          offsets.start_flat(args, group * args.parts.group_elements + element);
+        } else {
+          const int64_t row_in_group = divide(vector, args.space.row_vectors);
+          const int64_t column = (vector - row_in_group * args.space.row_vectors.divisor) * V;
+          const int64_t row = group * args.parts.group_rows + row_in_group;
+          left = args.space.row_length - column;
+          offsets.start(args, column);
+          offsets.add(args, 0, args.space.outer_dims, row);
+          if constexpr (Element::kDrawsNoise) {
+            const int64_t element = row * args.space.row_length + column;
+            const int64_t share = divide(element, args.seed_share);
+            eps[0] =
+                normal_at<T>(seed_of_share(args, share), element - share * args.seed_share.divisor);
+          }
+        }
+        visit_some<Element, T, V, kFlat>(args, offsets, left, common, eps, sums);
+      });
+}
+
+// ---- columns -----------------------------------------------------------------------------------
+
+// One of the outputs summed over rows: a block takes kTileColumns vectors of columns, each thread
+// of them every kTileRows-th row; what the blocks of one tile leave is added up by the last.
+template <class Element, class T, int V>
+__global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
+    columns(const __grid_constant__ LoopArgs args) {
+  constexpr int kTileElements = kTileColumns * V;
+  static_assert(kTileElements <= kBlockThreads);
+  const Columns& columns = args.columns;
+  const int x = threadIdx.x % kTileColumns, y = threadIdx.x / kTileColumns;
+  const int64_t tile = divide(blockIdx.x, columns.splits);
+  const int64_t split = blockIdx.x - tile * columns.splits.divisor;
+  const int64_t own_columns = tile * kTileColumns + x;
+
+  double sums[V] = {};
+  if (own_columns < columns.count) {
+    const Common<T> common = common_of<Element, T>(args);
+    const T eps[V] = {};
+    const int64_t outer = divide(own_columns, args.space.row_vectors);
+    const int64_t column = (own_columns - outer * args.space.row_vectors.divisor) * V;
+    const int64_t begin = split * columns.split_rows, full = begin + columns.split_rows;
+    const int64_t end = full < columns.rows ? full : columns.rows;
+    for (int64_t row = begin + y; row < end; row += kTileRows) {
+      Offsets<Element> offsets;
+      offsets.start(args, column);
+      offsets.add(args, 0, columns.kept_dims, outer);
+      offsets.add(args, columns.kept_dims, args.space.outer_dims, row);
+      Results<Element, T, V> results;
+      evaluate_vector<Element, T, V, false>(args, offsets, common, eps, results);
+      VAE_FAST_UNROLL
+      for (int j = 0; j < V; ++j) {
+        T x = results.output[0][j];
+        VAE_FAST_UNROLL
+        for (int k = 1; k < Element::kOutputs; ++k) {
+          x = select(k == columns.output, results.output[k][j], x);
+        }
+        sums[j] += x;
+      }
+    }
+  }
+
+  VAE_FAST_SHARED(double, tile_sums, kTileRows* kTileElements);
+  VAE_FAST_UNROLL
+  for (int j = 0; j < V; ++j) tile_sums[y * kTileElements + x * V + j] = sums[j];
+  __syncthreads();
+
+  // From here on a thread owns an element of the tile.
+  const int own = threadIdx.x;
+  double sum = 0;
+  if (own < kTileElements) {
+    for (int i = 0; i < kTileRows; ++i) sum += tile_sums[i * kTileElements + own];
+  }
+  const uint32_t splits = static_cast<uint32_t>(columns.splits.divisor);
+  if (splits > 1) {
+    double* partials = args.partials + tile * splits * kTileElements;
+    if (own < kTileElements) {
+      partials[split * kTileElements + own] = sum;
+      __threadfence();
+    }
+    if (!is_last_block(args.tickets + tile, splits)) return;
+    sum = 0;
+    if (own < kTileElements) {
+      for (uint32_t i = 0; i < splits; ++i) sum += partials[i * kTileElements + own];
+    }
+  }
+  const int64_t index = tile * kTileColumns + own / V;
+  if (own >= kTileElements || index >= columns.count) return;
+  const Tensor& tensor = args.outputs[columns.output];
+  int64_t rest = divide(index, args.space.row_vectors);
+  const int64_t column = (index - rest * args.space.row_vectors.divisor) * V + own % V;
+  int64_t offset = column * tensor.strides[args.space.outer_dims];
+  for (int d = columns.kept_dims - 1; d >= 0; --d) {
+    const int64_t next = divide(rest, args.space.sizes[d]);
+    offset += (rest - next * args.space.sizes[d].divisor) * tensor.strides[d];
+    rest = next;
+  }
+  Vectors<double, 1, false>::store(tensor, offset, &sum);
+}
+
+// ---- noise -------------------------------------------------------------------------------------
+
+// The contract's unit (formulas/philox.h): 16 counters make the normals of 64 elements. A thread
+// takes 4 neighbouring counters, and so 4 vectors of 4 elements, 16 elements apart.
+inline constexpr int kNoiseVector = 4;
+inline constexpr int kNoiseComponents = kNoiseBlock / kNoiseLanes;
+
+// eps[component][lane]
+__device__ __forceinline__ void draw_vectors(const Seed& seed, uint64_t first_counter,
+                                             float (*eps)[kNoiseVector]) {
+  VAE_FAST_UNROLL
+  for (int lane = 0; lane < kNoiseVector; ++lane) {
+    const PhiloxWords words = philox(seed, first_counter + lane);
+    VAE_FAST_UNROLL
+    for (int pair = 0; pair < 2; ++pair) {
+      const NormalPair<float> normals =
+          box_muller<float>(words.word[2 * pair], words.word[2 * pair + 1]);
+      eps[2 * pair][lane] = normals.first;
+      eps[2 * pair + 1][lane] = normals.second;
+    }
+  }
+}
+
+// Groups begin at multiples of 64 elements.
+template <class Element>
+__global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
+    noise(const __grid_constant__ LoopArgs args) {
+  const Common<float> common = common_of<Element, float>(args);
+  const Seed seed = seed_of_share(args, 0);
+  for_each_part<1 + Element::kOutputs>(
+      args, [&](int64_t group, int64_t item, double* sums) VAE_FAST_INLINE {
+        const int64_t within_group =
+            item / kNoiseThreads * kNoiseBlock + item % kNoiseThreads * kNoiseVector;
+        const int64_t first = group * args.parts.group_elements + within_group;
+        const uint64_t counter = first / kNoiseBlock * kNoiseLanes + first % kNoiseBlock;
+        float eps[kNoiseComponents][kNoiseVector];
+        draw_vectors(seed, counter, eps);
+        VAE_FAST_UNROLL
+        for (int component = 0; component < kNoiseComponents; ++component) {
+          const int apart = component * kNoiseLanes;
+          const int64_t left = args.parts.group_elements - (within_group + apart);
+          if (left <= 0) break;
+          const int64_t element = first + apart;
+          const int64_t row = divide(element, args.space.row_elements);
+          Offsets<Element> offsets;
+          offsets.start(args, element - row * args.space.row_length);
+          offsets.add(args, 0, args.space.outer_dims, row);
+          visit_some<Element, float, kNoiseVector, false>(args, offsets, left, common,
+                                                          eps[component], sums);
+        }
+      });
+}
+
+}  // namespace vae_fast::cuda

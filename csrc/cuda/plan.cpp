@@ -1,0 +1,598 @@
+#include "cuda/plan.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "formulas/list.h"
+#include "formulas/philox.h"
+
+namespace vae_fast::cuda {
+namespace {
+
+// A thread of a block-sized team takes at least about this many vectors.
+constexpr int64_t kVectorsPerThread = 4;
+// Blocks that share the work on sums; enough for a device, few enough to be added up by one block.
+constexpr int64_t kMaxSumBlocks = 2048;
+constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// ceil(2^bits * (2^shift - divisor) / divisor), and the shift: see Divisor.
+template <class Wide>
+uint64_t multiplier_of(int64_t divisor, int shift, int bits) {
+  const Wide excess = (Wide(1) << shift) - static_cast<Wide>(divisor);
+  return static_cast<uint64_t>((excess << bits) / static_cast<Wide>(divisor) + 1);
+}
+
+Divisor make_divisor(int64_t divisor) {
+  Divisor result;
+  int shift = 0;
+  while (int64_t{1} << shift < divisor) ++shift;
+  result.divisor = divisor;
+  result.wide_shift = static_cast<uint8_t>(shift);
+  result.wide_multiplier = multiplier_of<unsigned __int128>(divisor, shift, 64);
+  const bool exceeds_all = divisor >= int64_t{1} << 31;  // numbers below 2^31 give 0
+  result.shift = static_cast<uint8_t>(exceeds_all ? 31 : shift);
+  result.multiplier =
+      exceeds_all ? 0 : static_cast<uint32_t>(multiplier_of<uint64_t>(divisor, shift, 32));
+  return result;
+}
+
+int bytes_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return 8;
+    case Dtype::kFloat32:
+      return 4;
+    case Dtype::kBFloat16:
+    case Dtype::kFloat16:
+      return 2;
+    case Dtype::kUInt8:
+    case Dtype::kBool:
+      return 1;
+  }
+  return 0;
+}
+
+Tensor tensor_of(const void* data, Dtype dtype, const int64_t* strides, int dims) {
+  Tensor tensor;
+  tensor.data = const_cast<void*>(data);
+  tensor.dtype = dtype;
+  if (data != nullptr) std::copy(strides, strides + dims, tensor.strides);
+  return tensor;
+}
+
+Tensor tensor_of(const Input& input, int dims) {
+  return tensor_of(input.data, input.dtype, input.strides, dims);
+}
+
+Tensor tensor_of(const Output& output, int dims) {
+  return tensor_of(output.data, output.dtype, output.strides, dims);
+}
+
+// ---- a call: its index space and tensors, before they are laid out for a loop ------------------
+
+struct Call {
+  int dims = 0;
+  int64_t sizes[kLoopDims] = {};
+  int64_t numel = 1;
+  bool float64 = false;
+  int input_count = 0, output_count = 0;
+  Tensor inputs[kMaxInputs], mask, value, outputs[kMaxOutputs];
+  bool output_is_summed[kMaxOutputs] = {};
+  bool value_is_summed = false;
+  int64_t groups = 1;
+  double scale = 1;
+
+  explicit Call(const Shape& shape, bool is_float64)
+      : dims(shape.dims), numel(shape.numel), float64(is_float64) {
+    std::copy(shape.sizes, shape.sizes + shape.dims, sizes);
+  }
+
+  void add_input(const Input& input) { inputs[input_count++] = tensor_of(input, dims); }
+  void add_output(const Output& output) {
+    output_is_summed[output_count] = output.data != nullptr && output.is_summed;
+    outputs[output_count++] = tensor_of(output, dims);
+  }
+
+  // f for every tensor that is given.
+  template <class F>
+  void for_each(const F& f) {
+    const auto given = [&](Tensor& tensor, bool follows_elements) {
+      if (tensor.data != nullptr) f(tensor, follows_elements);
+    };
+    for (int k = 0; k < input_count; ++k) given(inputs[k], true);
+    given(mask, true);
+    given(value, !value_is_summed);
+    for (int k = 0; k < output_count; ++k) given(outputs[k], !output_is_summed[k]);
+  }
+
+  // Cuts the dimensions so that the first `result` of them have `count` entries. Nothing, where
+  // `count` is no boundary.
+  std::optional<int> split_at(int64_t count) {
+    int64_t before = 1;
+    for (int d = 0; d <= dims; ++d) {
+      if (before == count) return d;
+      if (d == dims || count % before != 0) return std::nullopt;
+      if (before * sizes[d] > count) {
+        const int64_t outer = count / before;
+        if (sizes[d] % outer != 0 || dims == kLoopDims) return std::nullopt;
+        cut(d, outer);
+        return d + 1;
+      }
+      before *= sizes[d];
+    }
+    return std::nullopt;
+  }
+
+  // Brings the dimensions for which keep(d) holds to the front, otherwise in order.
+  template <class Keep>
+  int move_to_front(const Keep& keep) {
+    int order[kLoopDims], kept = 0, n = 0;
+    for (int d = 0; d < dims; ++d) {
+      if (keep(d)) order[n++] = d;
+    }
+    kept = n;
+    for (int d = 0; d < dims; ++d) {
+      if (!keep(d)) order[n++] = d;
+    }
+    permute(order);
+    return kept;
+  }
+
+  void permute(const int* order) {
+    const auto reorder = [&](int64_t* x) {
+      int64_t old[kLoopDims];
+      std::copy(x, x + kLoopDims, old);
+      for (int d = 0; d < dims; ++d) x[d] = old[order[d]];
+    };
+    reorder(sizes);
+    for_each([&](Tensor& tensor, bool) { reorder(tensor.strides); });
+  }
+
+ private:
+  // Dimension d becomes (outer, rest).
+  void cut(int d, int64_t outer) {
+    const int64_t rest = sizes[d] / outer;
+    const auto insert = [&](int64_t* x, int64_t first, int64_t second) {
+      for (int i = dims; i > d + 1; --i) x[i] = x[i - 1];
+      x[d] = first;
+      x[d + 1] = second;
+    };
+    for_each([&](Tensor& tensor, bool) {
+      const int64_t stride = tensor.strides[d];
+      insert(tensor.strides, stride * rest, stride);
+    });
+    insert(sizes, outer, rest);
+    ++dims;
+  }
+};
+
+// ---- layout ------------------------------------------------------------------------------------
+
+bool is_aligned(const Tensor& tensor, int64_t elements) {
+  return reinterpret_cast<uintptr_t>(tensor.data) % (elements * bytes_of(tensor.dtype)) == 0;
+}
+
+// Whether every element is the same.
+bool is_one_element(const Call& call, const Tensor& tensor) {
+  return std::all_of(tensor.strides, tensor.strides + call.dims, [](int64_t s) { return s == 0; });
+}
+
+bool is_dense(const Call& call, const Tensor& tensor) {
+  int64_t next = 1;
+  for (int d = call.dims - 1; d >= 0; --d) {
+    if (call.sizes[d] != 1 && tensor.strides[d] != next) return false;
+    next *= call.sizes[d];
+  }
+  return true;
+}
+
+constexpr int64_t kFlatVector = 4;
+
+// group_elements: a group begins at every multiple of so many elements.
+bool is_flat(Call& call, int64_t group_elements) {
+  bool flat = !call.float64 && call.mask.data == nullptr &&
+              (group_elements == call.numel || group_elements % kFlatVector == 0);
+  const Tensor* value = &call.value;
+  call.for_each([&](Tensor& tensor, bool follows_elements) {
+    if (&tensor == value && !follows_elements) return;
+    flat &= follows_elements && tensor.dtype == Dtype::kFloat32 &&
+            (is_one_element(call, tensor) ||
+             (is_dense(call, tensor) && is_aligned(tensor, kFlatVector)));
+  });
+  return flat;
+}
+
+// Whether vectors of so many elements can be loaded and stored: along rows all tensors are
+// consecutive and aligned, or the same. A tail is left where there is one row and one group.
+bool fits(Call& call, int64_t vector, int64_t groups) {
+  const int inner = call.dims - 1;
+  bool fits = call.sizes[inner] % vector == 0 || (call.dims == 1 && groups == 1);
+  call.for_each([&](Tensor& tensor, bool follows_elements) {
+    if (!follows_elements || tensor.strides[inner] == 0) return;
+    fits &= tensor.strides[inner] == 1 && bytes_of(tensor.dtype) * vector <= 16 &&
+            is_aligned(tensor, vector);
+    for (int d = 0; d < inner; ++d) {
+      fits &= call.sizes[d] == 1 || tensor.strides[d] % vector == 0;
+    }
+  });
+  return fits;
+}
+
+Path path_of(Call& call, int64_t groups) {
+  if (call.float64) return Path::kDouble;
+  return fits(call, 8, groups) ? Path::kEight : fits(call, 4, groups) ? Path::kFour : Path::kOne;
+}
+
+int vector_of(Path path) {
+  return path == Path::kEight ? 8 : path == Path::kFlat || path == Path::kFour ? 4 : 1;
+}
+
+// The index space and the tensors as the loops see them.
+Pass lay_out(Call& call, Loop loop, Path path) {
+  const int vector = vector_of(path);
+  Pass pass;
+  pass.loop = loop;
+  pass.path = path;
+  Space& space = pass.args.space;
+  space.row_length = call.sizes[call.dims - 1];
+  space.outer_dims = call.dims - 1;
+  space.row_vectors = make_divisor(std::max<int64_t>(1, divide_up(space.row_length, vector)));
+  space.row_elements = make_divisor(std::max<int64_t>(1, space.row_length));
+  for (int d = 0; d + 1 < call.dims; ++d) {
+    space.sizes[d] = make_divisor(std::max<int64_t>(1, call.sizes[d]));
+  }
+  call.for_each([&](Tensor& tensor, bool) {
+    tensor.is_same =
+        path == Path::kFlat ? is_one_element(call, tensor) : tensor.strides[call.dims - 1] == 0;
+  });
+  std::copy(call.inputs, call.inputs + kMaxInputs, pass.args.inputs);
+  std::copy(call.outputs, call.outputs + kMaxOutputs, pass.args.outputs);
+  std::copy(call.output_is_summed, call.output_is_summed + kMaxOutputs, pass.args.output_is_summed);
+  pass.args.mask = call.mask;
+  pass.args.value = call.value;
+  pass.args.value_is_summed = call.value_is_summed;
+  pass.args.any_sum = call.value_is_summed ||
+                      std::any_of(call.output_is_summed, call.output_is_summed + kMaxOutputs,
+                                  [](bool is_summed) { return is_summed; });
+  pass.args.scale = call.scale;
+  return pass;
+}
+
+uint32_t log2_up(int64_t x) {
+  uint32_t shift = 0;
+  while (int64_t{1} << shift < x) ++shift;
+  return shift;
+}
+
+constexpr uint32_t kWarpShift = 5, kBlockShift = 8;
+
+// Deals `groups` runs of `group_vectors` vectors out to teams.
+int deal_out(Pass& pass, int64_t groups, int64_t group_vectors, int64_t group_elements) {
+  Parts& parts = pass.args.parts;
+  const bool fits_warps = pass.args.any_sum && group_vectors <= kWarp * 2 * kVectorsPerThread;
+  int64_t splits = 1;
+  if (fits_warps) {
+    parts.team_shift = std::clamp(log2_up(group_vectors), kMinTeamShift, kWarpShift);
+  } else {
+    parts.team_shift = kBlockShift;
+    splits = std::max<int64_t>(1, divide_up(group_vectors, kBlockThreads * kVectorsPerThread));
+    if (pass.args.any_sum) {
+      splits =
+          groups > kTickets ? 1 : std::min(splits, std::max<int64_t>(1, kMaxSumBlocks / groups));
+    }
+  }
+  parts.group_vectors = group_vectors;
+  parts.group_elements = group_elements;
+  parts.split_vectors = divide_up(group_vectors, splits);
+  parts.splits = make_divisor(splits);
+  parts.count = groups * splits;
+  parts.group_rows = pass.args.space.row_length == 0
+                         ? 0
+                         : group_elements / std::max<int64_t>(1, pass.args.space.row_length);
+  const int64_t blocks = divide_up(parts.count << parts.team_shift, kBlockThreads);
+  if (blocks > kMaxBlocks) return kInvalidArguments;
+  pass.blocks = static_cast<uint32_t>(blocks);
+  if (pass.args.any_sum && splits > 1) pass.partials = (1 + kMaxOutputs) * parts.count;
+  return 0;
+}
+
+// ---- passes ------------------------------------------------------------------------------------
+
+void forget(Tensor& tensor) { tensor = Tensor(); }
+
+bool has_work(const Call& call) {
+  return call.value.data != nullptr ||
+         std::any_of(call.outputs, call.outputs + call.output_count,
+                     [](const Tensor& output) { return output.data != nullptr; });
+}
+
+void add_pass(Plan& plan, Pass pass, int error) {
+  if (error != 0) plan.error = error;
+  if (pass.blocks > 0) plan.passes.push_back(std::move(pass));
+}
+
+// Everything but the sums that need another order of the dimensions.
+void add_rows(Plan& plan, Call call, int64_t groups, Path path) {
+  const int64_t group_elements = call.numel / groups;
+  Pass pass = lay_out(call, Loop::kRows, path);
+  const int64_t vector = vector_of(path);
+  const int64_t row_length = pass.args.space.row_length;
+  const int64_t group_vectors = path == Path::kFlat
+                                    ? divide_up(group_elements, vector)
+                                    : group_elements / row_length * divide_up(row_length, vector);
+  const int error = deal_out(pass, groups, group_vectors, group_elements);
+  add_pass(plan, std::move(pass), error);
+}
+
+void add_rows(Plan& plan, Call call, int64_t groups) {
+  const bool flat = is_flat(call, call.numel / groups);
+  add_rows(plan, call, groups, flat ? Path::kFlat : path_of(call, groups));
+}
+
+// One summed output, along columns: its last dimension is not summed over.
+void add_columns(Plan& plan, Call call, int output, int kept_dims) {
+  // The columns' last dimension is the row; the summed ones come between.
+  int order[kLoopDims];
+  for (int d = 0; d < call.dims; ++d) order[d] = d;
+  std::rotate(order + kept_dims - 1, order + kept_dims, order + call.dims);
+  call.permute(order);
+  const Path path = call.float64 ? Path::kDouble : fits(call, 4, 2) ? Path::kFour : Path::kOne;
+  Pass pass = lay_out(call, Loop::kColumns, path);
+  Columns& columns = pass.args.columns;
+  columns.output = output;
+  columns.kept_dims = kept_dims - 1;
+  columns.rows = 1;
+  columns.count = pass.args.space.row_vectors.divisor;
+  for (int d = 0; d + 1 < call.dims; ++d) {
+    (d < columns.kept_dims ? columns.count : columns.rows) *= call.sizes[d];
+  }
+  const int64_t tiles = divide_up(columns.count, kTileColumns);
+  int64_t splits = 1;
+  if (tiles <= kTickets) {
+    const int64_t by_rows = divide_up(columns.rows, kTileRows * kVectorsPerThread);
+    splits = std::max<int64_t>(1, std::min(by_rows, kMaxSumBlocks / tiles));
+  }
+  columns.split_rows = divide_up(columns.rows, splits);
+  columns.splits = make_divisor(splits);
+  const int64_t blocks = tiles * splits;
+  pass.blocks = static_cast<uint32_t>(std::min(blocks, kMaxBlocks));
+  if (splits > 1) pass.partials = blocks * kTileColumns * vector_of(path);
+  add_pass(plan, std::move(pass), blocks > kMaxBlocks ? kInvalidArguments : 0);
+}
+
+// How an output is summed: over the dimensions along which its stride is zero.
+bool is_kept(const Call& call, const Tensor& output, int d) {
+  return output.strides[d] != 0 || call.sizes[d] == 1;
+}
+
+// The first dimension of those, all at the end, that the output is summed over; -1 where they are
+// not at the end.
+int kept_prefix(const Call& call, const Tensor& output) {
+  int kept = 0;
+  while (kept < call.dims && is_kept(call, output, kept)) ++kept;
+  for (int d = kept; d < call.dims; ++d) {
+    if (is_kept(call, output, d) && call.sizes[d] != 1) return -1;
+  }
+  return kept;
+}
+
+int64_t entries(const Call& call, int dims) {
+  int64_t result = 1;
+  for (int d = 0; d < dims; ++d) result *= call.sizes[d];
+  return result;
+}
+
+// A pass of its own for a summed output.
+void add_sum(Plan& plan, Call call, int output) {
+  for (int k = 0; k < kMaxOutputs; ++k) {
+    if (k == output) continue;
+    forget(call.outputs[k]);
+    call.output_is_summed[k] = false;
+  }
+  forget(call.value);
+  call.value_is_summed = false;
+  const Tensor summed = call.outputs[output];
+  const bool is_along_rows = !is_kept(call, summed, call.dims - 1);
+  bool kept[kLoopDims];
+  for (int d = 0; d < call.dims; ++d) kept[d] = is_kept(call, summed, d);
+  const int kept_dims = call.move_to_front([&](int d) { return kept[d]; });
+  if (is_along_rows) {
+    add_rows(plan, call, entries(call, kept_dims));
+  } else {
+    add_columns(plan, call, output, kept_dims);
+  }
+}
+
+// Nothing to read: sums of nothing.
+void add_empty(Plan& plan, const Call& call, const Tensor& dense, int64_t numel, double scale) {
+  if (dense.data == nullptr || numel == 0) return;
+  Call zeros = call;
+  zeros.dims = 1;
+  zeros.sizes[0] = 0;
+  zeros.mask = {};
+  zeros.value = dense;
+  zeros.value_is_summed = true;
+  zeros.scale = scale;
+  for (int k = 0; k < call.output_count; ++k) {
+    forget(zeros.outputs[k]);
+    zeros.output_is_summed[k] = false;
+  }
+  Pass pass = lay_out(zeros, Loop::kRows, call.float64 ? Path::kDouble : Path::kOne);
+  const int error = deal_out(pass, numel, 0, 0);
+  add_pass(plan, std::move(pass), error);
+}
+
+void add_passes(Plan& plan, Call call) {
+  if (call.value_is_summed && !call.split_at(call.groups)) {
+    plan.error = kInvalidArguments;
+    return;
+  }
+  // The main pass sums over the value's groups; an output that is summed over the same goes with
+  // it.
+  int64_t groups = call.value_is_summed ? call.groups : 0;
+  bool is_extra[kMaxOutputs] = {};
+  for (int k = 0; k < call.output_count; ++k) {
+    if (!call.output_is_summed[k]) continue;
+    const int kept = kept_prefix(call, call.outputs[k]);
+    const bool is_group = kept >= 0 && kept < call.dims;
+    if (is_group && groups == 0) groups = entries(call, kept);
+    is_extra[k] = !is_group || entries(call, kept) != groups;
+  }
+  Call main = call;
+  for (int k = 0; k < call.output_count; ++k) {
+    if (!is_extra[k]) continue;
+    forget(main.outputs[k]);
+    main.output_is_summed[k] = false;
+  }
+  if (has_work(main)) add_rows(plan, main, groups == 0 ? 1 : groups);
+  for (int k = 0; k < call.output_count; ++k) {
+    if (is_extra[k]) add_sum(plan, call, k);
+  }
+}
+
+// float64 tensors come with float64 arithmetic only; a space has a dimension.
+bool is_valid(Call& call) {
+  bool valid = call.dims >= 1 && call.dims <= kMaxDims &&
+               (!call.value_is_summed || call.numel == 0 || call.groups >= 1);
+  call.for_each([&](Tensor& tensor, bool) {
+    valid &= call.float64 || tensor.dtype != Dtype::kFloat64;
+    valid &= is_aligned(tensor, 1);
+  });
+  return valid;
+}
+
+Call call_of(const LossArgs& args, int operand_count) {
+  Call call(args.shape, args.float64);
+  call.scale = args.scale;
+  call.groups = args.groups;
+  for (int k = 0; k < operand_count; ++k) call.add_input(args.operands[k]);
+  call.mask = tensor_of(args.mask, call.dims);
+  call.value = tensor_of(args.value, call.dims);
+  call.value_is_summed = args.value.data != nullptr && args.groups != args.shape.numel;
+  return call;
+}
+
+template <class... Formula>
+int operand_count(int loss, FormulaList<Formula...>) {
+  static constexpr int kCounts[] = {kOperandCount<Formula>...};
+  return kCounts[loss];
+}
+
+int operand_count(const LossArgs& args) {
+  return args.loss < 0 || args.loss >= Losses::size ? -1 : operand_count(args.loss, Losses{});
+}
+
+Plan invalid() { return {{}, kInvalidArguments}; }
+
+}  // namespace
+
+size_t Plan::workspace_bytes() const {
+  size_t doubles = 0;
+  for (const Pass& pass : passes) doubles = std::max(doubles, pass.partials);
+  return doubles * sizeof(double);
+}
+
+Plan plan_loss(const LossArgs& args) {
+  const int operands = operand_count(args);
+  if (operands < 0) return invalid();
+  Call call = call_of(args, operands);
+  for (int k = 0; k < operands; ++k) call.add_output(args.gradients[k]);
+  if (!is_valid(call)) return invalid();
+  Plan plan;
+  if (call.numel == 0) {
+    add_empty(plan, call, call.value, args.groups, args.scale);
+    for (int k = 0; k < operands; ++k) {
+      add_empty(plan, call, call.outputs[k], args.gradients[k].numel, 0);
+    }
+    return plan;
+  }
+  add_passes(plan, call);
+  return plan;
+}
+
+Plan plan_sample_backward(const SampleBackwardArgs& args) {
+  const int operands = operand_count(args.divergence);
+  if (operands < 0) return invalid();
+  Call call = call_of(args.divergence, operands);
+  forget(call.mask);
+  forget(call.value);
+  call.value_is_summed = false;
+  call.add_input(args.grad_value);
+  call.add_input(args.grad_z);
+  call.add_input(args.noise);
+  for (int k = 0; k < operands; ++k) call.add_output(args.divergence.gradients[k]);
+  if (!is_valid(call)) return invalid();
+  Plan plan;
+  if (call.numel == 0) {
+    for (int k = 0; k < operands; ++k) {
+      add_empty(plan, call, call.outputs[k], args.divergence.gradients[k].numel, 0);
+    }
+    return plan;
+  }
+  add_passes(plan, call);
+  return plan;
+}
+
+Plan plan_sample(const SampleArgs& args, const Seed& seed) {
+  const int operands = operand_count(args.divergence);
+  if (operands < 0 || args.seed_rows < 1) return invalid();
+  Call call = call_of(args.divergence, operands);
+  forget(call.mask);
+  if (call.value.data == nullptr) call.input_count = 2;
+  call.add_output(args.z);
+  call.add_output(args.noise);
+  if (!is_valid(call)) return invalid();
+  Plan plan;
+  if (call.numel == 0) {
+    add_empty(plan, call, call.value, args.divergence.groups, args.divergence.scale);
+    return plan;
+  }
+  if (call.numel % args.seed_rows != 0 || (args.seed_rows > 1 && args.seeds == nullptr)) {
+    return invalid();
+  }
+  const bool is_summed = call.value_is_summed;
+  const int64_t groups = is_summed ? call.groups : 1;
+  const int64_t group_elements = call.numel / groups;
+  const bool in_blocks = !call.float64 && args.seed_rows == 1 &&
+                         (groups == 1 || group_elements % kNoiseBlock == 0) &&
+                         fits(call, kNoiseBlock / kNoiseLanes, 1);
+  const auto with_seeds = [&](Pass& pass) {
+    pass.args.seeds = args.seeds;
+    pass.args.seed = seed;
+    pass.args.seed_share = make_divisor(call.numel / args.seed_rows);
+  };
+  if (in_blocks) {
+    Pass pass = lay_out(call, Loop::kNoise, Path::kFour);
+    const int64_t threads = divide_up(group_elements, kNoiseBlock) * kNoiseThreads;
+    const int error = deal_out(pass, groups, threads, group_elements);
+    with_seeds(pass);
+    add_pass(plan, std::move(pass), error);
+    return plan;
+  }
+  if (is_summed && !call.split_at(groups)) return invalid();
+  add_rows(plan, call, groups, call.float64 ? Path::kDouble : Path::kOne);
+  for (Pass& pass : plan.passes) with_seeds(pass);
+  return plan;
+}
+
+Plan plan_scale(const ScaleArgs& args) {
+  Call call(args.shape, args.float64);
+  Input gradient;
+  gradient.data = args.gradient.data;
+  gradient.dtype = args.gradient.dtype;
+  std::copy(args.gradient.strides, args.gradient.strides + kMaxDims, gradient.strides);
+  call.add_input(gradient);
+  call.add_input(args.upstream);
+  Output output = args.gradient;
+  output.is_summed = false;
+  call.add_output(output);
+  if (!is_valid(call)) return invalid();
+  Plan plan;
+  if (call.numel == 0) return plan;
+  add_rows(plan, call, 1);
+  return plan;
+}
+
+}  // namespace vae_fast::cuda

@@ -1,0 +1,52 @@
+// The host's part of a launch, without CUDA: from a call's arguments to passes over its index
+// space, each with its grid, its vector length and what it keeps in the workspace. Everything that
+// decides the order of a sum is taken from the sizes alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "cuda/loop_args.h"
+#include "kernels.h"
+
+namespace vae_fast::cuda {
+
+inline constexpr int kInvalidArguments = 1;  // cudaErrorInvalidValue
+
+enum class Loop : uint8_t {
+  kRows,     // each vector by itself, and sums over groups of rows
+  kColumns,  // sums over rows, one for each column
+  kNoise,    // blocks of 64 elements that share their noise
+};
+
+// How a kernel reaches memory; one is compiled for each.
+enum class Path : uint8_t {
+  kFlat,    // float32, dense or one element for all: nothing to look up; vectors of 4
+  kFour,    // any dtypes, vectors of 4
+  kEight,   // vectors of 8, where no tensor's elements are longer than two bytes
+  kOne,     // element by element: any strides and alignment
+  kDouble,  // the same in float64 arithmetic
+};
+
+struct Pass {
+  Loop loop = Loop::kRows;
+  Path path = Path::kFour;
+  uint32_t blocks = 0;
+  size_t partials = 0;  // doubles of workspace
+  LoopArgs args;
+};
+
+struct Plan {
+  std::vector<Pass> passes;
+  int error = 0;
+
+  size_t workspace_bytes() const;
+};
+
+Plan plan_loss(const LossArgs& args);
+Plan plan_sample(const SampleArgs& args, const Seed& seed);
+Plan plan_sample_backward(const SampleBackwardArgs& args);
+Plan plan_scale(const ScaleArgs& args);
+
+}  // namespace vae_fast::cuda

@@ -1,0 +1,55 @@
+// The kernel for a pass over rows, by its path.
+#pragma once
+
+#include "cuda/loops.cuh"
+#include "cuda/start.h"
+
+namespace vae_fast::cuda {
+
+using StartPass = int (*)(const Pass& pass, void* stream);
+
+template <class Element>
+int start_rows_float(const Pass& pass, void* stream) {
+  switch (pass.path) {
+    case Path::kFlat:
+      return start(rows<Element, float, 4, true>, pass.blocks, stream, pass.args);
+    case Path::kFour:
+      return start(rows<Element, float, 4, false>, pass.blocks, stream, pass.args);
+    case Path::kEight:
+      return start(rows<Element, float, 8, false>, pass.blocks, stream, pass.args);
+    case Path::kOne:
+      return start(rows<Element, float, 1, false>, pass.blocks, stream, pass.args);
+    case Path::kDouble:
+      break;
+  }
+  return kInvalidArguments;
+}
+
+template <class Element>
+int start_rows_double(const Pass& pass, void* stream) {
+  return start(rows<Element, double, 1, false>, pass.blocks, stream, pass.args);
+}
+
+template <class Element>
+int start_rows(const Pass& pass, void* stream) {
+  return pass.path == Path::kDouble ? start_rows_double<Element>(pass, stream)
+                                    : start_rows_float<Element>(pass, stream);
+}
+
+template <class Element>
+int start_columns(const Pass& pass, void* stream) {
+  switch (pass.path) {
+    case Path::kFour:
+      return start(columns<Element, float, 4>, pass.blocks, stream, pass.args);
+    case Path::kOne:
+      return start(columns<Element, float, 1>, pass.blocks, stream, pass.args);
+    case Path::kDouble:
+      return start(columns<Element, double, 1>, pass.blocks, stream, pass.args);
+    case Path::kFlat:
+    case Path::kEight:
+      break;
+  }
+  return kInvalidArguments;
+}
+
+}  // namespace vae_fast::cuda

@@ -1,0 +1,73 @@
+// Sampling with the divergence in the same pass, its backward, and what else serves a call: the
+// scaling of a saved gradient, the drawing of seeds.
+#include "cuda/rows.cuh"
+
+namespace vae_fast::cuda {
+namespace {
+
+// In whole blocks of noise, or each element by itself.
+template <class Element>
+int start_draw(const Pass& pass, void* stream) {
+  if (pass.loop == Loop::kNoise) return start(noise<Element>, pass.blocks, stream, pass.args);
+  return pass.path == Path::kDouble
+             ? start(rows<Element, double, 1, false>, pass.blocks, stream, pass.args)
+             : start(rows<Element, float, 1, false>, pass.blocks, stream, pass.args);
+}
+
+template <class Element>
+int start_backward(const Pass& pass, void* stream) {
+  return pass.loop == Loop::kColumns ? start_columns<Element>(pass, stream)
+                                     : start_rows<Element>(pass, stream);
+}
+
+__global__ void draw_seeds_kernel(GeneratorState state, int64_t rows, Seed* seeds) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x;
+  if (row >= rows) return;
+  const bool is_captured = state.captured_seed != nullptr;
+  const uint64_t seed = is_captured ? static_cast<uint64_t>(*state.captured_seed) : state.seed;
+  const uint64_t base = is_captured ? static_cast<uint64_t>(*state.captured_offset) : 0;
+  seeds[row] = seed_of_generator(seed, base + state.offset + kSeedStride * row);
+}
+
+int start_nothing(const Pass&, void*) { return kInvalidArguments; }
+
+struct Divergence {
+  StartPass sample = start_nothing;
+  StartPass backward = start_nothing;
+};
+
+template <class Formula>
+constexpr Divergence divergence_of() {
+  if constexpr (Formula::kTarget == Target::kNone) {
+    return {start_draw<SampleElement<Formula>>, start_backward<SampleBackwardElement<Formula>>};
+  }
+  return {};
+}
+
+template <class... Formula>
+const Divergence& find(int loss, FormulaList<Formula...>) {
+  static constexpr Divergence kDivergences[] = {divergence_of<Formula>()...};
+  return kDivergences[loss];
+}
+
+}  // namespace
+
+int start_sample(int divergence, const Pass& pass, void* stream) {
+  if (pass.args.value.data == nullptr) return start_draw<DrawElement>(pass, stream);
+  return find(divergence, Losses{}).sample(pass, stream);
+}
+
+int start_sample_backward(int divergence, const Pass& pass, void* stream) {
+  return find(divergence, Losses{}).backward(pass, stream);
+}
+
+int start_scale(const Pass& pass, void* stream) { return start_rows<ScaleElement>(pass, stream); }
+
+int start_draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream) {
+  const int64_t blocks = (rows + kBlockThreads - 1) / kBlockThreads;
+  return start(draw_seeds_kernel, static_cast<uint32_t>(blocks), stream, state, rows, seeds);
+}
+
+const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+}  // namespace vae_fast::cuda

@@ -1,0 +1,19 @@
+// Starts the kernel of one pass: a function for each file of kernels. The result is a cudaError_t.
+#pragma once
+
+#include "cuda/plan.h"
+
+namespace vae_fast::cuda {
+
+int start_loss_float(int loss, bool with_gradients, const Pass& pass, void* stream);
+int start_loss_double(int loss, bool with_gradients, const Pass& pass, void* stream);
+int start_loss_columns(int loss, const Pass& pass, void* stream);
+
+// `divergence` is an index into formulas/list.h, of a loss without a target.
+int start_sample(int divergence, const Pass& pass, void* stream);
+int start_sample_backward(int divergence, const Pass& pass, void* stream);
+int start_scale(const Pass& pass, void* stream);
+
+int start_draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream);
+
+}  // namespace vae_fast::cuda

@@ -1,0 +1,212 @@
+// Vectors of elements between memory and the arithmetic's type, each one load or store of up to 16
+// bytes; any dtype.
+//
+// A load is kept apart from its conversion, so that the loads of all operands are under way before
+// the first of them is waited for.
+#pragma once
+
+#include "cuda/platform.cuh"
+#include "formulas/storage.h"
+
+namespace vae_fast::cuda {
+
+// n / by.divisor, for n >= 0.
+__device__ __forceinline__ int64_t divide(int64_t n, const Divisor& by) {
+  const uint64_t wide = static_cast<uint64_t>(n);
+  if (wide >> 31 != 0) return (__umul64hi(wide, by.wide_multiplier) + wide) >> by.wide_shift;
+  const uint32_t small = static_cast<uint32_t>(n);
+  return (__umulhi(small, by.multiplier) + small) >> by.shift;
+}
+
+// ---- words: a vector as it lies in memory ------------------------------------------------------
+
+template <size_t kBytes>
+struct BitsOf;
+template <>
+struct BitsOf<1> {
+  using Type = uint8_t;
+};
+template <>
+struct BitsOf<2> {
+  using Type = uint16_t;
+};
+template <>
+struct BitsOf<4> {
+  using Type = uint32_t;
+};
+template <>
+struct BitsOf<8> {
+  using Type = uint64_t;
+};
+template <class S>
+using Bits = typename BitsOf<sizeof(S)>::Type;
+
+template <class To, class From>
+VAE_FAST_FN To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <int kCount>
+struct Words {
+  uint32_t word[kCount] = {};
+
+  // The k-th element, of type S.
+  template <class S>
+  VAE_FAST_FN S get(int k) const {
+    if constexpr (sizeof(S) == 8) {
+      return bit_cast<S>(static_cast<uint64_t>(word[2 * k + 1]) << 32 | word[2 * k]);
+    } else {
+      const int bit = 8 * static_cast<int>(sizeof(S)) * k;
+      return bit_cast<S>(static_cast<Bits<S>>(word[bit / 32] >> bit % 32));
+    }
+  }
+
+  // Each element may be set once.
+  template <class S>
+  VAE_FAST_FN void set(int k, S x) {
+    const Bits<S> bits = bit_cast<Bits<S>>(x);
+    if constexpr (sizeof(S) == 8) {
+      word[2 * k] = static_cast<uint32_t>(bits);
+      word[2 * k + 1] = static_cast<uint32_t>(bits >> 32);
+    } else {
+      const int bit = 8 * static_cast<int>(sizeof(S)) * k;
+      word[bit / 32] |= static_cast<uint32_t>(bits) << bit % 32;
+    }
+  }
+};
+
+// kBytes in one access, at an address that they divide.
+template <int kBytes>
+__device__ __forceinline__ void load_words(const void* from, uint32_t* word) {
+  if constexpr (kBytes == 16) {
+    const uint4 x = *static_cast<const uint4*>(from);
+    word[0] = x.x;
+    word[1] = x.y;
+    word[2] = x.z;
+    word[3] = x.w;
+  } else if constexpr (kBytes == 8) {
+    const uint2 x = *static_cast<const uint2*>(from);
+    word[0] = x.x;
+    word[1] = x.y;
+  } else {
+    word[0] = *static_cast<const Bits<char[kBytes]>*>(from);
+  }
+}
+
+template <int kBytes>
+__device__ __forceinline__ void store_words(void* to, const uint32_t* word) {
+  if constexpr (kBytes == 16) {
+    *static_cast<uint4*>(to) = make_uint4(word[0], word[1], word[2], word[3]);
+  } else if constexpr (kBytes == 8) {
+    *static_cast<uint2*>(to) = make_uint2(word[0], word[1]);
+  } else {
+    *static_cast<Bits<char[kBytes]>*>(to) = static_cast<Bits<char[kBytes]>>(word[0]);
+  }
+}
+
+// ---- vectors -----------------------------------------------------------------------------------
+
+// Vectors of V elements for arithmetic in T; kFlat: of float32.
+template <class T, int V, bool kFlat>
+struct Vectors {
+  using Raw = Words<V * sizeof(T) / 4>;
+
+  template <class S>
+  __device__ __forceinline__ static Raw load_as(const Tensor& tensor, int64_t offset) {
+    const Bits<S>* from = static_cast<const Bits<S>*>(tensor.data) + offset;
+    Raw raw;
+    if (V == 1 || tensor.is_same) {
+      const Bits<S> x = *from;
+      VAE_FAST_UNROLL
+      for (int k = 0; k < V; ++k) raw.set(k, x);
+    } else if constexpr (V * sizeof(S) <= 16) {
+      load_words<V * sizeof(S)>(from, raw.word);
+    }
+    return raw;
+  }
+
+  __device__ __forceinline__ static Raw load(const Tensor& tensor, int64_t offset) {
+    if constexpr (!kFlat) {
+      switch (tensor.dtype) {
+        case Dtype::kUInt8:
+        case Dtype::kBool:
+          return load_as<uint8_t>(tensor, offset);
+        case Dtype::kBFloat16:
+        case Dtype::kFloat16:
+          return load_as<uint16_t>(tensor, offset);
+        case Dtype::kFloat64:
+          // Only float64 arithmetic has float64 tensors.
+          if constexpr (sizeof(T) == 8) return load_as<uint64_t>(tensor, offset);
+          break;
+        case Dtype::kFloat32:
+          break;
+      }
+    }
+    return load_as<uint32_t>(tensor, offset);
+  }
+
+  template <class S, class Converter = Convert<T>>
+  __device__ __forceinline__ static void convert_as(const Raw& raw, T* x) {
+    VAE_FAST_UNROLL
+    for (int k = 0; k < V; ++k) x[k] = Converter::from(raw.template get<S>(k));
+  }
+
+  __device__ __forceinline__ static void convert(const Raw& raw, Dtype dtype, bool unit_interval,
+                                                 T* x) {
+    if constexpr (!kFlat) {
+      switch (dtype) {
+        case Dtype::kUInt8:
+          if (unit_interval) return convert_as<uint8_t, ConvertUnitInterval<T>>(raw, x);
+          return convert_as<uint8_t>(raw, x);
+        case Dtype::kBool:
+          return convert_as<uint8_t>(raw, x);
+        case Dtype::kBFloat16:
+          return convert_as<BFloat16>(raw, x);
+        case Dtype::kFloat16:
+          return convert_as<Float16>(raw, x);
+        case Dtype::kFloat64:
+          if constexpr (sizeof(T) == 8) return convert_as<double>(raw, x);
+          break;
+        case Dtype::kFloat32:
+          break;
+      }
+    }
+    convert_as<float>(raw, x);
+  }
+
+  template <class S>
+  __device__ __forceinline__ static void store_as(const Tensor& tensor, int64_t offset,
+                                                  const T* x) {
+    if constexpr (V * sizeof(S) <= 16) {
+      Words<(V * sizeof(S) + 3) / 4> words;
+      VAE_FAST_UNROLL
+      for (int k = 0; k < V; ++k) words.set(k, Store<S>::from(x[k]));
+      store_words<V * sizeof(S)>(static_cast<S*>(tensor.data) + offset, words.word);
+    }
+  }
+
+  __device__ __forceinline__ static void store(const Tensor& tensor, int64_t offset, const T* x) {
+    if constexpr (!kFlat) {
+      switch (tensor.dtype) {
+        case Dtype::kBFloat16:
+          return store_as<BFloat16>(tensor, offset, x);
+        case Dtype::kFloat16:
+          return store_as<Float16>(tensor, offset, x);
+        case Dtype::kFloat64:
+          if constexpr (sizeof(T) == 8) return store_as<double>(tensor, offset, x);
+          return;
+        case Dtype::kUInt8:
+        case Dtype::kBool:
+          return;
+        case Dtype::kFloat32:
+          break;
+      }
+    }
+    store_as<float>(tensor, offset, x);
+  }
+};
+
+}  // namespace vae_fast::cuda

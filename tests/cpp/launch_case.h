@@ -1,0 +1,481 @@
+// A call of the launch functions on random or chosen index spaces: any strides, dtypes, masks,
+// groups and summed gradients, against the formulas one element at a time in double; and the same
+// bits however the device shares the work. Storage is allocated to the last element, and outputs
+// start as NaN, so that the sanitizers see what is read or written outside, or not at all.
+//
+// A Device has name(), and loss(args, setting), sample(...) and sample_backward(...), which launch
+// under one of its kSettings ways to share the work.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "check.h"
+#include "formulas/list.h"
+#include "formulas/storage.h"
+#include "kernels.h"
+
+namespace vae_fast::testing {
+
+inline int bytes_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return 8;
+    case Dtype::kFloat32:
+      return 4;
+    case Dtype::kBFloat16:
+    case Dtype::kFloat16:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+// The distance of neighbouring numbers of a dtype, relative.
+inline double spacing(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return 0x1p-52;
+    case Dtype::kFloat32:
+      return 0x1p-23;
+    case Dtype::kBFloat16:
+      return 0x1p-7;
+    default:
+      return 0x1p-10;
+  }
+}
+
+// A strided view over the index space, on storage of exactly its reach behind the `skew` elements
+// by which it misses the alignment of its storage.
+struct View {
+  Dtype dtype;
+  std::vector<int64_t> strides;
+  int64_t skew;
+  std::vector<unsigned char> storage;
+
+  View(Dtype type, const Shape& shape, std::vector<int64_t> with_strides, int64_t with_skew = 0)
+      : dtype(type), strides(std::move(with_strides)), skew(with_skew) {
+    int64_t last = 0;
+    for (int d = 0; d < shape.dims; ++d) last += (shape.sizes[d] - 1) * strides[d];
+    storage.resize(shape.numel == 0 ? 0 : (skew + last + 1) * bytes_of(dtype));
+  }
+
+  int64_t elements() const {
+    return std::max<int64_t>(0, static_cast<int64_t>(storage.size()) / bytes_of(dtype) - skew);
+  }
+  unsigned char* data() { return storage.data() + skew * bytes_of(dtype); }
+  const unsigned char* data() const { return storage.data() + skew * bytes_of(dtype); }
+
+  double get(int64_t offset) const {
+    const unsigned char* at = data() + offset * bytes_of(dtype);
+    const auto as = [&](auto value) {
+      std::memcpy(&value, at, sizeof value);
+      return value;
+    };
+    switch (dtype) {
+      case Dtype::kFloat64:
+        return as(double{});
+      case Dtype::kFloat32:
+        return as(float{});
+      case Dtype::kBFloat16:
+        return to_float(as(BFloat16{}));
+      case Dtype::kFloat16:
+        return to_float(as(Float16{}));
+      default:
+        return *at;
+    }
+  }
+
+  void set(int64_t offset, double value) {
+    unsigned char* at = data() + offset * bytes_of(dtype);
+    const auto put = [&](auto stored) { std::memcpy(at, &stored, sizeof stored); };
+    switch (dtype) {
+      case Dtype::kFloat64:
+        return put(value);
+      case Dtype::kFloat32:
+        return put(static_cast<float>(value));
+      case Dtype::kBFloat16:
+        return put(Store<BFloat16>::from(value));
+      case Dtype::kFloat16:
+        return put(Store<Float16>::from(value));
+      default:
+        *at = static_cast<unsigned char>(value);
+    }
+  }
+};
+
+inline int64_t offset_of(const Shape& shape, const int64_t* strides, int64_t linear) {
+  int64_t offset = 0;
+  for (int d = shape.dims - 1; d >= 0; --d) {
+    offset += linear % shape.sizes[d] * strides[d];
+    linear /= shape.sizes[d];
+  }
+  return offset;
+}
+
+inline std::vector<int64_t> dense_strides(const Shape& shape) {
+  std::vector<int64_t> strides(shape.dims);
+  int64_t next = 1;
+  for (int d = shape.dims - 1; d >= 0; --d) {
+    strides[d] = next;
+    next *= shape.sizes[d];
+  }
+  return strides;
+}
+
+class Random {
+ public:
+  int64_t integer(int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(engine_);
+  }
+  double real() { return std::uniform_real_distribution<double>(0.05, 0.95)(engine_); }
+  bool one_in(int n) { return integer(1, n) == 1; }
+
+  Shape shape() {
+    static constexpr int64_t kSizes[] = {1, 2, 3, 5, 17, 64, 130};
+    static constexpr int64_t kInner[] = {1, 7, 20, 63, 64, 784, 1024, 1500, 3000};
+    Shape shape;
+    shape.dims = static_cast<int>(integer(1, 3));
+    for (int d = 0; d < shape.dims; ++d) {
+      shape.sizes[d] = d + 1 == shape.dims ? kInner[integer(0, 8)] : kSizes[integer(0, 6)];
+      shape.numel *= shape.sizes[d];
+    }
+    return shape;
+  }
+
+  // Dense, in any order of the dimensions, with gaps; 0 along some where it may broadcast.
+  std::vector<int64_t> strides(const Shape& shape, bool may_broadcast, bool is_dense) {
+    std::vector<int> order(shape.dims);
+    for (int d = 0; d < shape.dims; ++d) order[d] = d;
+    if (!is_dense && one_in(3)) std::shuffle(order.begin(), order.end(), engine_);
+    std::vector<int64_t> strides(shape.dims);
+    int64_t next = !is_dense && one_in(4) ? 2 : 1;
+    for (int i = shape.dims - 1; i >= 0; --i) {
+      const int d = order[i];
+      strides[d] = may_broadcast && one_in(3) ? 0 : next;
+      if (strides[d] != 0) next *= shape.sizes[d];
+      if (!is_dense && one_in(4)) next += 3;
+    }
+    return strides;
+  }
+
+  Dtype dtype(bool float64) {
+    static constexpr Dtype kFloats[] = {Dtype::kFloat32, Dtype::kFloat32, Dtype::kBFloat16,
+                                        Dtype::kFloat16};
+    return float64 && one_in(2) ? Dtype::kFloat64 : kFloats[integer(0, 3)];
+  }
+
+  void fill(View& view) {
+    for (int64_t i = 0; i < view.elements(); ++i) {
+      const bool is_bool = view.dtype == Dtype::kBool;
+      const bool is_byte = view.dtype == Dtype::kUInt8;
+      view.set(i, is_bool ? integer(0, 1) : is_byte ? integer(0, 255) : real());
+    }
+  }
+
+ private:
+  std::mt19937_64 engine_{1};
+};
+
+inline Input input_of(const View& view) {
+  Input input;
+  input.data = view.data();
+  input.dtype = view.dtype;
+  std::copy(view.strides.begin(), view.strides.end(), input.strides);
+  return input;
+}
+
+inline Output output_of(View& view, const Shape& shape) {
+  Output output;
+  for (int64_t i = 0; i < view.elements(); ++i) view.set(i, std::nan(""));
+  output.data = view.data();
+  output.dtype = view.dtype;
+  output.numel = 1;
+  for (int d = 0; d < shape.dims; ++d) {
+    output.strides[d] = view.strides[d];
+    if (view.strides[d] != 0) output.numel *= shape.sizes[d];
+  }
+  output.is_summed = output.numel < shape.numel;
+  return output;
+}
+
+inline void check_close(const char* device, const char* what, double got, long double exact,
+                        double magnitude, Dtype dtype, bool float64) {
+  const double expected = static_cast<double>(exact);
+  // The formulas' own accuracy is tested elsewhere; here the terms are of the order of one.
+  const double arithmetic = (1 + magnitude) * (float64 ? 1e-13 : 4e-6);
+  const double subnormal = dtype == Dtype::kFloat16 ? 0x1p-24 : 0;
+  const double tolerance = arithmetic + std::fabs(expected) * spacing(dtype) + subnormal;
+  const bool overflows = dtype == Dtype::kFloat16 && std::fabs(expected) + tolerance >= 65520;
+  if (overflows && std::isinf(got) && (got > 0) == (expected > 0)) return;
+  CHECK(std::fabs(got - expected) <= tolerance, "%s on %s: %.9g, not %.9g", what, device, got,
+        expected);
+}
+
+// ---- a loss ------------------------------------------------------------------------------------
+
+struct Expected {
+  std::vector<long double> sum;
+  std::vector<double> magnitude;
+  explicit Expected(int64_t n) : sum(n), magnitude(n) {}
+  void add(int64_t at, double x) {
+    sum[at] += x;
+    magnitude[at] += std::fabs(x);
+  }
+};
+
+template <class Formula, size_t... I>
+auto evaluate(const double* x, std::index_sequence<I...>) {
+  return Formula::template evaluate<double>(x[I]...);
+}
+
+template <class Formula>
+struct LossCase {
+  static constexpr int kOperands = kOperandCount<Formula>;
+
+  LossArgs args;
+  std::vector<View> operands, gradients;
+  View mask, value;
+
+  static View make_mask(Random& random, const Shape& shape) {
+    View mask(Dtype::kBool, shape, random.strides(shape, true, false));
+    random.fill(mask);
+    return mask;
+  }
+
+  static View make_value(int64_t groups, bool float64) {
+    Shape dense;
+    dense.dims = 1;
+    dense.sizes[0] = groups;
+    return View(float64 ? Dtype::kFloat64 : Dtype::kFloat32, dense, {1});
+  }
+
+  LossCase(Random& random, const Shape& shape, int64_t groups, bool float64)
+      : mask(make_mask(random, shape)), value(make_value(groups, float64)) {
+    set_call(shape, groups, float64);
+    for (int k = 0; k < kOperands; ++k) {
+      const bool is_byte = k >= kParameterCount<Formula> && random.one_in(3);
+      operands.emplace_back(is_byte ? Dtype::kUInt8 : random.dtype(float64), shape,
+                            random.strides(shape, true, false));
+      random.fill(operands.back());
+      gradients.emplace_back(random.dtype(float64), shape, random.strides(shape, true, true));
+    }
+    connect(random.one_in(2), random.integer(0, (1 << kOperands) - 1));
+  }
+
+  // Dense, of one dtype, all gradients wanted; the k-th operand begins k * skew elements behind an
+  // aligned address.
+  LossCase(Random& random, const Shape& shape, int64_t groups, Dtype dtype, int64_t skew)
+      : mask(make_mask(random, shape)), value(make_value(groups, dtype == Dtype::kFloat64)) {
+    set_call(shape, groups, dtype == Dtype::kFloat64);
+    for (int k = 0; k < kOperands; ++k) {
+      operands.emplace_back(dtype, shape, dense_strides(shape), (k + 1) * skew);
+      random.fill(operands.back());
+      gradients.emplace_back(dtype, shape, dense_strides(shape), k * skew);
+    }
+    connect(false, (1 << kOperands) - 1);
+  }
+
+  void set_call(const Shape& shape, int64_t groups, bool float64) {
+    args.loss = kLossIndex<Formula>;
+    args.float64 = float64;
+    args.shape = shape;
+    args.groups = groups;
+    args.scale = groups == shape.numel ? 1 : 0.25;
+  }
+
+  void connect(bool with_mask, int64_t wanted) {
+    for (int k = 0; k < kOperands; ++k) {
+      args.operands[k] = input_of(operands[k]);
+      if (wanted >> k & 1) args.gradients[k] = output_of(gradients[k], args.shape);
+    }
+    if (with_mask) args.mask = input_of(mask);
+    args.value = output_of(value, Shape{1, {args.groups}, args.groups});
+    if (args.groups == args.shape.numel) {
+      const std::vector<int64_t> strides = dense_strides(args.shape);
+      std::copy(strides.begin(), strides.end(), args.value.strides);
+    }
+  }
+
+  double operand(int k, int64_t linear) const {
+    const View& view = operands[k];
+    const double x = view.get(offset_of(args.shape, view.strides.data(), linear));
+    const bool is_unit = view.dtype == Dtype::kUInt8 && Formula::kTarget == Target::kUnitInterval;
+    return is_unit ? x / 255 : x;
+  }
+
+  template <class Device>
+  void run_and_check(Device& device) {
+    Expected values(args.groups);
+    std::vector<Expected> expected;
+    for (const View& gradient : gradients) expected.emplace_back(gradient.elements());
+    expect(values, expected);
+    device.loss(args, 0);
+    for (int64_t g = 0; g < args.groups; ++g) {
+      check_close(device.name(), Formula::kName, value.get(g), values.sum[g], values.magnitude[g],
+                  value.dtype, args.float64);
+    }
+    for (int k = 0; k < kOperands; ++k) {
+      if (args.gradients[k].data == nullptr) continue;
+      for (int64_t i = 0; i < gradients[k].elements(); ++i) {
+        check_close(device.name(), Formula::kOperands[k], gradients[k].get(i), expected[k].sum[i],
+                    expected[k].magnitude[i], gradients[k].dtype, args.float64);
+      }
+    }
+    for (int setting = 1; setting < Device::kSettings; ++setting) check_again(device, setting);
+  }
+
+  void expect(Expected& values, std::vector<Expected>& expected) const {
+    for (int64_t i = 0; i < args.shape.numel; ++i) {
+      if (args.mask.data != nullptr &&
+          mask.get(offset_of(args.shape, mask.strides.data(), i)) == 0) {
+        continue;
+      }
+      double x[kOperands];
+      for (int k = 0; k < kOperands; ++k) x[k] = operand(k, i);
+      const auto loss = evaluate<Formula>(x, std::make_index_sequence<kOperands>{});
+      values.add(i / (args.shape.numel / args.groups), loss.value * args.scale);
+      for (int k = 0; k < kOperands; ++k) {
+        expected[k].add(offset_of(args.shape, gradients[k].strides.data(), i),
+                        loss.gradient[k] * args.scale);
+      }
+    }
+  }
+
+  // The same bits again, on outputs that are NaN again.
+  template <class Device>
+  void check_again(Device& device, int setting) {
+    const std::vector<unsigned char> first_value = value.storage;
+    const std::vector<View> first_gradients = gradients;
+    connect(args.mask.data != nullptr, wanted());
+    device.loss(args, setting);
+    CHECK(first_value == value.storage, "%s: the value of %s depends on who does the work",
+          device.name(), Formula::kName);
+    for (int k = 0; k < kOperands; ++k) {
+      CHECK(first_gradients[k].storage == gradients[k].storage,
+            "%s: the gradient of %s in %s depends on who does the work", device.name(),
+            Formula::kName, Formula::kOperands[k]);
+    }
+  }
+
+  int64_t wanted() const {
+    int64_t bits = 0;
+    for (int k = 0; k < kOperands; ++k) bits |= int64_t{args.gradients[k].data != nullptr} << k;
+    return bits;
+  }
+};
+
+inline int64_t random_groups(Random& random, const Shape& shape) {
+  const int64_t kept = random.integer(0, shape.dims);
+  int64_t groups = 1;
+  for (int64_t d = 0; d < kept; ++d) groups *= shape.sizes[d];
+  return groups;
+}
+
+template <class Device, class... Formula>
+void check_losses(Random& random, Device& device, int trials, FormulaList<Formula...>) {
+  for (int trial = 0; trial < trials; ++trial) {
+    const Shape shape = random.shape();
+    if (shape.numel > Device::kMaxElements) continue;
+    const int64_t groups = random_groups(random, shape);
+    const bool float64 = random.one_in(3);
+    (LossCase<Formula>(random, shape, groups, float64).run_and_check(device), ...);
+  }
+}
+
+// ---- sampling ----------------------------------------------------------------------------------
+
+// z, noise and divergence, then the backward's gradients.
+template <class Divergence, class Device>
+void check_sampling(Random& random, Device& device, int trials) {
+  constexpr int kOperands = kOperandCount<Divergence>;
+  for (int trial = 0; trial < trials; ++trial) {
+    const Shape shape = random.shape();
+    if (shape.numel > Device::kMaxElements) continue;
+    LossCase<Divergence> divergence(random, shape, random_groups(random, shape), false);
+    divergence.connect(false, 0);
+    divergence.args.mask = {};
+    const int rows = shape.numel % 2 == 0 && random.one_in(2) ? 2 : 1;
+    const Seed seeds[] = {{12345, 67}, {89, 0}};
+    View z(random.dtype(false), shape, random.strides(shape, false, true));
+    View noise(Dtype::kFloat32, shape, random.strides(shape, false, true));
+
+    SampleArgs args;
+    args.divergence = divergence.args;
+    for (Output& gradient : args.divergence.gradients) gradient = {};
+    args.seeds = seeds;
+    args.seed_rows = rows;
+    args.z = output_of(z, shape);
+    args.noise = output_of(noise, shape);
+    for (int setting = 0; setting < Device::kSettings; ++setting) {
+      const View first_z = z;
+      args.z = output_of(z, shape);
+      device.sample(args, setting);
+      CHECK(setting == 0 || first_z.storage == z.storage, "%s: z depends on who does the work",
+            device.name());
+    }
+
+    const int64_t share = shape.numel / rows;
+    Expected values(args.divergence.groups);
+    for (int64_t i = 0; i < shape.numel; ++i) {
+      double x[kOperands];
+      for (int k = 0; k < kOperands; ++k) x[k] = divergence.operand(k, i);
+      const double eps = normal_at<double>(seeds[i / share], static_cast<uint64_t>(i % share));
+      const double scaled = std::exp(0.5 * x[1]) * eps;
+      check_close(device.name(), "z", z.get(i), x[0] + scaled, std::fabs(x[0]) + std::fabs(scaled),
+                  z.dtype, false);
+      check_close(device.name(), "noise", noise.get(i), 0.5 * scaled, std::fabs(scaled),
+                  noise.dtype, false);
+      const auto loss = evaluate<Divergence>(x, std::make_index_sequence<kOperands>{});
+      values.add(i / (shape.numel / args.divergence.groups), loss.value * args.divergence.scale);
+    }
+    for (int64_t g = 0; g < args.divergence.groups; ++g) {
+      check_close(device.name(), "divergence", divergence.value.get(g), values.sum[g],
+                  values.magnitude[g], divergence.value.dtype, false);
+    }
+
+    View grad_z(random.dtype(false), shape, random.strides(shape, true, false));
+    View grad_value(Dtype::kFloat32, shape, random.strides(shape, true, true));
+    random.fill(grad_z);
+    random.fill(grad_value);
+    SampleBackwardArgs backward;
+    backward.divergence = divergence.args;
+    const bool through_z = random.one_in(2), through_value = !through_z || random.one_in(2);
+    if (through_z) backward.grad_z = input_of(grad_z);
+    if (through_value) backward.grad_value = input_of(grad_value);
+    backward.noise = input_of(noise);
+    for (int k = 0; k < kOperands; ++k) {
+      backward.divergence.gradients[k] = output_of(divergence.gradients[k], shape);
+    }
+    device.sample_backward(backward, Device::kSettings - 1);
+    std::vector<Expected> expected;
+    for (const View& gradient : divergence.gradients) expected.emplace_back(gradient.elements());
+    for (int64_t i = 0; i < shape.numel; ++i) {
+      double x[kOperands];
+      for (int k = 0; k < kOperands; ++k) x[k] = divergence.operand(k, i);
+      const auto loss = evaluate<Divergence>(x, std::make_index_sequence<kOperands>{});
+      const double gz = grad_z.get(offset_of(shape, grad_z.strides.data(), i));
+      const double gv = grad_value.get(offset_of(shape, grad_value.strides.data(), i));
+      const double sampled[] = {gz, gz * noise.get(i), 0, 0};
+      for (int k = 0; k < kOperands; ++k) {
+        const int64_t at = offset_of(shape, divergence.gradients[k].strides.data(), i);
+        if (through_value) expected[k].add(at, loss.gradient[k] * divergence.args.scale * gv);
+        if (through_z) expected[k].add(at, sampled[k]);
+      }
+    }
+    for (int k = 0; k < kOperands; ++k) {
+      const View& gradient = divergence.gradients[k];
+      for (int64_t i = 0; i < gradient.elements(); ++i) {
+        check_close(device.name(), Divergence::kOperands[k], gradient.get(i), expected[k].sum[i],
+                    expected[k].magnitude[i], gradient.dtype, false);
+      }
+    }
+  }
+}
+
+}  // namespace vae_fast::testing
