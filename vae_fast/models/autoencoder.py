@@ -44,7 +44,7 @@ class AutoEncoder(LatentModel):
         z = self.encode(x)
         return AutoEncoderOutput(self.decode(z), z)
 
-    def loss(self, x: Tensor, *, beta: float = 1.0, free_bits: float = 0.0) -> ELBO:
+    def loss(self, x: Tensor, *, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> ELBO:
         """The negative log-likelihood of the reconstruction, in nats per datum.
 
         `beta` and `free_bits` weigh a term that is zero here.

@@ -134,7 +134,7 @@ class LatentModel(nn.Module):
         """The expected x under p(x | z), from what `decode` gave."""
         return self.likelihood.mean(params)
 
-    def loss(self, x: Tensor, *, beta: float = 1.0, free_bits: float = 0.0) -> ELBO:
+    def loss(self, x: Tensor, *, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> ELBO:
         """What training minimises, with its terms, in nats per datum.
 
         Args:

@@ -59,7 +59,7 @@ class VAE(LatentModel):
         Args:
             x: (B, *input_shape), floats or uint8.
             free_bits: nats of KL that each latent dimension has for nothing.
-            generator: a CPU generator for the noise; None: torch's default one.
+            generator: for the noise; None: torch's default one of the device.
         """
         mu, logvar = self.encode(x)
         z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
@@ -69,7 +69,7 @@ class VAE(LatentModel):
         self,
         x: Tensor,
         *,
-        beta: float = 1.0,
+        beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> ELBO:
@@ -79,7 +79,7 @@ class VAE(LatentModel):
             x: (B, *input_shape), floats or uint8.
             beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
             free_bits: nats of KL that each latent dimension has for nothing.
-            generator: a CPU generator for the noise; None: torch's default one.
+            generator: for the noise; None: torch's default one of the device.
 
         Returns:
             loss = nll + beta * kl, and both terms unweighted.
@@ -87,7 +87,7 @@ class VAE(LatentModel):
         prepared = self.prepare(x)
         output = self(prepared, free_bits=free_bits, generator=generator)
         nll = self.likelihood.nll(output.params, x, prepared, 1, "batchmean")
-        return ELBO(torch.add(nll, output.kl, alpha=beta), nll, output.kl)
+        return ELBO(nll + beta * output.kl, nll, output.kl)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

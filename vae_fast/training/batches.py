@@ -19,9 +19,19 @@ def derived_seed(seed: int, *parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
 
 
+# Of the GPU's free memory, what the data may take; the rest is for the model and its step.
+_SHARE_FOR_DATA = 0.5
+
+
 def place(source: Source, device: torch.device) -> Source:
-    """Tensors are moved to the device once, as they are (uint8 stays uint8)."""
-    return source.to(device) if isinstance(source, Tensor) else source
+    """Tensors are moved to the device once, as they are (uint8 stays uint8), where they fit."""
+    if not isinstance(source, Tensor) or source.device == device:
+        return source
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if source.nbytes > _SHARE_FOR_DATA * free:
+            return source
+    return source.to(device)
 
 
 def step_count(source: Source, batch_size: int) -> int | None:
@@ -43,6 +53,8 @@ def batches(
     what a DataLoader does. A DataLoader's own batches and order; of a batch that is a sequence or a
     mapping, the first entry is the data (the others, labels for example, are not used).
 
+    What is not on the GPU yet goes there by way of pinned memory, while the steps before still run.
+
     Args:
         source: (N, *shape) tensor, or a DataLoader.
         batch_size: of batches from a tensor.
@@ -51,15 +63,22 @@ def batches(
     """
     if isinstance(source, Tensor):
         if shuffle is None:
-            yield from torch.split(source, batch_size)
+            for batch in torch.split(source, batch_size):
+                yield _moved(batch, device)
             return
         generator = torch.Generator().manual_seed(shuffle)
         order = torch.randperm(len(source), generator=generator).to(source.device)
         for index in torch.split(order, batch_size):
-            yield source.index_select(0, index)
+            yield _moved(source.index_select(0, index), device)
         return
     for batch in source:
-        yield _data(batch).to(device, non_blocking=True)
+        yield _moved(_data(batch), device)
+
+
+def _moved(batch: Tensor, device: torch.device) -> Tensor:
+    if batch.device.type == "cpu" and device.type == "cuda":
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True)
 
 
 def _data(batch: Any) -> Tensor:

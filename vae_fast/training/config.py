@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ class TrainerConfig:
         seed: of the order of the data and of the noise (and, on the command line, of the first
             weights).
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", …
+        precision: of the networks' matrix products: "float32", or "bfloat16" (autocast; weights,
+            losses and sums stay in float32).
+        cuda_graphs: on a GPU, record the training step once and replay it.
         tensorboard: write the curves for TensorBoard too.
     """
 
@@ -54,6 +58,8 @@ class TrainerConfig:
     checkpoint_every: int = 1
     seed: int = 0
     device: str = "auto"
+    precision: Precision = "float32"
+    cuda_graphs: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -73,14 +79,18 @@ class TrainerConfig:
             self._number("clip_norm", zero=False)
         if self.patience is not None:
             self._whole("patience", 1)
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(
-                f"TrainerConfig.schedule is {self.schedule!r}; expected one of {get_args(Schedule)}"
-            )
+        self._choice("schedule", get_args(Schedule))
+        self._choice("precision", get_args(Precision))
         if not isinstance(self.device, str):
             raise TypeError(f"TrainerConfig.device is {self.device!r}; expected a string")
-        if not isinstance(self.tensorboard, bool):
-            raise TypeError(f"TrainerConfig.tensorboard is {self.tensorboard!r}; expected a bool")
+        for name in ("cuda_graphs", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"TrainerConfig.{name} is {getattr(self, name)!r}; expected a bool")
+
+    def _choice(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise ValueError(f"TrainerConfig.{name} is {value!r}; expected one of {choices}")
 
     def _whole(self, name: str, least: int) -> None:
         value = getattr(self, name)

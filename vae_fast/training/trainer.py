@@ -23,6 +23,7 @@ from vae_fast.training.callbacks import Callback, TensorBoard
 from vae_fast.training.checkpoint import Checkpoint, snapshot
 from vae_fast.training.config import TrainerConfig, kl_weight, learning_rate_factor
 from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
+from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
 from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL
 
@@ -87,6 +88,11 @@ class Trainer:
 
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = (optimizer or self._adam)(parameters)
+        # Another optimizer may keep on the CPU what a graph would have to change.
+        graphed = self.device.type == "cuda" and self.config.cuda_graphs and optimizer is None
+        self._step_on = (
+            GraphedStep(self._plain_step, self.optimizer) if graphed else self._plain_step
+        )
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         if self.config.tensorboard:
@@ -244,20 +250,24 @@ class Trainer:
         return average.read()
 
     def _step(self, x: Tensor, place: float) -> ELBO:
-        config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * learning_rate_factor(config, place)
+            group["lr"] = group["initial_lr"] * learning_rate_factor(self.config, place)
+        return self._step_on(x, kl_weight(self.config, place))
+
+    def _plain_step(self, x: Tensor, beta: float | Tensor) -> ELBO:
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self._loss(x, kl_weight(config, place), config.free_bits)
+        terms = self._loss(x, beta, self.config.free_bits)
         terms.loss.backward()  # type: ignore[no-untyped-call]
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return terms
 
-    def _loss(self, x: Tensor, beta: float, free_bits: float) -> ELBO:
+    def _loss(self, x: Tensor, beta: float | Tensor, free_bits: float) -> ELBO:
         loss = cast(Callable[..., ELBO], self.model.loss)
-        return loss(x, beta=beta, free_bits=free_bits)
+        bfloat16 = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            return loss(x, beta=beta, free_bits=free_bits)
 
     @contextmanager
     def _pass(
@@ -307,6 +317,7 @@ class Trainer:
             weight_decay=self.config.weight_decay,
             decoupled_weight_decay=True,
             fused=self.device.type in ("cpu", "cuda"),
+            capturable=self.device.type == "cuda",
         )
 
     def _write_start(self, train: Source) -> None:
