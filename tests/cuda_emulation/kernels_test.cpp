@@ -1,0 +1,274 @@
+// Every kernel under the emulation: random index spaces, as the CPU's are tested; tails, misaligned
+// starts, empty inputs; sums that many blocks share; the same results as the CPU's kernels. Each
+// launch is repeated on outputs that are NaN again, under another schedule of threads and blocks.
+#include "emulated.h"
+
+namespace {
+
+using namespace vae_fast;
+using testing::allocate;
+using testing::check_close;
+using testing::Emulated;
+using testing::LossCase;
+using testing::Random;
+using testing::shape_of;
+using testing::View;
+
+#ifdef VAE_FAST_TSAN
+constexpr int kTrials = 2;
+constexpr bool kIsSlow = true;
+// The loops are the same around every formula.
+using Tested = FormulaList<BernoulliNll, GaussianKl>;
+#elif defined(VAE_FAST_ASAN)
+constexpr int kTrials = 25;
+constexpr bool kIsSlow = true;
+using Tested = Losses;
+#else
+constexpr int kTrials = 60;
+constexpr bool kIsSlow = false;
+using Tested = Losses;
+#endif
+
+// ---- losses ------------------------------------------------------------------------------------
+
+template <class... Formula>
+void check_tails(Random& random, Emulated& device, FormulaList<Formula...>) {
+  for (int64_t n = 1; n <= 17; n += kIsSlow ? 4 : 1) {
+    const Dtype dtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat64, Dtype::kFloat16};
+    for (const Dtype dtype : dtypes) {
+      const int64_t skew = n % 3;  // a misaligned start, too
+      (LossCase<Formula>(random, shape_of({n}), 1, dtype, skew).run_and_check(device), ...);
+      if (kIsSlow) break;
+    }
+    (LossCase<Formula>(random, shape_of({3, n}), 3, Dtype::kFloat32, 0).run_and_check(device), ...);
+    (LossCase<Formula>(random, shape_of({n}), n, Dtype::kFloat32, 0).run_and_check(device), ...);
+  }
+}
+
+// Sums that several blocks share, in one group and in several, and many blocks without a sum.
+template <class... Formula>
+void check_large(Random& random, Emulated& device, FormulaList<Formula...>) {
+  for (const int64_t n : {9000, 12345}) {
+    (LossCase<Formula>(random, shape_of({n}), 1, Dtype::kFloat32, 0).run_and_check(device), ...);
+    (LossCase<Formula>(random, shape_of({n}), n, Dtype::kFloat32, 0).run_and_check(device), ...);
+    (LossCase<Formula>(random, shape_of({n}), 1, Dtype::kBFloat16, 0).run_and_check(device), ...);
+  }
+  (LossCase<Formula>(random, shape_of({2, 5000}), 2, Dtype::kFloat32, 0).run_and_check(device),
+   ...);
+  (LossCase<Formula>(random, shape_of({2, 2500}), 2, Dtype::kFloat32, 1).run_and_check(device),
+   ...);
+  (LossCase<Formula>(random, shape_of({200, 12}), 200, Dtype::kFloat32, 0).run_and_check(device),
+   ...);
+}
+
+// The parameters broadcast over the rows, their gradients are summed: over all, along rows, down
+// columns, in the middle.
+template <class Formula>
+void check_summed(Random& random, Emulated& device) {
+  const Shape shape = shape_of({90, 4, 20});
+  const std::vector<int64_t> layouts[] = {{0, 0, 0}, {1, 0, 0}, {0, 20, 1}, {0, 1, 0}, {20, 0, 1}};
+  for (const std::vector<int64_t>& strides : layouts) {
+    LossCase<Formula> loss(random, shape, 1, Dtype::kFloat32, 0);
+    for (int k = 1; k < LossCase<Formula>::kOperands; ++k) {
+      loss.operands[k] = View(Dtype::kFloat32, shape, strides);
+      random.fill(loss.operands[k]);
+      loss.gradients[k] = View(Dtype::kFloat32, shape, strides);
+    }
+    loss.connect(false, loss.wanted());
+    loss.run_and_check(device);
+  }
+}
+
+// Nothing in, zeros out; a mean over nothing is NaN.
+template <class Formula>
+void check_empty(Emulated& device) {
+  LossArgs args;
+  args.loss = kLossIndex<Formula>;
+  args.shape = shape_of({3, 0});
+  args.groups = 3;
+  const auto value = allocate<float>(3), gradient = allocate<float>(5);
+  args.value.data = value.get();
+  args.value.numel = 3;
+  args.gradients[0].data = gradient.get();
+  args.gradients[0].numel = 5;
+  args.gradients[0].is_summed = true;
+  device.loss(args, 0);
+  for (int i = 0; i < 3; ++i) CHECK(value[i] == 0, "%s: %g", Formula::kName, value[i]);
+  for (int i = 0; i < 5; ++i) CHECK(gradient[i] == 0, "%s: %g", Formula::kName, gradient[i]);
+  args.scale = std::numeric_limits<double>::infinity();
+  device.loss(args, 0);
+  CHECK(value[0] != value[0], "%s: the mean of nothing is %g", Formula::kName, value[0]);
+}
+
+// ---- sampling ----------------------------------------------------------------------------------
+
+void run_on_cpu(int64_t n, int64_t, void (*body)(void*, int64_t, int64_t), void* context) {
+  body(context, 0, n);
+}
+
+// z, noise and divergence of the emulated kernels beside the CPU's, from the same seed: whole
+// blocks of noise, halves of a chunked tensor, groups of any length, misaligned starts.
+template <class Divergence>
+void check_against_cpu(Random& random, Emulated& device) {
+  struct Case {
+    Shape shape;
+    int64_t groups, row_stride, skew;
+  };
+  const Case cases[] = {{shape_of({1}), 1, 1, 0},        {shape_of({17}), 1, 17, 0},
+                        {shape_of({4099}), 1, 4099, 0},  {shape_of({5, 64}), 5, 64, 0},
+                        {shape_of({5, 128}), 5, 256, 0}, {shape_of({7, 20}), 1, 40, 0},
+                        {shape_of({7, 20}), 7, 20, 0},   {shape_of({6, 10}), 1, 20, 0},
+                        {shape_of({3, 320}), 3, 320, 1}, {shape_of({2, 8192}), 2, 8192, 0},
+                        {shape_of({3, 33}), 99, 33, 0}};
+  for (const Case& c : cases) {
+    LossCase<Divergence> divergence(random, c.shape, c.groups, Dtype::kFloat32, 0);
+    for (View& operand : divergence.operands) {
+      std::vector<int64_t> strides = testing::dense_strides(c.shape);
+      if (c.shape.dims == 2) strides[0] = c.row_stride;
+      operand = View(Dtype::kFloat32, c.shape, strides, c.skew);
+      random.fill(operand);
+    }
+    divergence.connect(false, 0);
+    View z(Dtype::kFloat32, c.shape, testing::dense_strides(c.shape), c.skew), noise = z;
+    const Seed seed = {0x123456789abcdef0u, 77};
+    SampleArgs args;
+    args.divergence = divergence.args;
+    for (Output& gradient : args.divergence.gradients) gradient = {};
+    args.seeds = &seed;
+    args.z = output_of(z, c.shape);
+    args.noise = output_of(noise, c.shape);
+    cpu::sample(args, run_on_cpu);
+    const View cpu_z = z, cpu_noise = noise, cpu_value = divergence.value;
+    for (int setting = 0; setting < Emulated::kSettings; ++setting) {
+      args.z = output_of(z, c.shape);
+      args.noise = output_of(noise, c.shape);
+      for (int64_t g = 0; g < c.groups; ++g) divergence.value.set(g, std::nan(""));
+      if (setting == 1) {
+        // By value, as an eager call gives it.
+        args.seeds = nullptr;
+        device.run(cuda::workspace_bytes(args), setting,
+                   [&](const cuda::Launch& launch) { return cuda::sample(args, seed, launch); });
+        args.seeds = &seed;
+      } else {
+        device.sample(args, setting);
+      }
+      for (int64_t i = 0; i < z.elements(); ++i) {
+        CHECK(std::fabs(z.get(i) - cpu_z.get(i)) <= 4e-7 * (1 + std::fabs(cpu_z.get(i))),
+              "z of %lld elements at %lld: %.9g, on the CPU %.9g", (long long)c.shape.numel,
+              (long long)i, z.get(i), cpu_z.get(i));
+        CHECK(std::fabs(noise.get(i) - cpu_noise.get(i)) <= 4e-7 * (1 + std::fabs(noise.get(i))),
+              "noise at %lld: %.9g, on the CPU %.9g", (long long)i, noise.get(i), cpu_noise.get(i));
+      }
+      for (int64_t g = 0; g < c.groups; ++g) {
+        CHECK(std::fabs(divergence.value.get(g) - cpu_value.get(g)) <=
+                  2e-6 * (1 + std::fabs(cpu_value.get(g))),
+              "divergence: %.9g, on the CPU %.9g", divergence.value.get(g), cpu_value.get(g));
+      }
+    }
+    // Without the divergence, z is the same.
+    const View with_divergence = z;
+    args.divergence.value = {};
+    args.z = output_of(z, c.shape);
+    device.sample(args, 0);
+    CHECK(with_divergence.storage == z.storage, "z depends on the divergence");
+  }
+}
+
+// The gradients of every loss are the CPU's to within two units of the last place of their terms.
+template <class Formula>
+void check_gradients_against_cpu(Random& random, Emulated& device) {
+  LossCase<Formula> loss(random, shape_of({40, 33}), 40, Dtype::kFloat32, 0);
+  cpu::loss(loss.args, run_on_cpu);
+  const std::vector<View> on_cpu = loss.gradients;
+  loss.connect(false, loss.wanted());
+  device.loss(loss.args, 1);
+  for (int k = 0; k < LossCase<Formula>::kOperands; ++k) {
+    for (int64_t i = 0; i < on_cpu[k].elements(); ++i) {
+      const double x = loss.gradients[k].get(i), y = on_cpu[k].get(i);
+      CHECK(std::fabs(x - y) <= 0x1p-21 * (0.25 + std::fabs(y)), "%s in %s: %.9g, on the CPU %.9g",
+            Formula::kName, Formula::kOperands[k], x, y);
+    }
+  }
+}
+
+// ---- the rest ----------------------------------------------------------------------------------
+
+void check_scaling(Random& random, Emulated& device) {
+  const Shape shape = shape_of({13, 37});
+  const std::vector<int64_t> layouts[] = {{0, 0}, {1, 0}, {37, 1}};
+  for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat64}) {
+    for (const std::vector<int64_t>& strides : layouts) {
+      View gradient(dtype, shape, testing::dense_strides(shape));
+      View upstream(dtype == Dtype::kFloat64 ? dtype : Dtype::kFloat32, shape, strides);
+      random.fill(gradient);
+      random.fill(upstream);
+      const View before = gradient;
+      cuda::ScaleArgs args;
+      args.float64 = dtype == Dtype::kFloat64;
+      args.shape = shape;
+      args.upstream = testing::input_of(upstream);
+      args.gradient.data = gradient.data();
+      args.gradient.dtype = dtype;
+      std::copy(gradient.strides.begin(), gradient.strides.end(), args.gradient.strides);
+      const auto scale = [&](const cuda::Launch& launch) {
+        return cuda::scale_by_upstream(args, launch);
+      };
+      device.run(0, 2, scale);
+      for (int64_t i = 0; i < shape.numel; ++i) {
+        const double factor = upstream.get(testing::offset_of(shape, strides.data(), i));
+        check_close(device.name(), "scaled", gradient.get(i), before.get(i) * factor, 1, dtype,
+                    false);
+      }
+      // A factor of one: the gradient is not even touched (it may be freed memory to a tool).
+      if (strides[0] + strides[1] > 0) continue;
+      upstream.set(0, 1);
+      const View scaled = gradient;
+      args.gradient.data = nullptr;
+      device.run(0, 2, scale);
+      CHECK(scaled.storage == gradient.storage, "a factor of one changes the gradient");
+    }
+  }
+}
+
+void check_seeds(Emulated& device) {
+  const auto seeds = allocate<Seed>(300);
+  const int64_t captured_seed = 5, captured_offset = 40;
+  const cuda::GeneratorState by_value = {5, 42, nullptr, nullptr};
+  const cuda::GeneratorState captured = {0, 2, &captured_seed, &captured_offset};
+  for (const cuda::GeneratorState& state : {by_value, captured}) {
+    device.run(0, 1, [&](const cuda::Launch& launch) {
+      return cuda::draw_seeds(state, 300, seeds.get(), launch);
+    });
+    for (uint64_t row = 0; row < 300; ++row) {
+      const Seed expected = seed_of_generator(5, 42 + kSeedStride * row);
+      CHECK(seeds[row].key == expected.key && seeds[row].offset == expected.offset, "row %llu",
+            (unsigned long long)row);
+    }
+  }
+}
+
+template <class... Formula>
+void check_all(FormulaList<Formula...> losses) {
+  Emulated device;
+  Random random;
+  check_tails(random, device, losses);
+  check_large(random, device, losses);
+  (check_summed<Formula>(random, device), ...);
+  (check_empty<Formula>(device), ...);
+  (check_gradients_against_cpu<Formula>(random, device), ...);
+  check_against_cpu<StandardNormalKl>(random, device);
+  check_against_cpu<GaussianKl>(random, device);
+  check_scaling(random, device);
+  check_seeds(device);
+  testing::check_losses(random, device, kTrials, losses);
+  testing::check_sampling<StandardNormalKl>(random, device, kTrials);
+  testing::check_sampling<GaussianKl>(random, device, kTrials);
+}
+
+}  // namespace
+
+int main() {
+  check_all(Tested{});
+  std::printf("%lld emulated threads\n", static_cast<long long>(simt::threads_run()));
+  return testing::report();
+}

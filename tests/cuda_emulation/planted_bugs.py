@@ -1,0 +1,237 @@
+"""Checks that the emulation still sees: plants one bug at a time and demands that a test fails.
+
+Each bug is a change of text in a copy of the kernels' sources, built in the way that is to catch it.
+The sources without a bug must pass in every one of these builds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BUILDS = {
+    "plain": [],
+    "asan": ["-DVAE_FAST_ASAN", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "tsan": ["-DVAE_FAST_TSAN", "-fsanitize=thread"],
+}
+ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=0:redzone=512",
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=66",
+}
+
+
+class Bug(NamedTuple):
+    """Text of a file under csrc/cuda that becomes another, and the build that notices."""
+
+    name: str
+    build: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+
+
+BUGS = (
+    Bug(
+        "a vector past the end",
+        "asan",
+        "loops.cuh",
+        (("if (left >= V) {\n    visit<", "if (left > 0) {\n    visit<"),),
+    ),
+    Bug(
+        "vectors at any address",
+        "asan",
+        "plan.cpp",
+        (("is_aligned(tensor, vector)", "true"), ("is_aligned(tensor, kFlatVector)", "true")),
+    ),
+    Bug(
+        "shared sums read without a barrier",
+        "tsan",
+        "loops.cuh",
+        (("__syncthreads();\n  const int teams", "const int teams"),),
+    ),
+    Bug("a tail that is not written", "plain", "loops.cuh", (("j < left; ++j", "j < left - 1; ++j"),)),
+    Bug(
+        "no fence before the ticket",
+        "tsan",
+        "loops.cuh",
+        (("its_part] = sum;\n      __threadfence();", "its_part] = sum;"),),
+    ),
+    Bug(
+        "blocks add into one sum",
+        "tsan",
+        "loops.cuh",
+        (
+            (
+                "args.partials[which * parts.count + its_part] = sum;",
+                "args.partials[which * parts.count + group * splits] += sum;",
+            ),
+        ),
+    ),
+    Bug(
+        "a barrier that some threads skip",
+        "plain",
+        "loops.cuh",
+        (("__syncthreads();\n  const int teams", "if (threadIdx.x < 100) __syncthreads();\n  const int teams"),),
+    ),
+    Bug(
+        "a shuffle of all lanes in a branch",
+        "plain",
+        "loops.cuh",
+        (
+            (
+                "const double sum = warp_sum(sums[which], small_team);",
+                "const double sum = part < parts.count ? warp_sum(sums[which], small_team) : 0;",
+            ),
+        ),
+    ),
+    Bug(
+        "a ticket that is not reset",
+        "plain",
+        "sums.cuh",
+        (("atomicInc(ticket, blocks - 1)", "atomicAdd(ticket, 1u)"),),
+    ),
+    Bug(
+        "a shared array read past its end",
+        "asan",
+        "sums.cuh",
+        (("lane < kWarps ? warp_sums[lane] : 0", "warp_sums[lane]"),),
+    ),
+    Bug(
+        "lanes that trade through shared memory without __syncwarp",
+        "tsan",
+        "sums.cuh",
+        (
+            (
+                "x += __shfl_xor_sync(kAllLanes, x, distance);",
+                "VAE_FAST_SHARED(double, lanes, kBlockThreads);\n"
+                "    lanes[threadIdx.x] = x;\n"
+                "    x += lanes[threadIdx.x ^ distance];",
+            ),
+        ),
+    ),
+    Bug(
+        "no fence after the ticket",
+        "tsan",
+        "sums.cuh",
+        (("== blocks - 1;\n    __threadfence();", "== blocks - 1;"),),
+    ),
+    Bug(
+        "a ticket reset by a plain store",
+        "tsan",
+        "sums.cuh",
+        (
+            (
+                "is_last[0] = atomicInc(ticket, blocks - 1) == blocks - 1;",
+                "is_last[0] = atomicAdd(ticket, 1u) == blocks - 1;\n"
+                "    if (is_last[0]) *ticket = 0;",
+            ),
+        ),
+    ),
+)
+
+# One formula is enough here, and compiles fast.
+SHORT_LIST = ("using Losses = FormulaList<", "using Losses = FormulaList<StandardNormalKl>;\nusing All = FormulaList<")
+
+
+def change(path: Path, old: str, new: str) -> None:
+    """Replaces text that must be there exactly once."""
+    text = path.read_text()
+    if text.count(old) != 1:
+        raise SystemExit(f"{path.name}: {text.count(old)} times, expected once: {old!r}")
+    path.write_text(text.replace(old, new))
+
+
+def copy_sources(folder: Path, bug: Bug | None) -> Path:
+    """A copy of csrc with the short list of formulas, and the bug."""
+    csrc = folder / "csrc"
+    for part in ("cuda", "formulas"):
+        shutil.copytree(ROOT / "csrc" / part, csrc / part)
+    shutil.copy(ROOT / "csrc" / "kernels.h", csrc)
+    change(csrc / "formulas" / "list.h", *SHORT_LIST)
+    if bug is not None:
+        for old, new in bug.changes:
+            change(csrc / "cuda" / bug.file, old, new)
+    return csrc
+
+
+class Tools(NamedTuple):
+    """The compiler, where CUDA's headers are, and the emulation's objects by build."""
+
+    compiler: str
+    cuda_include: str
+    runtime: dict[str, Path]
+
+    def compile(self, source: Path, csrc: Path, flags: list[str]) -> None:
+        """Compiles the test or the emulation."""
+        here = ROOT / "tests" / "cuda_emulation"
+        subprocess.run(
+            [self.compiler, "-std=c++20", "-O1", "-g1", "-Wno-unknown-pragmas", f"-I{csrc}", f"-I{here}"]
+            + [f"-I{ROOT / 'tests' / 'cpp'}", "-isystem", self.cuda_include, str(source), *flags],
+            check=True,
+        )
+
+
+def compile_runtime(tools: Tools, folder: Path) -> None:
+    """The emulation itself, once for each build; ThreadSanitizer must not judge it."""
+    for build, flags in BUILDS.items():
+        own = [flag for flag in flags if flag != "-fsanitize=thread"]
+        tools.runtime[build] = folder / f"simt_{build}.o"
+        source = ROOT / "tests" / "cuda_emulation" / "simt.cpp"
+        tools.compile(source, ROOT / "csrc", [*own, "-c", "-o", str(tools.runtime[build])])
+
+
+def outcome(tools: Tools, bug: Bug | None, build: str) -> tuple[bool, str]:
+    """Whether the test passes, and the first thing it complained about."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        csrc = copy_sources(folder, bug)
+        program = folder / "test"
+        source = ROOT / "tests" / "cuda_emulation" / "planted_test.cpp"
+        tools.compile(source, csrc, [*BUILDS[build], str(tools.runtime[build]), "-o", str(program)])
+        run = subprocess.run(
+            ["setarch", "-R", str(program)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, **ENVIRONMENT},
+        )
+    words = ("SIMT ERROR", "runtime error", "ERROR: AddressSanitizer", "WARNING: ThreadSan", ": not ")
+    lines = (run.stderr + run.stdout).splitlines()
+    first = next((line for line in lines if any(word in line for word in words)), "")
+    return run.returncode == 0, first or (lines[0] if lines else "")
+
+
+def main() -> int:
+    """Prints a line for each bug; 1 if one went unseen or a build without a bug fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--compiler", default="g++")
+    parser.add_argument("--cuda-include", default="/usr/local/cuda/include")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Tools(arguments.compiler, arguments.cuda_include, {})
+        compile_runtime(tools, Path(folder))
+        cases: list[tuple[Bug | None, str]] = [(None, build) for build in BUILDS]
+        cases += [(bug, bug.build) for bug in BUGS]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            results = list(pool.map(lambda case: outcome(tools, *case), cases))
+    wrong = 0
+    for (bug, build), (passes, complaint) in zip(cases, results, strict=True):
+        right = passes == (bug is None)
+        wrong += not right
+        name = "no bug" if bug is None else bug.name
+        verdict = "passes" if passes else "caught"
+        print(f"{'ok   ' if right else 'WRONG'} {build:5} {name}: {verdict} {complaint[:110]}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

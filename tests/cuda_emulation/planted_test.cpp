@@ -1,0 +1,45 @@
+// What planted_bugs.py runs on kernels with a bug in them: few cases and few kernels, compiled
+// fast, yet every way in which the loops over losses share their work.
+#include "cuda/launch.cpp"
+#include "cuda/losses_columns.cu"
+#include "cuda/losses_float.cu"
+#include "cuda/plan.cpp"
+#include "emulated.h"
+
+namespace vae_fast::cuda {
+
+// Kernels that are not under test here.
+int start_loss_double(int, bool, const Pass&, void*) { return kInvalidArguments; }
+int start_sample(int, const Pass&, void*) { return kInvalidArguments; }
+int start_sample_backward(int, const Pass&, void*) { return kInvalidArguments; }
+int start_scale(const Pass&, void*) { return kInvalidArguments; }
+int start_draw_seeds(const GeneratorState&, int64_t, Seed*, void*) { return kInvalidArguments; }
+const char* error_string(int) { return "error"; }
+
+}  // namespace vae_fast::cuda
+
+using namespace vae_fast;
+using testing::shape_of;
+
+int main() {
+  using Case = testing::LossCase<StandardNormalKl>;
+  testing::Emulated device;
+  testing::Random random;
+  const Dtype dtype = Dtype::kFloat32;
+  for (const int64_t n : {1, 17, 1023, 9000}) {
+    Case(random, shape_of({n}), 1, dtype, 0).run_and_check(device);
+    Case(random, shape_of({n}), n, dtype, 0).run_and_check(device);
+  }
+  Case(random, shape_of({1023}), 1, dtype, 1).run_and_check(device);
+  Case(random, shape_of({200, 12}), 200, dtype, 0).run_and_check(device);
+  Case(random, shape_of({20, 1100}), 20, dtype, 0).run_and_check(device);
+  for (const std::vector<int64_t>& strides : {std::vector<int64_t>{0, 0}, {0, 1}, {1, 0}}) {
+    Case loss(random, shape_of({90, 40}), 1, dtype, 0);
+    loss.operands[1] = testing::View(dtype, loss.args.shape, strides);
+    loss.gradients[1] = loss.operands[1];
+    random.fill(loss.operands[1]);
+    loss.connect(false, loss.wanted());
+    loss.run_and_check(device);
+  }
+  return testing::report();
+}

@@ -1,0 +1,192 @@
+// Writes, as JSON, launches for ptx_test.py to repeat: the kernel's symbol, its arguments, the
+// memory that they point to, and what the emulation left there. Addresses are this process's.
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <string>
+
+#include "emulated.h"
+
+namespace {
+
+using namespace vae_fast;
+using testing::Emulated;
+using testing::LossCase;
+using testing::Random;
+using testing::shape_of;
+using testing::View;
+
+std::string hex(const void* data, size_t bytes) {
+  std::string text;
+  char digits[3];
+  for (size_t i = 0; i < bytes; ++i) {
+    std::snprintf(digits, sizeof digits, "%02x", static_cast<const unsigned char*>(data)[i]);
+    text += digits;
+  }
+  return text;
+}
+
+class Recorder {
+ public:
+  void input(const View& view) { add(view.storage.data(), view.storage.size(), nullptr); }
+  void input(const void* data, size_t bytes) { add(data, bytes, nullptr); }
+  void output(const View& view) {
+    add(view.data(), view.storage.data() + view.storage.size() - view.data(), name_of(view.dtype));
+  }
+  void scratch(const void* data, size_t bytes) { add(data, bytes, "scratch"); }
+
+  // The launch that was last, with all that was named since the one before.
+  void record() {
+    Dl_info symbol;
+    if (dladdr(simt::launched.kernel, &symbol) == 0 || symbol.dli_sname == nullptr) {
+      simt::fail("a kernel without a symbol");
+    }
+    std::printf("%s{\"kernel\": \"%s\", \"blocks\": %u, \"args\": \"%s\", \"memory\": [",
+                is_first_ ? "[" : ",\n", symbol.dli_sname, simt::launched.blocks,
+                hex(simt::launched.args, simt::launched.args_bytes).c_str());
+    is_first_ = false;
+    for (size_t i = 0; i < memory_.size(); ++i) {
+      const Allocation& a = memory_[i];
+      std::printf("%s{\"address\": %llu, \"content\": \"%s\", \"output\": \"%s\"}", i ? ", " : "",
+                  reinterpret_cast<unsigned long long>(a.data), hex(a.data, a.bytes).c_str(),
+                  a.output ? a.output : "");
+    }
+    std::printf("]}");
+    memory_.clear();
+  }
+  void finish() { std::printf("]\n"); }
+
+ private:
+  struct Allocation {
+    const void* data;
+    size_t bytes;
+    const char* output;  // its dtype; null for an input
+  };
+
+  static const char* name_of(Dtype dtype) {
+    return dtype == Dtype::kFloat64 ? "float64" : dtype == Dtype::kFloat32 ? "float32" : "bfloat16";
+  }
+
+  void add(const void* data, size_t bytes, const char* output) {
+    if (bytes > 0) memory_.push_back({data, bytes, output});
+  }
+
+  std::vector<Allocation> memory_;
+  bool is_first_ = true;
+};
+
+Recorder recorder;
+Emulated device;
+
+template <class Call>
+void launch(size_t workspace_bytes, const Call& call) {
+  simt::after_launch = [] { recorder.record(); };
+  device.run(workspace_bytes, 0, [&](const cuda::Launch& launch) {
+    recorder.scratch(launch.workspace, workspace_bytes);
+    recorder.input(launch.tickets, cuda::kTickets * sizeof(uint32_t));
+    return call(launch);
+  });
+  simt::after_launch = nullptr;
+}
+
+template <class Formula>
+void record(LossCase<Formula>& loss) {
+  for (const View& operand : loss.operands) recorder.input(operand);
+  if (loss.args.mask.data != nullptr) recorder.input(loss.mask);
+  if (loss.args.value.data != nullptr) recorder.output(loss.value);
+  for (int k = 0; k < LossCase<Formula>::kOperands; ++k) {
+    if (loss.args.gradients[k].data != nullptr) recorder.output(loss.gradients[k]);
+  }
+  launch(cuda::workspace_bytes(loss.args),
+         [&](const cuda::Launch& launch) { return cuda::loss(loss.args, launch); });
+}
+
+void record_losses(Random& random) {
+  using Case = LossCase<BernoulliNll>;
+  // Dense float32: a tail; a sum that two blocks share.
+  for (const int64_t n : {30, 4500}) {
+    Case loss(random, shape_of({n}), 1, Dtype::kFloat32, 0);
+    record(loss);
+  }
+  // A byte for a target; a mask; rows that are half of a tensor; a sum for each.
+  Case bytes(random, shape_of({6, 40}), 6, Dtype::kFloat32, 0);
+  bytes.operands[0] = View(Dtype::kFloat32, bytes.args.shape, {80, 1});
+  bytes.operands[1] = View(Dtype::kUInt8, bytes.args.shape, {40, 1});
+  for (View& operand : bytes.operands) random.fill(operand);
+  bytes.mask = View(Dtype::kBool, bytes.args.shape, {0, 1});
+  random.fill(bytes.mask);
+  bytes.connect(true, 3);
+  record(bytes);
+  // bfloat16, in vectors of 8 and a tail.
+  Case halves(random, shape_of({43}), 1, Dtype::kBFloat16, 0);
+  record(halves);
+  // Misaligned; double.
+  Case skewed(random, shape_of({5, 7}), 5, Dtype::kFloat32, 1);
+  record(skewed);
+  Case doubles(random, shape_of({21}), 1, Dtype::kFloat64, 0);
+  record(doubles);
+  // A gradient summed down its columns, by several blocks.
+  Case columns(random, shape_of({70, 12}), 1, Dtype::kFloat32, 0);
+  columns.operands[0] = columns.gradients[0] = View(Dtype::kFloat32, columns.args.shape, {0, 1});
+  random.fill(columns.operands[0]);
+  columns.connect(false, 1);
+  columns.args.value = {};
+  columns.args.gradients[1] = {};
+  record(columns);
+}
+
+void record_sampling(Random& random, const Shape& shape, int64_t row_stride) {
+  LossCase<StandardNormalKl> divergence(random, shape, 1, Dtype::kFloat32, 0);
+  for (View& operand : divergence.operands) {
+    operand = View(Dtype::kFloat32, shape, {row_stride, 1});
+    random.fill(operand);
+    recorder.input(operand);
+  }
+  divergence.connect(false, 0);
+  View z(Dtype::kFloat32, shape, testing::dense_strides(shape)), noise = z;
+  SampleArgs args;
+  args.divergence = divergence.args;
+  for (Output& gradient : args.divergence.gradients) gradient = {};
+  args.z = output_of(z, shape);
+  args.noise = output_of(noise, shape);
+  recorder.output(z);
+  recorder.output(noise);
+  recorder.output(divergence.value);
+  launch(cuda::workspace_bytes(args), [&](const cuda::Launch& launch) {
+    return cuda::sample(args, Seed{0x123456789abcdef0u, 77}, launch);
+  });
+}
+
+void record_backward(Random& random) {
+  const Shape shape = shape_of({4, 11});
+  LossCase<StandardNormalKl> divergence(random, shape, 1, Dtype::kFloat32, 0);
+  View grad_z(Dtype::kFloat32, shape, {11, 1}), grad_value(Dtype::kFloat32, shape, {0, 0});
+  View noise = grad_z;
+  SampleBackwardArgs args;
+  divergence.connect(false, 3);
+  args.divergence = divergence.args;
+  args.divergence.value = {};
+  for (View* view : {&grad_z, &grad_value, &noise}) {
+    random.fill(*view);
+    recorder.input(*view);
+  }
+  args.grad_z = input_of(grad_z);
+  args.grad_value = input_of(grad_value);
+  args.noise = input_of(noise);
+  for (const View& operand : divergence.operands) recorder.input(operand);
+  for (const View& gradient : divergence.gradients) recorder.output(gradient);
+  launch(cuda::workspace_bytes(args),
+         [&](const cuda::Launch& launch) { return cuda::sample_backward(args, launch); });
+}
+
+}  // namespace
+
+int main() {
+  Random random;
+  record_losses(random);
+  record_sampling(random, shape_of({3, 128}), 256);
+  record_sampling(random, shape_of({3, 10}), 20);
+  record_backward(random);
+  recorder.finish();
+  return testing::report();
+}
