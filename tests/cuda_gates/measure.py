@@ -1,0 +1,75 @@
+"""The figures of a build, and the table that docs/cuda.md shows of them."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.cuda_gates import calls, roofline, sass
+from vae_fast import _extension, build_info
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "cuda.md"
+ARCHITECTURE = "sm_90"
+_BEGIN, _END = "<!-- roofline -->\n", "<!-- end of roofline -->"
+
+
+def binary() -> Path:
+    """The compiled extension."""
+    assert _extension.C is not None
+    assert _extension.C.__file__ is not None
+    return Path(_extension.C.__file__)
+
+
+def architectures() -> list[str]:
+    """What it is compiled for, as `sm_90`."""
+    text = build_info().cuda_architectures or ""
+    return [f"sm_{part.removesuffix('+PTX').replace('.', '')}" for part in text.split(";")]
+
+
+def kernels(architecture: str) -> dict[str, sass.Kernel]:
+    """By their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = sass.kernels_of(binary(), architecture, Path(folder))
+    return {kernel.name: kernel for kernel in found}
+
+
+def figure(call: calls.Call, kernel: sass.Kernel) -> roofline.Figure:
+    """A call's row, from the machine code.
+
+    Raises:
+        LookupError: no loop of the kernel accesses memory as the call should.
+    """
+    found = sass.iteration_cost(kernel, call.accesses)
+    if found is None:
+        raise LookupError(f"{kernel.name} has no loop with {call.accesses}")
+    low, high, unrolled = found
+    elements = call.vector * call.vectors * unrolled
+    return roofline.Figure(
+        call=call.name,
+        dtype=call.dtype,
+        kernel=call.kernel,
+        read=sum(call.loads),
+        written=sum(call.stores),
+        elements=elements,
+        **{unit: round(n / elements, 3) for unit, n in asdict(low).items()},
+        dearest=round(high.instructions / elements, 3),
+        registers=kernel.registers,
+    )
+
+
+def figures() -> list[roofline.Figure]:
+    """Of this build, for `ARCHITECTURE`."""
+    there = kernels(ARCHITECTURE)
+    return [figure(call, there[call.kernel]) for call in calls.calls()]
+
+
+def with_table(text: str, rows: list[roofline.Figure]) -> str:
+    """The document with the table of these figures."""
+    head, _, rest = text.partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    return head + _BEGIN + "\n".join(roofline.table(rows)) + "\n" + _END + tail
+
+
+if __name__ == "__main__":  # make cuda-table
+    measured = figures()
+    roofline.write(measured)
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text(), measured))

@@ -1,0 +1,87 @@
+"""What must hold of the machine code that was built (layer 3; docs/cuda.md)."""
+
+import pytest
+
+from tests.cuda_gates import calls, measure, roofline, sass
+
+# Two blocks of 256 threads on every multiprocessor.
+MOST_REGISTERS = 128
+
+# Above what is stored: compilers differ by a few instructions from release to release.
+SLACK = 1.05
+
+# What may be limited by something else than memory, and why; None: on every card.
+NOT_MEMORY_BOUND: dict[tuple[str, str], str] = {}
+
+
+@pytest.fixture(scope="module", params=measure.architectures())
+def kernels(request):
+    return measure.kernels(request.param)
+
+
+@pytest.fixture(scope="module", params=["sm_80", "sm_120"])
+def kernels_read_closely(request):
+    """The figures look at 9.0 as closely; the others have the same source."""
+    return measure.kernels(request.param)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return {(f.call, f.dtype): f for f in measure.figures()}
+
+
+def test_nothing_lies_in_local_memory(kernels):
+    """Neither spilled registers nor arrays with computed indices."""
+    guilty = [
+        k.name for k in kernels.values() if k.stack or k.local or k.count("LDL") or k.count("STL")
+    ]
+    assert not guilty
+    assert len(kernels) > len(calls.calls()) / 2
+
+
+def test_registers_leave_room_for_two_blocks(kernels):
+    guilty = {k.name: k.registers for k in kernels.values() if k.registers > MOST_REGISTERS}
+    assert not guilty
+
+
+@pytest.mark.parametrize("call", calls.calls(), ids=lambda call: f"{call.name}-{call.dtype}")
+def test_the_hot_loop_moves_vectors(kernels_read_closely, call):
+    """There is a way through the loop that makes just the call's accesses, of their full width."""
+    kernel = kernels_read_closely[call.kernel]
+    assert sass.iteration_cost(kernel, call.accesses) is not None
+
+
+def test_no_more_is_issued_than_is_stored(measured):
+    stored = {(f.call, f.dtype): f for f in roofline.read()}
+    assert measured.keys() == stored.keys(), "make cuda-table"
+    grown = [
+        (key, field, getattr(measured[key], field), getattr(stored[key], field))
+        for key in stored
+        for field in ("instructions", "alu", "fma", "mufu", "fp64", "dearest", "registers")
+        if getattr(measured[key], field) > SLACK * getattr(stored[key], field)
+    ]
+    assert not grown
+
+
+@pytest.mark.parametrize("card", roofline.CARDS, ids=lambda card: card.name)
+def test_memory_is_the_limit(card, measured):
+    limits = {key: f.fraction(card) for key, f in measured.items() if f.dtype != "float64"}
+    slow = {
+        key: f"{fraction:.0%} of the peak, limited by {limit}"
+        for key, (fraction, limit) in limits.items()
+        if limit != "memory" and key not in NOT_MEMORY_BOUND
+    }
+    assert not slow
+
+
+def test_ptx_has_vectors_and_no_local_memory():
+    """Of the last architecture, which later cards compile for themselves."""
+    text = sass.run(sass.tool("cuobjdump"), "-ptx", measure.binary())
+    assert ".v4.u32" in text or ".v4.b32" in text or ".v4.f32" in text
+    assert "ld.local" not in text
+    assert "st.local" not in text
+
+
+def test_the_document_shows_what_is_stored():
+    text = measure.DOCUMENT.read_text()
+    assert measure.with_table(text, roofline.read()) == text, "make cuda-table"
