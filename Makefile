@@ -10,6 +10,7 @@ CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench lint format clean
+.PHONY: cuda-check cuda-table gpu
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,7 +24,7 @@ $(VENV)/torch.stamp:
 	touch $@
 
 $(VENV)/setup.stamp: $(VENV)/torch.stamp pyproject.toml setup.py
-	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	VAE_FAST_EXTENSION=0 $(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
 	touch $@
 
 setup: $(VENV)/setup.stamp ## a virtual environment with PyTorch, the built package and the tools
@@ -40,7 +41,7 @@ test: build ## the whole test suite
 test-cpp: ## the torch-free core alone, under CTest
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
 	cmake --build $(CPP_BUILD) --parallel
-	ctest --test-dir $(CPP_BUILD) --output-on-failure -LE exhaustive
+	ctest --test-dir $(CPP_BUILD) --output-on-failure -LE 'exhaustive|cuda'
 
 test-sanitizers: ## the core under AddressSanitizer + UndefinedBehaviorSanitizer, then ThreadSanitizer
 	$(MAKE) sanitize SANITIZE=address,undefined
@@ -50,7 +51,7 @@ test-sanitizers: ## the core under AddressSanitizer + UndefinedBehaviorSanitizer
 sanitize:
 	cmake -S . -B build/$(SANITIZE) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVAE_FAST_SANITIZE=$(SANITIZE) $(CMAKE_FLAGS)
 	cmake --build build/$(SANITIZE) --parallel
-	setarch -R ctest --test-dir build/$(SANITIZE) --output-on-failure -LE exhaustive
+	setarch -R ctest --test-dir build/$(SANITIZE) --output-on-failure -LE 'exhaustive|cuda'
 
 test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
@@ -60,16 +61,37 @@ test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
 bench: build ## eager, torch.compile and vae_fast side by side, with the machine's copy bandwidth
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only $(PYTEST_ARGS)
 
+# What has CUDA wants the build of PyTorch that has it, and an error where a piece is missing.
+cuda-check cuda-table gpu: export VAE_FAST_CUDA := 1
+cuda-check cuda-table gpu: TORCH := torch==2.14.1
+
+$(VENV)/cuda.stamp: $(VENV)/setup.stamp
+	VAE_FAST_EXTENSION=0 $(BIN)/pip install --quiet --no-build-isolation --editable ".[cuda-check]"
+	touch $@
+
+cuda-check: build $(VENV)/cuda.stamp ## the CUDA kernels without a GPU: emulated, and their machine code
+	$(BIN)/python -m pytest tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
+	cmake -S . -B build/cuda -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
+	  -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
+	cmake --build build/cuda --parallel
+	ctest --test-dir build/cuda --output-on-failure -L cuda
+
+cuda-table: build $(VENV)/cuda.stamp ## store the machine code's figures, and show them in docs/cuda.md
+	$(BIN)/python -m tests.cuda_gates.measure
+
+gpu: build ## on a machine with a GPU: all tests there, compute-sanitizer, benchmarks; a report in docs/gpu
+	$(BIN)/python tests/gpu/report.py
+
 lint: $(VENV)/setup.stamp ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp' '*.cuh' '*.cu')
 
 format: $(VENV)/setup.stamp ## let the formatters write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp')
+	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cuh' '*.cu')
 
 clean: ## forget every build, keep the environment
 	rm -rf build dist *.egg-info vae_fast/_C*.so

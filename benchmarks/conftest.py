@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.measure import conditions
+from benchmarks.measure import DEVICE, conditions
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+    if DEVICE != "cpu":
+        torch.set_default_device(DEVICE)
     config.stash[CONDITIONS] = conditions()
     # One table; pytest-benchmark's own, of the same times without the peers, where it compares.
     if not config.getoption("benchmark_compare", None):

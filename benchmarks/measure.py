@@ -36,6 +36,22 @@ class Step:
         torch.autograd.backward(self._forward(), self._upstream)
 
 
+# Where the tensors are made: "cuda" measures the GPU.
+DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
+
+
+def finished(peer: Callable[[], Any]) -> Callable[[], Any]:
+    """`peer`, and on a GPU the wait for what it has started."""
+    if DEVICE == "cpu":
+        return peer
+
+    def run() -> None:
+        peer()
+        torch.accelerator.synchronize()
+
+    return run
+
+
 def copy_of(nbytes: int) -> Callable[[], Any]:
     """A copy that moves so many bytes: half of them read, half of them written."""
     source = torch.zeros(max(1, nbytes // 8))
@@ -75,7 +91,7 @@ class Interleaved:
     """
 
     def __init__(self, peers: dict[str, Callable[[], Any]]) -> None:
-        self._order = deque(peers.items())
+        self._order = deque((name, finished(peer)) for name, peer in peers.items())
         self.timings = {name: Timings() for name in peers}
 
     def __call__(self) -> None:
@@ -144,5 +160,6 @@ def conditions() -> dict[str, str]:
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "instruction set": info.cpu_capability or "none: vae_fast runs in plain PyTorch",
+        "device": DEVICE if DEVICE == "cpu" else torch.cuda.get_device_name(),
         "allocator": _allocator(),
     }
