@@ -2,6 +2,8 @@
 // sums over groups of rows; over columns; over blocks of noise.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/elements.cuh"
 #include "cuda/sums.cuh"
 #include "cuda/vectors.cuh"
@@ -30,6 +32,12 @@ constexpr int kRoom = Element::kOutputs > 0 ? Element::kOutputs : 1;
 
 // ---- one vector --------------------------------------------------------------------------------
 
+// The dtype of a kernel that serves any, and any strides; a kernel for one dtype serves dense
+// tensors: `flat`.
+struct AnyDtype {};
+template <class S>
+constexpr bool kIsFlat = !std::is_same_v<S, AnyDtype>;
+
 // Where a vector lies in each of the call's tensors.
 template <class Element>
 struct Offsets {
@@ -48,10 +56,9 @@ struct Offsets {
     for (int k = 0; k < Element::kOutputs; ++k) f(args.outputs[k], output[k]);
   }
 
-  // The given element of every dense tensor, the only one of the others.
+  // The given element of dense tensors.
   __device__ __forceinline__ void start_flat(const LoopArgs& args, int64_t element) {
-    for_each(args, [&](const Tensor& tensor, int64_t& offset)
-                       VAE_FAST_INLINE { offset = tensor.is_same ? 0 : element; });
+    for_each(args, [&](const Tensor&, int64_t& offset) VAE_FAST_INLINE { offset = element; });
   }
 
   // The given column of the first row.
@@ -73,10 +80,11 @@ struct Offsets {
   }
 
   // One element on along the row.
+  template <bool kFlat>
   __device__ __forceinline__ void advance(const LoopArgs& args) {
     const int inner = args.space.outer_dims;
     for_each(args, [&](const Tensor& tensor, int64_t& offset)
-                       VAE_FAST_INLINE { offset += tensor.strides[inner]; });
+                       VAE_FAST_INLINE { offset += kFlat ? 1 : tensor.strides[inner]; });
   }
 };
 
@@ -87,25 +95,63 @@ struct Results {
   T output[kRoom<Element>][V];
 };
 
-template <class Element, class T, int V, bool kFlat>
+// A byte for each element.
+template <class T, int V>
+__device__ __forceinline__ auto load_mask(const Tensor& mask, int64_t offset) {
+  if (V == 1 || !mask.is_same) return Vectors<T, V>::template load<uint8_t>(mask, offset);
+  typename Vectors<T, V>::Raw raw;
+  VAE_FAST_UNROLL
+  for (int k = 0; k < V; ++k) raw.set(k, static_cast<const uint8_t*>(mask.data)[offset]);
+  return raw;
+}
+
+// The k-th input, of dtype S; a target, and one element that serves all, may be of any dtype.
+template <class Element, class T, int V, class S>
+struct Input {
+  using Access = Vectors<T, V>;
+  using Raw = typename Access::Raw;
+
+  __device__ __forceinline__ static bool is_same(const Tensor& tensor) {
+    return (V > 1 || kIsFlat<S>) && tensor.is_same;
+  }
+
+  __device__ __forceinline__ static Raw load(const Tensor& tensor, int64_t offset, int k) {
+    if (is_same(tensor)) {
+      return Access::load_same(tensor, kIsFlat<S> ? 0 : offset, Element::is_unit_interval(k));
+    }
+    if constexpr (kIsFlat<S>) {
+      if (!Element::is_target(k)) return Access::template load<S>(tensor, offset);
+    }
+    return Access::load_any(tensor, offset);
+  }
+
+  __device__ __forceinline__ static void convert(const Tensor& tensor, const Raw& raw, int k,
+                                                 T* x) {
+    if (is_same(tensor)) return Access::convert_same(raw, x);
+    if constexpr (kIsFlat<S>) {
+      if (!Element::is_target(k)) return Access::template convert<S>(raw, x);
+    }
+    Access::convert_any(raw, tensor.dtype, Element::is_unit_interval(k), x);
+  }
+};
+
+template <class Element, class T, int V, class S>
 __device__ __forceinline__ void evaluate_vector(const LoopArgs& args,
                                                 const Offsets<Element>& offsets,
                                                 const Common<T>& common, const T* eps,
                                                 Results<Element, T, V>& results) {
-  using Access = Vectors<T, V, kFlat>;
-  typename Access::Raw raw[Element::kInputs], raw_mask;
-  const bool is_masked = !kFlat && args.mask.data != nullptr;
+  using Read = Input<Element, T, V, S>;
+  typename Read::Raw raw[Element::kInputs], raw_mask;
+  const bool is_masked = !kIsFlat<S> && args.mask.data != nullptr;
   VAE_FAST_UNROLL
   for (int k = 0; k < Element::kInputs; ++k) {
     if (Element::is_optional(k) && args.inputs[k].data == nullptr) continue;
-    raw[k] = Access::load(args.inputs[k], offsets.input[k]);
+    raw[k] = Read::load(args.inputs[k], offsets.input[k], k);
   }
-  if (is_masked) raw_mask = Access::template load_as<uint8_t>(args.mask, offsets.mask);
+  if (is_masked) raw_mask = load_mask<T, V>(args.mask, offsets.mask);
   T x[Element::kInputs][V];
   VAE_FAST_UNROLL
-  for (int k = 0; k < Element::kInputs; ++k) {
-    Access::convert(raw[k], args.inputs[k].dtype, Element::is_unit_interval(k), x[k]);
-  }
+  for (int k = 0; k < Element::kInputs; ++k) Read::convert(args.inputs[k], raw[k], k, x[k]);
   VAE_FAST_UNROLL
   for (int j = 0; j < V; ++j) {
     T element[Element::kInputs];
@@ -130,36 +176,44 @@ __device__ __forceinline__ double sum_of(const T* x) {
   return sum;
 }
 
+template <class T, int V, class S>
+__device__ __forceinline__ void store(const Tensor& tensor, int64_t offset, const T* x) {
+  if constexpr (kIsFlat<S>) {
+    Vectors<T, V>::template store<S>(tensor, offset, x);
+  } else {
+    Vectors<T, V>::store_any(tensor, offset, x);
+  }
+}
+
 // Evaluates a vector; stores what is kept by element, adds the rest to the thread's sums: the
 // value's, then the outputs'.
-template <class Element, class T, int V, bool kFlat>
+template <class Element, class T, int V, class S>
 __device__ __forceinline__ void visit(const LoopArgs& args, const Offsets<Element>& offsets,
                                       const Common<T>& common, const T* eps, double* sums) {
-  using Access = Vectors<T, V, kFlat>;
   Results<Element, T, V> results;
-  evaluate_vector<Element, T, V, kFlat>(args, offsets, common, eps, results);
+  evaluate_vector<Element, T, V, S>(args, offsets, common, eps, results);
   if (args.value_is_summed) {
     sums[0] += sum_of<T, V>(results.value);
   } else if (args.value.data != nullptr) {
-    Access::store(args.value, offsets.value, results.value);
+    store<T, V, S>(args.value, offsets.value, results.value);
   }
   VAE_FAST_UNROLL
   for (int k = 0; k < Element::kOutputs; ++k) {
-    if (!kFlat && args.output_is_summed[k]) {
+    if (!kIsFlat<S> && args.output_is_summed[k]) {
       sums[k + 1] += sum_of<T, V>(results.output[k]);
     } else if (args.outputs[k].data != nullptr) {
-      Access::store(args.outputs[k], offsets.output[k], results.output[k]);
+      store<T, V, S>(args.outputs[k], offsets.output[k], results.output[k]);
     }
   }
 }
 
 // The same for a vector of which `left` elements are left: whole, or element by element.
-template <class Element, class T, int V, bool kFlat>
+template <class Element, class T, int V, class S>
 __device__ __forceinline__ void visit_some(const LoopArgs& args, Offsets<Element>& offsets,
                                            int64_t left, const Common<T>& common, const T* eps,
                                            double* sums) {
   if (left >= V) {
-    visit<Element, T, V, kFlat>(args, offsets, common, eps, sums);
+    visit<Element, T, V, S>(args, offsets, common, eps, sums);
   } else if constexpr (V > 1) {
     VAE_FAST_NO_UNROLL
     for (int j = 0; j < left; ++j) {
@@ -168,8 +222,8 @@ __device__ __forceinline__ void visit_some(const LoopArgs& args, Offsets<Element
         VAE_FAST_UNROLL
         for (int k = 1; k < V; ++k) eps_j = select(j == k, eps[k], eps_j);
       }
-      visit<Element, T, 1, kFlat>(args, offsets, common, &eps_j, sums);
-      offsets.advance(args);
+      visit<Element, T, 1, S>(args, offsets, common, &eps_j, sums);
+      offsets.template advance<kIsFlat<S>>(args);
     }
   }
 }
@@ -192,7 +246,7 @@ __device__ __forceinline__ void store_sum(const LoopArgs& args, int which, int64
       index = rest;
     }
   }
-  Vectors<double, 1, false>::store(tensor, offset, &sum);
+  Vectors<double, 1>::store_any(tensor, offset, &sum);
 }
 
 __device__ __forceinline__ bool is_summed(const LoopArgs& args, int which) {
@@ -272,13 +326,13 @@ __device__ __forceinline__ bool is_one(const LoopArgs& args) {
   for (int d = 0; d <= args.space.outer_dims; ++d) {
     if (factor.strides[d] != 0) return false;
   }
+  using One = Vectors<double, 1>;
   double x;
-  Vectors<double, 1, false>::convert(Vectors<double, 1, false>::load(factor, 0), factor.dtype,
-                                     false, &x);
+  One::convert_any(One::load_any(factor, 0), factor.dtype, false, &x);
   return x == 1;
 }
 
-template <class Element, class T, int V, bool kFlat>
+template <class Element, class T, int V, class S>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     rows(const __grid_constant__ LoopArgs args) {
   static_assert(V == 1 || !Element::kDrawsNoise);
@@ -291,7 +345,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
         Offsets<Element> offsets;
         T eps[V] = {};
         int64_t left;
-        if constexpr (kFlat) {
+        if constexpr (kIsFlat<S>) {
           const int64_t element = vector * V;
           left = args.parts.group_elements - element;
           offsets.start_flat(args, group * args.parts.group_elements + element);
@@ -309,7 +363,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
                 normal_at<T>(seed_of_share(args, share), element - share * args.seed_share.divisor);
           }
         }
-        visit_some<Element, T, V, kFlat>(args, offsets, left, common, eps, sums);
+        visit_some<Element, T, V, S>(args, offsets, left, common, eps, sums);
       });
 }
 
@@ -342,7 +396,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
       offsets.add(args, 0, columns.kept_dims, outer);
       offsets.add(args, columns.kept_dims, args.space.outer_dims, row);
       Results<Element, T, V> results;
-      evaluate_vector<Element, T, V, false>(args, offsets, common, eps, results);
+      evaluate_vector<Element, T, V, AnyDtype>(args, offsets, common, eps, results);
       VAE_FAST_UNROLL
       for (int j = 0; j < V; ++j) {
         T x = results.output[0][j];
@@ -390,7 +444,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     offset += (rest - next * args.space.sizes[d].divisor) * tensor.strides[d];
     rest = next;
   }
-  Vectors<double, 1, false>::store(tensor, offset, &sum);
+  Vectors<double, 1>::store_any(tensor, offset, &sum);
 }
 
 // ---- noise -------------------------------------------------------------------------------------
@@ -417,17 +471,19 @@ __device__ __forceinline__ void draw_vectors(const Seed& seed, uint64_t first_co
 }
 
 // Groups begin at multiples of 64 elements.
-template <class Element>
+template <class Element, class S>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     noise(const __grid_constant__ LoopArgs args) {
   const Common<float> common = common_of<Element, float>(args);
   const Seed seed = seed_of_share(args, 0);
   for_each_part<1 + Element::kOutputs>(
       args, [&](int64_t group, int64_t item, double* sums) VAE_FAST_INLINE {
-        const int64_t within_group =
-            item / kNoiseThreads * kNoiseBlock + item % kNoiseThreads * kNoiseVector;
+        const uint64_t block = static_cast<uint64_t>(item) / kNoiseThreads;
+        const uint64_t lane = item % kNoiseThreads * kNoiseVector;
+        const int64_t within_group = static_cast<int64_t>(block * kNoiseBlock + lane);
         const int64_t first = group * args.parts.group_elements + within_group;
-        const uint64_t counter = first / kNoiseBlock * kNoiseLanes + first % kNoiseBlock;
+        const uint64_t first_block = static_cast<uint64_t>(first) / kNoiseBlock;
+        const uint64_t counter = first_block * kNoiseLanes + lane;
         float eps[kNoiseComponents][kNoiseVector];
         draw_vectors(seed, counter, eps);
         VAE_FAST_UNROLL
@@ -436,12 +492,16 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
           const int64_t left = args.parts.group_elements - (within_group + apart);
           if (left <= 0) break;
           const int64_t element = first + apart;
-          const int64_t row = divide(element, args.space.row_elements);
           Offsets<Element> offsets;
-          offsets.start(args, element - row * args.space.row_length);
-          offsets.add(args, 0, args.space.outer_dims, row);
-          visit_some<Element, float, kNoiseVector, false>(args, offsets, left, common,
-                                                          eps[component], sums);
+          if constexpr (kIsFlat<S>) {
+            offsets.start_flat(args, element);
+          } else {
+            const int64_t row = divide(element, args.space.row_elements);
+            offsets.start(args, element - row * args.space.row_length);
+            offsets.add(args, 0, args.space.outer_dims, row);
+          }
+          visit_some<Element, float, kNoiseVector, S>(args, offsets, left, common, eps[component],
+                                                      sums);
         }
       });
 }

@@ -77,6 +77,7 @@ struct Call {
   int64_t sizes[kLoopDims] = {};
   int64_t numel = 1;
   bool float64 = false;
+  bool has_target = false;  // the last input, which may have a dtype of its own
   int input_count = 0, output_count = 0;
   Tensor inputs[kMaxInputs], mask, value, outputs[kMaxOutputs];
   bool output_is_summed[kMaxOutputs] = {};
@@ -170,8 +171,10 @@ struct Call {
 
 // ---- layout ------------------------------------------------------------------------------------
 
+// For the accesses that so many elements take.
 bool is_aligned(const Tensor& tensor, int64_t elements) {
-  return reinterpret_cast<uintptr_t>(tensor.data) % (elements * bytes_of(tensor.dtype)) == 0;
+  const int64_t access = std::min<int64_t>(16, elements * bytes_of(tensor.dtype));
+  return reinterpret_cast<uintptr_t>(tensor.data) % access == 0;
 }
 
 // Whether every element is the same.
@@ -188,20 +191,53 @@ bool is_dense(const Call& call, const Tensor& tensor) {
   return true;
 }
 
-constexpr int64_t kFlatVector = 4;
+bool is_flat(Path path) { return path <= Path::kFlatFloat16; }
 
-// group_elements: a group begins at every multiple of so many elements.
-bool is_flat(Call& call, int64_t group_elements) {
-  bool flat = !call.float64 && call.mask.data == nullptr &&
-              (group_elements == call.numel || group_elements % kFlatVector == 0);
-  const Tensor* value = &call.value;
+int vector_of(Path path) {
+  switch (path) {
+    case Path::kFlatBFloat16:
+    case Path::kFlatFloat16:
+      return 8;
+    case Path::kFlatFloat32:
+    case Path::kFour:
+      return 4;
+    case Path::kOne:
+    case Path::kDouble:
+      return 1;
+  }
+  return 1;
+}
+
+std::optional<Path> flat_path_for(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat32:
+      return Path::kFlatFloat32;
+    case Dtype::kBFloat16:
+      return Path::kFlatBFloat16;
+    case Dtype::kFloat16:
+      return Path::kFlatFloat16;
+    default:
+      return std::nullopt;
+  }
+}
+
+// The path over elements as they lie in memory, where the tensors allow it. group_elements: a group
+// begins at every multiple of so many elements.
+std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
+  const std::optional<Path> path = flat_path_for(call.inputs[0].dtype);
+  if (!path || call.float64 || call.mask.data != nullptr) return std::nullopt;
+  const int64_t vector = vector_of(*path);
+  bool fits = group_elements == call.numel || group_elements % vector == 0;
   call.for_each([&](Tensor& tensor, bool follows_elements) {
-    if (&tensor == value && !follows_elements) return;
-    flat &= follows_elements && tensor.dtype == Dtype::kFloat32 &&
-            (is_one_element(call, tensor) ||
-             (is_dense(call, tensor) && is_aligned(tensor, kFlatVector)));
+    if (&tensor == &call.value && !follows_elements) return;
+    const bool is_input = &tensor >= call.inputs && &tensor < call.inputs + kMaxInputs;
+    const bool has_dtype = tensor.dtype == call.inputs[0].dtype ||
+                           (call.has_target && &tensor == &call.inputs[call.input_count - 1]);
+    fits &= follows_elements && ((is_input && is_one_element(call, tensor)) ||
+                                 (has_dtype && is_dense(call, tensor) &&
+                                  is_aligned(tensor, vector)));
   });
-  return flat;
+  return fits ? path : std::nullopt;
 }
 
 // Whether vectors of so many elements can be loaded and stored: along rows all tensors are
@@ -211,8 +247,7 @@ bool fits(Call& call, int64_t vector, int64_t groups) {
   bool fits = call.sizes[inner] % vector == 0 || (call.dims == 1 && groups == 1);
   call.for_each([&](Tensor& tensor, bool follows_elements) {
     if (!follows_elements || tensor.strides[inner] == 0) return;
-    fits &= tensor.strides[inner] == 1 && bytes_of(tensor.dtype) * vector <= 16 &&
-            is_aligned(tensor, vector);
+    fits &= tensor.strides[inner] == 1 && is_aligned(tensor, vector);
     for (int d = 0; d < inner; ++d) {
       fits &= call.sizes[d] == 1 || tensor.strides[d] % vector == 0;
     }
@@ -222,11 +257,8 @@ bool fits(Call& call, int64_t vector, int64_t groups) {
 
 Path path_of(Call& call, int64_t groups) {
   if (call.float64) return Path::kDouble;
-  return fits(call, 8, groups) ? Path::kEight : fits(call, 4, groups) ? Path::kFour : Path::kOne;
-}
-
-int vector_of(Path path) {
-  return path == Path::kEight ? 8 : path == Path::kFlat || path == Path::kFour ? 4 : 1;
+  if (const auto flat = flat_path_of(call, call.numel / groups)) return *flat;
+  return fits(call, vector_of(Path::kFour), groups) ? Path::kFour : Path::kOne;
 }
 
 // The index space and the tensors as the loops see them.
@@ -245,7 +277,7 @@ Pass lay_out(Call& call, Loop loop, Path path) {
   }
   call.for_each([&](Tensor& tensor, bool) {
     tensor.is_same =
-        path == Path::kFlat ? is_one_element(call, tensor) : tensor.strides[call.dims - 1] == 0;
+        is_flat(path) ? is_one_element(call, tensor) : tensor.strides[call.dims - 1] == 0;
   });
   std::copy(call.inputs, call.inputs + kMaxInputs, pass.args.inputs);
   std::copy(call.outputs, call.outputs + kMaxOutputs, pass.args.outputs);
@@ -319,7 +351,7 @@ void add_rows(Plan& plan, Call call, int64_t groups, Path path) {
   Pass pass = lay_out(call, Loop::kRows, path);
   const int64_t vector = vector_of(path);
   const int64_t row_length = pass.args.space.row_length;
-  const int64_t group_vectors = path == Path::kFlat
+  const int64_t group_vectors = is_flat(path)
                                     ? divide_up(group_elements, vector)
                                     : group_elements / row_length * divide_up(row_length, vector);
   const int error = deal_out(pass, groups, group_vectors, group_elements);
@@ -327,8 +359,7 @@ void add_rows(Plan& plan, Call call, int64_t groups, Path path) {
 }
 
 void add_rows(Plan& plan, Call call, int64_t groups) {
-  const bool flat = is_flat(call, call.numel / groups);
-  add_rows(plan, call, groups, flat ? Path::kFlat : path_of(call, groups));
+  add_rows(plan, call, groups, path_of(call, groups));
 }
 
 // One summed output, along columns: its last dimension is not summed over.
@@ -474,14 +505,21 @@ Call call_of(const LossArgs& args, int operand_count) {
   return call;
 }
 
+struct Operands {
+  int count = -1;
+  bool has_target = false;
+};
+
 template <class... Formula>
-int operand_count(int loss, FormulaList<Formula...>) {
-  static constexpr int kCounts[] = {kOperandCount<Formula>...};
-  return kCounts[loss];
+Operands operands_of(int loss, FormulaList<Formula...>) {
+  static constexpr Operands kOperands[] = {
+      {kOperandCount<Formula>, Formula::kTarget != Target::kNone}...};
+  return kOperands[loss];
 }
 
-int operand_count(const LossArgs& args) {
-  return args.loss < 0 || args.loss >= Losses::size ? -1 : operand_count(args.loss, Losses{});
+Operands operands_of(const LossArgs& args) {
+  if (args.loss < 0 || args.loss >= Losses::size) return {};
+  return operands_of(args.loss, Losses{});
 }
 
 Plan invalid() { return {{}, kInvalidArguments}; }
@@ -495,9 +533,10 @@ size_t Plan::workspace_bytes() const {
 }
 
 Plan plan_loss(const LossArgs& args) {
-  const int operands = operand_count(args);
+  const auto [operands, has_target] = operands_of(args);
   if (operands < 0) return invalid();
   Call call = call_of(args, operands);
+  call.has_target = has_target;
   for (int k = 0; k < operands; ++k) call.add_output(args.gradients[k]);
   if (!is_valid(call)) return invalid();
   Plan plan;
@@ -513,7 +552,7 @@ Plan plan_loss(const LossArgs& args) {
 }
 
 Plan plan_sample_backward(const SampleBackwardArgs& args) {
-  const int operands = operand_count(args.divergence);
+  const int operands = operands_of(args.divergence).count;
   if (operands < 0) return invalid();
   Call call = call_of(args.divergence, operands);
   forget(call.mask);
@@ -536,7 +575,7 @@ Plan plan_sample_backward(const SampleBackwardArgs& args) {
 }
 
 Plan plan_sample(const SampleArgs& args, const Seed& seed) {
-  const int operands = operand_count(args.divergence);
+  const int operands = operands_of(args.divergence).count;
   if (operands < 0 || args.seed_rows < 1) return invalid();
   Call call = call_of(args.divergence, operands);
   forget(call.mask);
@@ -557,14 +596,15 @@ Plan plan_sample(const SampleArgs& args, const Seed& seed) {
   const int64_t group_elements = call.numel / groups;
   const bool in_blocks = !call.float64 && args.seed_rows == 1 &&
                          (groups == 1 || group_elements % kNoiseBlock == 0) &&
-                         fits(call, kNoiseBlock / kNoiseLanes, 1);
+                         fits(call, vector_of(Path::kFour), 1);
   const auto with_seeds = [&](Pass& pass) {
     pass.args.seeds = args.seeds;
     pass.args.seed = seed;
     pass.args.seed_share = make_divisor(call.numel / args.seed_rows);
   };
   if (in_blocks) {
-    Pass pass = lay_out(call, Loop::kNoise, Path::kFour);
+    const Path path = flat_path_of(call, group_elements).value_or(Path::kFour);
+    Pass pass = lay_out(call, Loop::kNoise, path);
     const int64_t threads = divide_up(group_elements, kNoiseBlock) * kNoiseThreads;
     const int error = deal_out(pass, groups, threads, group_elements);
     with_seeds(pass);

@@ -22,16 +22,18 @@ enum class Loop : uint8_t {
 
 // How a kernel reaches memory; one is compiled for each.
 enum class Path : uint8_t {
-  kFlat,    // float32, dense or one element for all: nothing to look up; vectors of 4
-  kFour,    // any dtypes, vectors of 4
-  kEight,   // vectors of 8, where no tensor's elements are longer than two bytes
+  // Of one dtype (the target of any), and dense or one element for all: nothing to look up.
+  kFlatFloat32,   // vectors of 4
+  kFlatBFloat16,  // vectors of 8; of 4 where noise is drawn
+  kFlatFloat16,
+  kFour,    // any dtypes and strides of rows, vectors of 4
   kOne,     // element by element: any strides and alignment
   kDouble,  // the same in float64 arithmetic
 };
 
 struct Pass {
   Loop loop = Loop::kRows;
-  Path path = Path::kFour;
+  Path path = Path::kOne;
   uint32_t blocks = 0;
   size_t partials = 0;  // doubles of workspace
   LoopArgs args;

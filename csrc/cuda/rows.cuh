@@ -11,14 +11,16 @@ using StartPass = int (*)(const Pass& pass, void* stream);
 template <class Element>
 int start_rows_float(const Pass& pass, void* stream) {
   switch (pass.path) {
-    case Path::kFlat:
-      return start(rows<Element, float, 4, true>, pass.blocks, stream, pass.args);
+    case Path::kFlatFloat32:
+      return start(rows<Element, float, 4, float>, pass.blocks, stream, pass.args);
+    case Path::kFlatBFloat16:
+      return start(rows<Element, float, 8, BFloat16>, pass.blocks, stream, pass.args);
+    case Path::kFlatFloat16:
+      return start(rows<Element, float, 8, Float16>, pass.blocks, stream, pass.args);
     case Path::kFour:
-      return start(rows<Element, float, 4, false>, pass.blocks, stream, pass.args);
-    case Path::kEight:
-      return start(rows<Element, float, 8, false>, pass.blocks, stream, pass.args);
+      return start(rows<Element, float, 4, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kOne:
-      return start(rows<Element, float, 1, false>, pass.blocks, stream, pass.args);
+      return start(rows<Element, float, 1, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kDouble:
       break;
   }
@@ -27,7 +29,7 @@ int start_rows_float(const Pass& pass, void* stream) {
 
 template <class Element>
 int start_rows_double(const Pass& pass, void* stream) {
-  return start(rows<Element, double, 1, false>, pass.blocks, stream, pass.args);
+  return start(rows<Element, double, 1, AnyDtype>, pass.blocks, stream, pass.args);
 }
 
 template <class Element>
@@ -45,8 +47,7 @@ int start_columns(const Pass& pass, void* stream) {
       return start(columns<Element, float, 1>, pass.blocks, stream, pass.args);
     case Path::kDouble:
       return start(columns<Element, double, 1>, pass.blocks, stream, pass.args);
-    case Path::kFlat:
-    case Path::kEight:
+    default:
       break;
   }
   return kInvalidArguments;

@@ -5,13 +5,27 @@
 namespace vae_fast::cuda {
 namespace {
 
+template <class Element>
+int start_noise(const Pass& pass, void* stream) {
+  switch (pass.path) {
+    case Path::kFlatFloat32:
+      return start(noise<Element, float>, pass.blocks, stream, pass.args);
+    case Path::kFlatBFloat16:
+      return start(noise<Element, BFloat16>, pass.blocks, stream, pass.args);
+    case Path::kFlatFloat16:
+      return start(noise<Element, Float16>, pass.blocks, stream, pass.args);
+    default:
+      return start(noise<Element, AnyDtype>, pass.blocks, stream, pass.args);
+  }
+}
+
 // In whole blocks of noise, or each element by itself.
 template <class Element>
 int start_draw(const Pass& pass, void* stream) {
-  if (pass.loop == Loop::kNoise) return start(noise<Element>, pass.blocks, stream, pass.args);
+  if (pass.loop == Loop::kNoise) return start_noise<Element>(pass, stream);
   return pass.path == Path::kDouble
-             ? start(rows<Element, double, 1, false>, pass.blocks, stream, pass.args)
-             : start(rows<Element, float, 1, false>, pass.blocks, stream, pass.args);
+             ? start(rows<Element, double, 1, AnyDtype>, pass.blocks, stream, pass.args)
+             : start(rows<Element, float, 1, AnyDtype>, pass.blocks, stream, pass.args);
 }
 
 template <class Element>

@@ -1,5 +1,5 @@
-// Vectors of elements between memory and the arithmetic's type, each one load or store of up to 16
-// bytes; any dtype.
+// Vectors of elements between memory and the arithmetic's type, in accesses of up to 16 bytes: of a
+// dtype that is known when the kernel is compiled, or of any.
 //
 // A load is kept apart from its conversion, so that the loads of all operands are under way before
 // the first of them is waited for.
@@ -78,10 +78,13 @@ struct Words {
   }
 };
 
-// kBytes in one access, at an address that they divide.
+// kBytes, in accesses of up to 16, at an address that these divide.
 template <int kBytes>
 __device__ __forceinline__ void load_words(const void* from, uint32_t* word) {
-  if constexpr (kBytes == 16) {
+  if constexpr (kBytes > 16) {
+    load_words<16>(from, word);
+    load_words<kBytes - 16>(static_cast<const char*>(from) + 16, word + 4);
+  } else if constexpr (kBytes == 16) {
     const uint4 x = *static_cast<const uint4*>(from);
     word[0] = x.x;
     word[1] = x.y;
@@ -96,12 +99,16 @@ __device__ __forceinline__ void load_words(const void* from, uint32_t* word) {
   }
 }
 
+// __stcg: what is an ordinary store otherwise the compiler may take apart again.
 template <int kBytes>
 __device__ __forceinline__ void store_words(void* to, const uint32_t* word) {
-  if constexpr (kBytes == 16) {
-    *static_cast<uint4*>(to) = make_uint4(word[0], word[1], word[2], word[3]);
+  if constexpr (kBytes > 16) {
+    store_words<16>(to, word);
+    store_words<kBytes - 16>(static_cast<char*>(to) + 16, word + 4);
+  } else if constexpr (kBytes == 16) {
+    __stcg(static_cast<uint4*>(to), make_uint4(word[0], word[1], word[2], word[3]));
   } else if constexpr (kBytes == 8) {
-    *static_cast<uint2*>(to) = make_uint2(word[0], word[1]);
+    __stcg(static_cast<uint2*>(to), make_uint2(word[0], word[1]));
   } else {
     *static_cast<Bits<char[kBytes]>*>(to) = static_cast<Bits<char[kBytes]>>(word[0]);
   }
@@ -109,103 +116,118 @@ __device__ __forceinline__ void store_words(void* to, const uint32_t* word) {
 
 // ---- vectors -----------------------------------------------------------------------------------
 
-// Vectors of V elements for arithmetic in T; kFlat: of float32.
-template <class T, int V, bool kFlat>
+// Of V elements, for arithmetic in T.
+template <class T, int V>
 struct Vectors {
   using Raw = Words<V * sizeof(T) / 4>;
 
+  // ---- of dtype S
+
   template <class S>
-  __device__ __forceinline__ static Raw load_as(const Tensor& tensor, int64_t offset) {
-    const Bits<S>* from = static_cast<const Bits<S>*>(tensor.data) + offset;
+  __device__ __forceinline__ static Raw load(const Tensor& tensor, int64_t offset) {
     Raw raw;
-    if (V == 1 || tensor.is_same) {
-      const Bits<S> x = *from;
-      VAE_FAST_UNROLL
-      for (int k = 0; k < V; ++k) raw.set(k, x);
-    } else if constexpr (V * sizeof(S) <= 16) {
+    const Bits<S>* from = static_cast<const Bits<S>*>(tensor.data) + offset;
+    if constexpr (V == 1) {
+      raw.set(0, *from);
+    } else {
       load_words<V * sizeof(S)>(from, raw.word);
     }
     return raw;
   }
 
-  __device__ __forceinline__ static Raw load(const Tensor& tensor, int64_t offset) {
-    if constexpr (!kFlat) {
-      switch (tensor.dtype) {
-        case Dtype::kUInt8:
-        case Dtype::kBool:
-          return load_as<uint8_t>(tensor, offset);
-        case Dtype::kBFloat16:
-        case Dtype::kFloat16:
-          return load_as<uint16_t>(tensor, offset);
-        case Dtype::kFloat64:
-          // Only float64 arithmetic has float64 tensors.
-          if constexpr (sizeof(T) == 8) return load_as<uint64_t>(tensor, offset);
-          break;
-        case Dtype::kFloat32:
-          break;
-      }
-    }
-    return load_as<uint32_t>(tensor, offset);
-  }
-
   template <class S, class Converter = Convert<T>>
-  __device__ __forceinline__ static void convert_as(const Raw& raw, T* x) {
+  __device__ __forceinline__ static void convert(const Raw& raw, T* x) {
     VAE_FAST_UNROLL
     for (int k = 0; k < V; ++k) x[k] = Converter::from(raw.template get<S>(k));
   }
 
-  __device__ __forceinline__ static void convert(const Raw& raw, Dtype dtype, bool unit_interval,
-                                                 T* x) {
-    if constexpr (!kFlat) {
-      switch (dtype) {
-        case Dtype::kUInt8:
-          if (unit_interval) return convert_as<uint8_t, ConvertUnitInterval<T>>(raw, x);
-          return convert_as<uint8_t>(raw, x);
-        case Dtype::kBool:
-          return convert_as<uint8_t>(raw, x);
-        case Dtype::kBFloat16:
-          return convert_as<BFloat16>(raw, x);
-        case Dtype::kFloat16:
-          return convert_as<Float16>(raw, x);
-        case Dtype::kFloat64:
-          if constexpr (sizeof(T) == 8) return convert_as<double>(raw, x);
-          break;
-        case Dtype::kFloat32:
-          break;
-      }
-    }
-    convert_as<float>(raw, x);
-  }
-
   template <class S>
-  __device__ __forceinline__ static void store_as(const Tensor& tensor, int64_t offset,
-                                                  const T* x) {
-    if constexpr (V * sizeof(S) <= 16) {
-      Words<(V * sizeof(S) + 3) / 4> words;
+  __device__ __forceinline__ static void store(const Tensor& tensor, int64_t offset, const T* x) {
+    Words<(V * sizeof(S) + 3) / 4> words;
+    if constexpr (V > 1 && sizeof(S) == 2) {
+      VAE_FAST_UNROLL
+      for (int k = 0; k < V; k += 2) words.word[k / 2] = Store<S>::pair_from(x[k], x[k + 1]);
+    } else {
       VAE_FAST_UNROLL
       for (int k = 0; k < V; ++k) words.set(k, Store<S>::from(x[k]));
-      store_words<V * sizeof(S)>(static_cast<S*>(tensor.data) + offset, words.word);
     }
+    store_words<V * sizeof(S)>(static_cast<S*>(tensor.data) + offset, words.word);
   }
 
-  __device__ __forceinline__ static void store(const Tensor& tensor, int64_t offset, const T* x) {
-    if constexpr (!kFlat) {
-      switch (tensor.dtype) {
-        case Dtype::kBFloat16:
-          return store_as<BFloat16>(tensor, offset, x);
-        case Dtype::kFloat16:
-          return store_as<Float16>(tensor, offset, x);
-        case Dtype::kFloat64:
-          if constexpr (sizeof(T) == 8) return store_as<double>(tensor, offset, x);
-          return;
-        case Dtype::kUInt8:
-        case Dtype::kBool:
-          return;
-        case Dtype::kFloat32:
-          break;
-      }
+  // ---- of any dtype; only float64 arithmetic has float64 tensors
+
+  __device__ __forceinline__ static Raw load_any(const Tensor& tensor, int64_t offset) {
+    switch (tensor.dtype) {
+      case Dtype::kUInt8:
+      case Dtype::kBool:
+        return load<uint8_t>(tensor, offset);
+      case Dtype::kBFloat16:
+      case Dtype::kFloat16:
+        return load<uint16_t>(tensor, offset);
+      case Dtype::kFloat64:
+        if constexpr (sizeof(T) == 8) return load<uint64_t>(tensor, offset);
+        break;
+      case Dtype::kFloat32:
+        break;
     }
-    store_as<float>(tensor, offset, x);
+    return load<uint32_t>(tensor, offset);
+  }
+
+  __device__ __forceinline__ static void convert_any(const Raw& raw, Dtype dtype,
+                                                     bool unit_interval, T* x) {
+    switch (dtype) {
+      case Dtype::kUInt8:
+        if (unit_interval) return convert<uint8_t, ConvertUnitInterval<T>>(raw, x);
+        return convert<uint8_t>(raw, x);
+      case Dtype::kBool:
+        return convert<uint8_t>(raw, x);
+      case Dtype::kBFloat16:
+        return convert<BFloat16>(raw, x);
+      case Dtype::kFloat16:
+        return convert<Float16>(raw, x);
+      case Dtype::kFloat64:
+        if constexpr (sizeof(T) == 8) return convert<double>(raw, x);
+        break;
+      case Dtype::kFloat32:
+        break;
+    }
+    convert<float>(raw, x);
+  }
+
+  __device__ __forceinline__ static void store_any(const Tensor& tensor, int64_t offset,
+                                                   const T* x) {
+    switch (tensor.dtype) {
+      case Dtype::kBFloat16:
+        return store<BFloat16>(tensor, offset, x);
+      case Dtype::kFloat16:
+        return store<Float16>(tensor, offset, x);
+      case Dtype::kFloat64:
+        if constexpr (sizeof(T) == 8) return store<double>(tensor, offset, x);
+        return;
+      case Dtype::kUInt8:
+      case Dtype::kBool:
+        return;
+      case Dtype::kFloat32:
+        break;
+    }
+    store<float>(tensor, offset, x);
+  }
+
+  // ---- one element that serves them all
+
+  __device__ __forceinline__ static Raw load_same(const Tensor& tensor, int64_t offset,
+                                                  bool unit_interval) {
+    using One = Vectors<T, 1>;
+    T x;
+    One::convert_any(One::load_any(tensor, offset), tensor.dtype, unit_interval, &x);
+    Raw raw;
+    raw.set(0, x);
+    return raw;
+  }
+
+  __device__ __forceinline__ static void convert_same(const Raw& raw, T* x) {
+    VAE_FAST_UNROLL
+    for (int k = 0; k < V; ++k) x[k] = raw.template get<T>(0);
   }
 };
 

@@ -19,7 +19,7 @@ struct BernoulliNll {
   VAE_FAST_FN static Loss<T, 2> evaluate(T logit, T target) {
     const Logistic<T> l = logistic(logit);
     const T against = select(logit > T(0), T(1) - target, target);
-    const T left = l.exp_neg_abs / (T(1) + l.exp_neg_abs);
+    const T left = divide_by_normal(l.exp_neg_abs, T(1) + l.exp_neg_abs);
     const T linear = select(against == T(0), T(0), abs_(logit) * against);
     return {linear + l.softplus_neg_abs,
             {select(logit > T(0), against - left, left - against), -logit}};
@@ -42,7 +42,7 @@ struct BernoulliProbsNll {
     const T log_q = max_(T(-100), log1p_(-p));
     const T floored_p = max_(T(1e-12), p), floored_q = max_(T(1e-12), q);
     const T excess = select(p < T(0.5), floored_p - target, other - floored_q);
-    return {-(target * log_p + other * log_q), {excess / (floored_p * floored_q), log_q - log_p}};
+    return {-(target * log_p + other * log_q), {divide_by_normal(excess, floored_p * floored_q), log_q - log_p}};
   }
 };
 

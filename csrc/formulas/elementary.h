@@ -54,10 +54,30 @@ VAE_FAST_FN T abs_(T x) {
   return std::fabs(x);
 }
 
-template <class T>
-VAE_FAST_FN T sqrt_(T x) {
+// On a GPU one approximate instruction, of at most 1 ULP, for the x that are 0 or normal.
+VAE_FAST_FN float sqrt_(float x) {
+#ifdef __CUDA_ARCH__
+  float root;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+#else
   return std::sqrt(x);
+#endif
 }
+VAE_FAST_FN double sqrt_(double x) { return std::sqrt(x); }
+
+// a / b for a normal b. On a GPU by the approximate reciprocal, of at most 1 ULP: a division that
+// is correctly rounded takes ten times the instructions and a slow path.
+VAE_FAST_FN float divide_by_normal(float a, float b) {
+#ifdef __CUDA_ARCH__
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+  return a * reciprocal;
+#else
+  return a / b;
+#endif
+}
+VAE_FAST_FN double divide_by_normal(double a, double b) { return a / b; }
 
 VAE_FAST_FN int32_t as_int(float x) {
   int32_t bits;
@@ -123,6 +143,9 @@ VAE_FAST_FN float expm1_reduced(float r) {
 // exp(x), all of it: subnormal results, 0 and infinity too. 2^k does not fit a float for every k
 // that is wanted, so it is taken as 2^(k / 2) and what is left. Error 1.01 (0.99) ULP.
 VAE_FAST_FN float exp_(float x) {
+#ifdef __CUDA_ARCH__
+  return expf(x);
+#else
   constexpr float kMagic = kExponentMagic + 127;  // for the two biases
   const float in_range = max_(-176.f, min_(89.f, x));
   const float t = in_range * kLog2E + kMagic;
@@ -131,17 +154,22 @@ VAE_FAST_FN float exp_(float x) {
   const uint32_t both = static_cast<uint32_t>(as_int(t)), half = both >> 1;
   const float scale = exp2_of_biased(half), rest = exp2_of_biased(both - half);
   return (expm1_reduced(r) * scale + scale) * rest;
+#endif
 }
 VAE_FAST_FN double exp_(double x) { return std::exp(x); }
 
 // exp(x) for x <= 0: a quarter cheaper than exp_ and as exact. Error 1.01 (0.99) ULP.
 VAE_FAST_FN float exp_nonpositive(float x) {
+#ifdef __CUDA_ARCH__
+  return expf(x);
+#else
   const float in_range = max_(-132.4f, x);
   const float t = in_range * kLog2E + (kExponentMagic + 64);
   const float k = t - (kExponentMagic + 64);
   const float r = (in_range - k * kLn2High) - k * kLn2Low;
   const float scale = exp2_of_magic(t);
   return (expm1_reduced(r) * scale + scale) * 0x1p-64f;
+#endif
 }
 VAE_FAST_FN double exp_nonpositive(double x) { return std::exp(x); }
 
@@ -179,15 +207,18 @@ VAE_FAST_FN Expm1<float> expm1_pair(float x) {
 // For |x| <= 1 the Taylor series; beyond, nothing cancels.
 VAE_FAST_FN Expm1<double> expm1_pair(double x) {
   const double r = max_(-1., min_(1., x));
-  double q = 0;
+  double q = 0, factorial = 2432902008176640000.;  // of 20, exactly; constants once unrolled
 #ifdef __CUDACC__
 #pragma unroll
 #else
 #pragma GCC unroll 18
 #endif
-  for (int i = 20; i > 2; --i) q = (q * r + 1) / i;
+  for (int i = 20; i > 2; --i) {
+    q = q * r + 1 / factorial;
+    factorial /= i;
+  }
   const double e = std::expm1(x);
-  return {e, select(abs_(x) <= 1, 0.5 * (q * r + 1) * r * r, e - min_(1e3, x))};
+  return {e, select(abs_(x) <= 1, (q * r + 0.5) * r * r, e - min_(1e3, x))};
 }
 
 template <class T>
@@ -202,8 +233,20 @@ VAE_FAST_FN T expm1_minus(T x) {
 
 // ---- log
 
+// log(1 + m) for m in [sqrt(1/2) - 1, 1], as 2 atanh(m / (2 + m)): fewer instructions than the
+// polynomials of log_reduced and log1p_unit where a reciprocal is cheap, on a GPU. Error ERR ULP.
+VAE_FAST_FN float log1p_by_division(float m) {
+  const float z = divide_by_normal(m, 0.5f * m + 1);
+  const float v = z * z;
+  const float p = ((5.457088118e-04f * v + 2.188923303e-03f) * v + 1.250637788e-02f) * v;
+  return (p + 8.333304524e-02f) * v * z + z;
+}
+
 // k ln 2 + log(1 + m) for m in [sqrt(1/2) - 1, sqrt(2) - 1].
 VAE_FAST_FN float log_reduced(float k, float m) {
+#ifdef __CUDA_ARCH__
+  return k * kLn2High + (k * kLn2Low + log1p_by_division(m));
+#else
   const float m2 = m * m, m4 = m2 * m2;
   const float a = -2.500071824e-01f * m + 3.333332837e-01f;
   const float b = -1.662706286e-01f * m + 2.000140846e-01f;
@@ -212,6 +255,7 @@ VAE_FAST_FN float log_reduced(float k, float m) {
   const float g = (d * m2 + c) * m4 + (b * m2 + a);
   const float low = -0.5f * m2 + (k * kLn2Low + g * m * m2);
   return k * kLn2High + (low + m);
+#endif
 }
 
 constexpr int32_t kRootHalfBits = 0x3f3504f3;  // sqrt(1/2)
@@ -261,6 +305,9 @@ VAE_FAST_FN double log1p_(double x) { return std::log1p(x); }
 
 // log(1 + e) for e in [0, 1]: e - e^2 / 2 + e^3 G(e). Error 1.15 (1.60) ULP.
 VAE_FAST_FN float log1p_unit(float e) {
+#ifdef __CUDA_ARCH__
+  return log1p_by_division(e);
+#else
   const float p = select(e > kTiny, e, 0.f);
   const float p2 = p * p, p4 = p2 * p2;
   const float a = -2.497667223e-01f * p + 3.333235681e-01f;
@@ -269,6 +316,7 @@ VAE_FAST_FN float log1p_unit(float e) {
   const float d = -3.754565725e-03f * p + 2.220787667e-02f;
   const float g = (d * p2 + c) * p4 + (b * p2 + a);
   return (g * p - 0.5f) * p2 + e;
+#endif
 }
 VAE_FAST_FN double log1p_unit(double e) { return std::log1p(e); }
 
@@ -285,7 +333,7 @@ struct Logistic {
 template <class T>
 VAE_FAST_FN Logistic<T> logistic(T x) {
   const T e = exp_nonpositive(-abs_(x));
-  return {e, select(x >= 0, T(1), e) / (1 + e), log1p_unit(e)};
+  return {e, divide_by_normal(select(x >= 0, T(1), e), 1 + e), log1p_unit(e)};
 }
 
 template <class T>
@@ -316,8 +364,14 @@ VAE_FAST_FN SineCosine<float> sine_cosine_quarter(float f) {
   return {f * (s + 1.570796371f), (c + -1.233700514f) * t + 1};
 }
 VAE_FAST_FN SineCosine<double> sine_cosine_quarter(double f) {
+#ifdef __CUDA_ARCH__
+  SineCosine<double> turn;  // without the local memory that a large angle's reduction needs
+  sincospi(0.5 * f, &turn.sine, &turn.cosine);
+  return turn;
+#else
   const double angle = f * 1.57079632679489661923;
   return {std::sin(angle), std::cos(angle)};
+#endif
 }
 
 }  // namespace VAE_FAST_ISA

@@ -1,9 +1,14 @@
-// Storage types and their conversion to and from the arithmetic's float, branch-free.
+// Storage types and their conversion to and from the arithmetic's float, branch-free. A GPU has
+// instructions that do the same.
 #pragma once
 
 #include <cstdint>
 
 #include "elementary.h"
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -25,6 +30,9 @@ VAE_FAST_FN float to_float(BFloat16 x) {
 // Half to single precision: move the exponent; the subnormals by subtracting in floating point, so
 // that no subnormal float is ever an operand (slow, and zero under flush-to-zero).
 VAE_FAST_FN float to_float(Float16 x) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(x.bits));
+#else
   const uint32_t magnitude = (x.bits & 0x7fffu) << 13;
   const uint32_t exponent = magnitude & 0x0f800000u;
   const uint32_t normal = magnitude + (112u << 23);
@@ -34,6 +42,7 @@ VAE_FAST_FN float to_float(Float16 x) {
   uint32_t bits = exponent == 0x0f800000u ? special : normal;
   bits = exponent == 0 ? static_cast<uint32_t>(as_int(subnormal)) : bits;
   return as_float(static_cast<int32_t>(bits | (static_cast<uint32_t>(x.bits & 0x8000u) << 16)));
+#endif
 }
 
 // From storage to the arithmetic's type.
@@ -72,20 +81,39 @@ struct Store<double> {
   VAE_FAST_FN static double from(double x) { return x; }
 };
 
-// Round to nearest, ties to even; a NaN stays a (quiet) NaN.
+// Round to nearest, ties to even; a NaN stays a (quiet) NaN. pair_from: two as they lie in memory,
+// the first in the low half.
 template <>
 struct Store<BFloat16> {
   VAE_FAST_FN static BFloat16 from(float x) {
+#ifdef __CUDA_ARCH__
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+#else
     const uint32_t bits = static_cast<uint32_t>(as_int(x));
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     return {static_cast<uint16_t>(x != x ? 0x7fc0u : rounded)};
+#endif
   }
   VAE_FAST_FN static BFloat16 from(double x) { return from(static_cast<float>(x)); }
+
+  VAE_FAST_FN static uint32_t pair_from(float first, float second) {
+#ifdef __CUDA_ARCH__
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    uint32_t bits;
+    std::memcpy(&bits, &pair, sizeof bits);
+    return bits;
+#else
+    return from(first).bits | static_cast<uint32_t>(from(second).bits) << 16;
+#endif
+  }
 };
 
 template <>
 struct Store<Float16> {
   VAE_FAST_FN static Float16 from(float x) {
+#ifdef __CUDA_ARCH__
+    return {__half_as_ushort(__float2half_rn(x))};
+#else
     const uint32_t all = static_cast<uint32_t>(as_int(x));
     const uint32_t sign = all & 0x80000000u;
     const uint32_t bits = all ^ sign;
@@ -98,8 +126,20 @@ struct Store<Float16> {
     result = bits >= (143u << 23) ? 0x7c00u : result;  // infinity from 2^16 on
     result = bits > 0x7f800000u ? 0x7e00u : result;
     return {static_cast<uint16_t>(result | (sign >> 16))};
+#endif
   }
   VAE_FAST_FN static Float16 from(double x) { return from(static_cast<float>(x)); }
+
+  VAE_FAST_FN static uint32_t pair_from(float first, float second) {
+#ifdef __CUDA_ARCH__
+    const __half2 pair = __floats2half2_rn(first, second);
+    uint32_t bits;
+    std::memcpy(&bits, &pair, sizeof bits);
+    return bits;
+#else
+    return from(first).bits | static_cast<uint32_t>(from(second).bits) << 16;
+#endif
+  }
 };
 
 }  // namespace VAE_FAST_ISA

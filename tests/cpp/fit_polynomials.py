@@ -65,6 +65,11 @@ def log1p_tail(x: Array) -> Array:
     return np.where(np.abs(x) < 0.06, series, (np.log1p(x) - x + x * x / 2) / x**3)
 
 
+def atanh_tail(v: Array) -> Array:
+    """(2 atanh(z / 2) - z) / z**3 at v = z**2."""
+    return sum((v**k / ((2 * k + 3) * 4 ** (k + 1)) for k in range(40)), np.zeros_like(v))
+
+
 def sine_of_root(t: Array) -> Array:
     """sin(pi / 2 * f) / f at t = f**2."""
     return sum(
@@ -96,6 +101,16 @@ def main() -> None:
     )
     fit("log_reduced", log1p_tail, np.log1p, lambda x: x**3, root - 1, 2 * root - 1, 7)
     fit("log1p_unit", log1p_tail, np.log1p, lambda x: x**3, 1e-9, 1, 7)
+    # In v = z**2, whose power 3 / 2 an error is multiplied with.
+    fit(
+        "log1p_by_division",
+        atanh_tail,
+        lambda v: 2 * np.arctanh(np.sqrt(v) / 2),
+        lambda v: v**1.5,
+        1e-9,
+        4 / 9,
+        3,
+    )
     # In t = f**2: the sine's error is weighted by f, the cosine's by f**2.
     fit("sine", sine_of_root, lambda t: np.sin(math.pi / 2 * np.sqrt(t)), np.sqrt, 1e-9, 0.25, 3)
     fit(

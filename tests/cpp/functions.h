@@ -19,6 +19,7 @@
   ROW(log, log_(x), std::log(x), -kInf, kInf, 1, 1)                                              \
   ROW(log1p, log1p_(x), std::log1p(x), -kInf, kInf, 2, 2)                                        \
   ROW(log1p_unit, log1p_unit(x), std::log1p(x), 0, 1, 2, 2)                                      \
+  ROW(log1p_by_division, log1p_by_division(x), std::log1p(x), -0.29, 1, 2, 2)                    \
   ROW(sigmoid, sigmoid(x), 1 / (1 + std::exp(-x)), -kInf, kInf, 2.5, 2.5)                        \
   ROW(softplus, softplus(x), oracle_softplus(x), -kInf, kInf, 2.5, 2.5)                          \
   ROW(sine_quarter, sine_cosine_quarter(x).sine, std::sin(kHalfPi * x), -0.5, 0.5, 2, 2)         \

@@ -133,6 +133,11 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
   return simt::atomic_update(address, [=](unsigned old) { return old >= limit ? 0 : old + 1; });
 }
 
+template <class T>
+void __stcg(T* address, const T& value) {
+  *address = value;
+}
+
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
 }

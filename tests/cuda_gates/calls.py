@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from vae_fast._extension import C
 
-# The kernels' names for paths, by what the call's longest element has: csrc/cuda/rows.cuh.
-_FLAT, _FOUR, _EIGHT, _DOUBLE = (
-    "float, 4, true",
-    "float, 4, false",
-    "float, 8, false",
-    "double, 1, false",
+# dtype, bytes, what the rows' kernel is called (csrc/cuda/rows.cuh), elements of its vector.
+_ROWS = (
+    ("float32", 4, "float, 4, float", 4),
+    ("bfloat16", 2, "float, 8, BFloat16", 8),
+    ("float16", 2, "float, 8, Float16", 8),
+    ("float64", 8, "double, 1, AnyDtype", 1),
 )
+_HALF_ROWS = "float, 4, AnyDtype"  # of tensors that are not dense
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,6 @@ def _formula(op: str) -> str:
     return "".join(part.capitalize() for part in op.split("_"))
 
 
-_ROWS = (("float32", 4, _FLAT, 4), ("bfloat16", 2, _EIGHT, 8), ("float64", 8, _DOUBLE, 1))
-
-
 def _losses() -> Iterator[Call]:
     assert C is not None
     for op, operands in C.LOSSES.items():
@@ -67,32 +65,33 @@ def _losses() -> Iterator[Call]:
             kernel = f"rows<LossElement<{_formula(op)}, true>, {path}>"
             loads, stores = (size,) * len(operands), (size,) * parameters
             yield Call(f"{op}, gradients", dtype, kernel, loads, stores, vector)
-        if parameters < len(operands):
-            kernel = f"rows<LossElement<{_formula(op)}, true>, {_FOUR}>"
-            loads, stores = (4,) * parameters + (1,), (4,) * parameters
-            yield Call(f"{op}, gradients", "float32, uint8 target", kernel, loads, stores, 4)
-        kernel = f"rows<LossElement<{_formula(op)}, false>, {_FLAT}>"
+        for dtype, size, path, vector in _ROWS[:2] if parameters < len(operands) else ():
+            kernel = f"rows<LossElement<{_formula(op)}, true>, {path}>"
+            loads, stores = (size,) * parameters + (1,), (size,) * parameters
+            yield Call(f"{op}, gradients", f"{dtype}, uint8 target", kernel, loads, stores, vector)
+        kernel = f"rows<LossElement<{_formula(op)}, false>, {_ROWS[0][2]}>"
         yield Call(op, "float32", kernel, (4,) * len(operands), (), 4)
 
 
 def _sampling() -> Iterator[Call]:
     draws = (
-        ("reparameterize", "noise<DrawElement>", 2),
-        ("reparameterize_kl", "noise<SampleElement<StandardNormalKl>>", 2),
-        ("reparameterize_kl, prior", "noise<SampleElement<GaussianKl>>", 4),
+        ("reparameterize", "DrawElement", 2),
+        ("reparameterize_kl", "SampleElement<StandardNormalKl>", 2),
+        ("reparameterize_kl, prior", "SampleElement<GaussianKl>", 4),
     )
-    for name, kernel, operands in draws:
-        for dtype, size in (("float32", 4), ("bfloat16", 2)):
+    for name, element, operands in draws:
+        for dtype, size, path, _ in _ROWS[:3]:
+            kernel = f"noise<{element}, {path.split()[-1]}>"
             loads = (size,) * operands
             yield Call(name, dtype, kernel, loads, (size,), 4, 4)
             yield Call(f"{name}, noise kept", dtype, kernel, loads, (size,) * 2, 4, 4)
     backwards = (("backward of both", "StandardNormalKl", 2), ("with a prior", "GaussianKl", 4))
     for name, formula, operands in backwards:
-        for dtype, size, path, vector in _ROWS[:2]:
+        for dtype, size, path, vector in _ROWS[:3]:
             kernel = f"rows<SampleBackwardElement<{formula}>, {path}>"
             loads, stores = (size,) * (operands + 2), (size,) * operands
             yield Call(name, dtype, kernel, loads, stores, vector, scalars=(4,))
-    for dtype, size, path, vector in _ROWS[:1]:
+    for dtype, size, path, vector in _ROWS[:3]:
         kernel = f"rows<ScaleElement, {path}>"
         yield Call("upstream gradient", dtype, kernel, (size,), (size,), vector, scalars=(4,))
 
