@@ -35,7 +35,7 @@ size_t workspace_bytes(const SampleBackwardArgs& args) {
 int loss(const LossArgs& args, const Launch& launch) {
   return run(plan_loss(args), launch, [&](const Pass& pass) {
     if (pass.loop == Loop::kColumns) return start_loss_columns(args.loss, pass, launch.stream);
-    return (pass.path == Path::kDouble ? start_loss_double : start_loss_float)(
+    return (is_double(pass.path) ? start_loss_double : start_loss_float)(
         args.loss, wants_gradients(pass), pass, launch.stream);
   });
 }

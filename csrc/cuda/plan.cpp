@@ -191,7 +191,7 @@ bool is_dense(const Call& call, const Tensor& tensor) {
   return true;
 }
 
-bool is_flat(Path path) { return path <= Path::kFlatFloat16; }
+bool is_flat(Path path) { return path <= Path::kFlatFloat64; }
 
 int vector_of(Path path) {
   switch (path) {
@@ -201,6 +201,8 @@ int vector_of(Path path) {
     case Path::kFlatFloat32:
     case Path::kFour:
       return 4;
+    case Path::kFlatFloat64:
+      return 2;
     case Path::kOne:
     case Path::kDouble:
       return 1;
@@ -208,7 +210,9 @@ int vector_of(Path path) {
   return 1;
 }
 
-std::optional<Path> flat_path_for(Dtype dtype) {
+std::optional<Path> flat_path_for(const Call& call) {
+  const Dtype dtype = call.inputs[0].dtype;
+  if (call.float64 != (dtype == Dtype::kFloat64)) return std::nullopt;
   switch (dtype) {
     case Dtype::kFloat32:
       return Path::kFlatFloat32;
@@ -216,6 +220,8 @@ std::optional<Path> flat_path_for(Dtype dtype) {
       return Path::kFlatBFloat16;
     case Dtype::kFloat16:
       return Path::kFlatFloat16;
+    case Dtype::kFloat64:
+      return Path::kFlatFloat64;
     default:
       return std::nullopt;
   }
@@ -224,8 +230,8 @@ std::optional<Path> flat_path_for(Dtype dtype) {
 // The path over elements as they lie in memory, where the tensors allow it. group_elements: a group
 // begins at every multiple of so many elements.
 std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
-  const std::optional<Path> path = flat_path_for(call.inputs[0].dtype);
-  if (!path || call.float64 || call.mask.data != nullptr) return std::nullopt;
+  const std::optional<Path> path = flat_path_for(call);
+  if (!path || call.mask.data != nullptr) return std::nullopt;
   const int64_t vector = vector_of(*path);
   bool fits = group_elements == call.numel || group_elements % vector == 0;
   call.for_each([&](Tensor& tensor, bool follows_elements) {
@@ -233,9 +239,9 @@ std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
     const bool is_input = &tensor >= call.inputs && &tensor < call.inputs + kMaxInputs;
     const bool has_dtype = tensor.dtype == call.inputs[0].dtype ||
                            (call.has_target && &tensor == &call.inputs[call.input_count - 1]);
-    fits &= follows_elements && ((is_input && is_one_element(call, tensor)) ||
-                                 (has_dtype && is_dense(call, tensor) &&
-                                  is_aligned(tensor, vector)));
+    fits &=
+        follows_elements && ((is_input && is_one_element(call, tensor)) ||
+                             (has_dtype && is_dense(call, tensor) && is_aligned(tensor, vector)));
   });
   return fits ? path : std::nullopt;
 }
@@ -256,8 +262,8 @@ bool fits(Call& call, int64_t vector, int64_t groups) {
 }
 
 Path path_of(Call& call, int64_t groups) {
-  if (call.float64) return Path::kDouble;
   if (const auto flat = flat_path_of(call, call.numel / groups)) return *flat;
+  if (call.float64) return Path::kDouble;
   return fits(call, vector_of(Path::kFour), groups) ? Path::kFour : Path::kOne;
 }
 

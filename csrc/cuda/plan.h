@@ -26,10 +26,13 @@ enum class Path : uint8_t {
   kFlatFloat32,   // vectors of 4
   kFlatBFloat16,  // vectors of 8; of 4 where noise is drawn
   kFlatFloat16,
-  kFour,    // any dtypes and strides of rows, vectors of 4
-  kOne,     // element by element: any strides and alignment
-  kDouble,  // the same in float64 arithmetic
+  kFlatFloat64,  // vectors of 2
+  kFour,         // any dtypes and strides of rows, vectors of 4
+  kOne,          // element by element: any strides and alignment
+  kDouble,       // the same in float64 arithmetic
 };
+
+inline bool is_double(Path path) { return path == Path::kFlatFloat64 || path == Path::kDouble; }
 
 struct Pass {
   Loop loop = Loop::kRows;

@@ -21,6 +21,7 @@ int start_rows_float(const Pass& pass, void* stream) {
       return start(rows<Element, float, 4, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kOne:
       return start(rows<Element, float, 1, AnyDtype>, pass.blocks, stream, pass.args);
+    case Path::kFlatFloat64:
     case Path::kDouble:
       break;
   }
@@ -29,13 +30,15 @@ int start_rows_float(const Pass& pass, void* stream) {
 
 template <class Element>
 int start_rows_double(const Pass& pass, void* stream) {
-  return start(rows<Element, double, 1, AnyDtype>, pass.blocks, stream, pass.args);
+  return pass.path == Path::kFlatFloat64
+             ? start(rows<Element, double, 2, double>, pass.blocks, stream, pass.args)
+             : start(rows<Element, double, 1, AnyDtype>, pass.blocks, stream, pass.args);
 }
 
 template <class Element>
 int start_rows(const Pass& pass, void* stream) {
-  return pass.path == Path::kDouble ? start_rows_double<Element>(pass, stream)
-                                    : start_rows_float<Element>(pass, stream);
+  return is_double(pass.path) ? start_rows_double<Element>(pass, stream)
+                              : start_rows_float<Element>(pass, stream);
 }
 
 template <class Element>

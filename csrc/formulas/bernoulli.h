@@ -42,7 +42,8 @@ struct BernoulliProbsNll {
     const T log_q = max_(T(-100), log1p_(-p));
     const T floored_p = max_(T(1e-12), p), floored_q = max_(T(1e-12), q);
     const T excess = select(p < T(0.5), floored_p - target, other - floored_q);
-    return {-(target * log_p + other * log_q), {divide_by_normal(excess, floored_p * floored_q), log_q - log_p}};
+    return {-(target * log_p + other * log_q),
+            {divide_by_normal(excess, floored_p * floored_q), log_q - log_p}};
   }
 };
 

@@ -20,8 +20,8 @@ struct Seed {
 
 inline namespace VAE_FAST_ISA {
 
-// What a call takes from a counter-based generator of torch's, the GPU's: its seed, but for a key of
-// our own, since torch's kernels count differently under theirs and the two would meet; and its
+// What a call takes from a counter-based generator of torch's, the GPU's: its seed, but for a key
+// of our own, since torch's kernels count differently under theirs and the two would meet; and its
 // offset, which then advances by kSeedStride.
 constexpr uint64_t kSeedStride = 4;
 VAE_FAST_FN Seed seed_of_generator(uint64_t seed, uint64_t offset) {
@@ -39,8 +39,8 @@ struct PhiloxWords {
   uint32_t word[4];
 };
 
-// The whole product: one instruction of a GPU, which nvcc does not find by itself for a constant with
-// its top bit set.
+// The whole product: one instruction of a GPU, which nvcc does not find by itself for a constant
+// with its top bit set.
 VAE_FAST_FN uint64_t multiply_wide(uint32_t a, uint32_t b) {
 #ifdef __CUDA_ARCH__
   uint64_t product;

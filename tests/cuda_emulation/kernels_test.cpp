@@ -79,6 +79,36 @@ void check_summed(Random& random, Emulated& device) {
   }
 }
 
+// Dense parameters of one dtype, beside them a target of another and a parameter that is one
+// number.
+template <class Formula>
+void check_mixed(Random& random, Emulated& device) {
+  constexpr int kParameters = kParameterCount<Formula>, kOperands = LossCase<Formula>::kOperands;
+  const Dtype dtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16, Dtype::kFloat64};
+  for (const Dtype dtype : dtypes) {
+    for (const Dtype other : {Dtype::kUInt8, Dtype::kFloat32, Dtype::kFloat16}) {
+      for (const bool has_number : {false, true}) {
+        const Shape shape = shape_of({has_number ? 1037 : 40});
+        LossCase<Formula> loss(random, shape, 1, dtype, 0);
+        int64_t wanted = 1;
+        if (kParameters < kOperands) {
+          loss.operands[kOperands - 1] = View(other, shape, {1});
+          random.fill(loss.operands[kOperands - 1]);
+        }
+        if (has_number && kParameters > 1) {
+          loss.operands[1] = View(Dtype::kFloat32, shape, {0});
+          random.fill(loss.operands[1]);
+        } else {
+          wanted = (1 << kParameters) - 1;
+        }
+        for (Output& gradient : loss.args.gradients) gradient = {};
+        loss.connect(false, wanted);
+        loss.run_and_check(device);
+      }
+    }
+  }
+}
+
 // Nothing in, zeros out; a mean over nothing is NaN.
 template <class Formula>
 void check_empty(Emulated& device) {
@@ -109,7 +139,10 @@ void run_on_cpu(int64_t n, int64_t, void (*body)(void*, int64_t, int64_t), void*
 // z, noise and divergence of the emulated kernels beside the CPU's, from the same seed: whole
 // blocks of noise, halves of a chunked tensor, groups of any length, misaligned starts.
 template <class Divergence>
-void check_against_cpu(Random& random, Emulated& device) {
+void check_against_cpu(Random& random, Emulated& device, Dtype dtype) {
+  const double unit = dtype == Dtype::kFloat32    ? 4e-7
+                      : dtype == Dtype::kBFloat16 ? 0x1p-7
+                                                  : 0x1p-10;
   struct Case {
     Shape shape;
     int64_t groups, row_stride, skew;
@@ -121,15 +154,15 @@ void check_against_cpu(Random& random, Emulated& device) {
                         {shape_of({3, 320}), 3, 320, 1}, {shape_of({2, 8192}), 2, 8192, 0},
                         {shape_of({3, 33}), 99, 33, 0}};
   for (const Case& c : cases) {
-    LossCase<Divergence> divergence(random, c.shape, c.groups, Dtype::kFloat32, 0);
+    LossCase<Divergence> divergence(random, c.shape, c.groups, dtype, 0);
     for (View& operand : divergence.operands) {
       std::vector<int64_t> strides = testing::dense_strides(c.shape);
       if (c.shape.dims == 2) strides[0] = c.row_stride;
-      operand = View(Dtype::kFloat32, c.shape, strides, c.skew);
+      operand = View(dtype, c.shape, strides, c.skew);
       random.fill(operand);
     }
     divergence.connect(false, 0);
-    View z(Dtype::kFloat32, c.shape, testing::dense_strides(c.shape), c.skew), noise = z;
+    View z(dtype, c.shape, testing::dense_strides(c.shape), c.skew), noise = z;
     const Seed seed = {0x123456789abcdef0u, 77};
     SampleArgs args;
     args.divergence = divergence.args;
@@ -153,10 +186,10 @@ void check_against_cpu(Random& random, Emulated& device) {
         device.sample(args, setting);
       }
       for (int64_t i = 0; i < z.elements(); ++i) {
-        CHECK(std::fabs(z.get(i) - cpu_z.get(i)) <= 4e-7 * (1 + std::fabs(cpu_z.get(i))),
+        CHECK(std::fabs(z.get(i) - cpu_z.get(i)) <= unit * (1 + std::fabs(cpu_z.get(i))),
               "z of %lld elements at %lld: %.9g, on the CPU %.9g", (long long)c.shape.numel,
               (long long)i, z.get(i), cpu_z.get(i));
-        CHECK(std::fabs(noise.get(i) - cpu_noise.get(i)) <= 4e-7 * (1 + std::fabs(noise.get(i))),
+        CHECK(std::fabs(noise.get(i) - cpu_noise.get(i)) <= unit * (1 + std::fabs(noise.get(i))),
               "noise at %lld: %.9g, on the CPU %.9g", (long long)i, noise.get(i), cpu_noise.get(i));
       }
       for (int64_t g = 0; g < c.groups; ++g) {
@@ -196,7 +229,8 @@ void check_gradients_against_cpu(Random& random, Emulated& device) {
 void check_scaling(Random& random, Emulated& device) {
   const Shape shape = shape_of({13, 37});
   const std::vector<int64_t> layouts[] = {{0, 0}, {1, 0}, {37, 1}};
-  for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat64}) {
+  const Dtype dtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16, Dtype::kFloat64};
+  for (const Dtype dtype : dtypes) {
     for (const std::vector<int64_t>& strides : layouts) {
       View gradient(dtype, shape, testing::dense_strides(shape));
       View upstream(dtype == Dtype::kFloat64 ? dtype : Dtype::kFloat32, shape, strides);
@@ -254,10 +288,13 @@ void check_all(FormulaList<Formula...> losses) {
   check_tails(random, device, losses);
   check_large(random, device, losses);
   (check_summed<Formula>(random, device), ...);
+  (check_mixed<Formula>(random, device), ...);
   (check_empty<Formula>(device), ...);
   (check_gradients_against_cpu<Formula>(random, device), ...);
-  check_against_cpu<StandardNormalKl>(random, device);
-  check_against_cpu<GaussianKl>(random, device);
+  for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16}) {
+    check_against_cpu<StandardNormalKl>(random, device, dtype);
+    check_against_cpu<GaussianKl>(random, device, dtype);
+  }
   check_scaling(random, device);
   check_seeds(device);
   testing::check_losses(random, device, kTrials, losses);

@@ -127,7 +127,8 @@ class Kernel:
     def _parse(self, text: str) -> None:
         text = re.sub(r"//.*", "", text)
         for statement in re.split(r";|(?<=:)\s*\n", text):
-            statement = " ".join(statement.split())
+            # Inline assembly comes in braces of its own.
+            statement = " ".join(statement.split()).lstrip("{} ")
             while label := re.match(r"(\$\w+):\s*", statement):
                 self.labels[label[1]] = len(self.code)
                 statement = statement[label.end() :]
@@ -171,6 +172,37 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "ex2": np.exp2,
     "lg2": np.log2,
 }
+
+
+ROUND_TO_INTEGER: dict[str, Callable[[Array], Array]] = {
+    "rni": np.rint,
+    "rzi": np.trunc,
+    "rmi": np.floor,
+    "rpi": np.ceil,
+}
+
+# What PTX packs two of into a register, the first operand in the upper half.
+PAIRS = {"bf16x2": "bf16", "f16x2": "f16"}
+
+
+def to_half(x: NDArray[np.float32], kind: str) -> NDArray[np.uint16]:
+    """The bits of x as f16 or bf16, rounded to nearest, ties to even."""
+    if kind == "f16":
+        return x.astype(np.float16).view(np.uint16)
+    bits = x.view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) >> np.uint64(16)
+    return np.where(np.isnan(x), 0x7FFF, rounded).astype(np.uint16)
+
+
+def without_subnormals(x: Array) -> Array:
+    """What .ftz makes of an operand or a result."""
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, np.copysign(np.zeros_like(x), x), x)
+
+
+def rounded_down(x: NDArray[np.float64]) -> NDArray[np.float32]:
+    """x to float, towards minus infinity."""
+    nearest = x.astype(np.float32)
+    return np.where(nearest > x, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
 class Block:
@@ -367,8 +399,21 @@ class Block:
     _cvta = _mov
 
     def _cvt(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        to, source = TYPES[i.modifiers[-2]], i.modifiers[-1]
-        self._write(i.operands[0], self._read(i.operands[1], source).astype(to), active)
+        *how, to, source = i.modifiers
+        values = [self._read(operand, source) for operand in i.operands[1:]]
+        if to in PAIRS:
+            high, low = (to_half(value, PAIRS[to]).astype(np.uint32) for value in values)
+            result = high << np.uint32(16) | low
+        elif to == "bf16":
+            result = to_half(values[0], to)
+        else:
+            value = values[0]
+            for rounding in ROUND_TO_INTEGER.keys() & set(how):
+                value = ROUND_TO_INTEGER[rounding](value)
+            result = value.astype(TYPES[to])
+        if "sat" in how:  # a NaN becomes 0
+            result = np.fmax(np.fmin(result, np.ones_like(result)), np.zeros_like(result))
+        self._write(i.operands[0], result, active)
 
     def _setp(self, i: Instruction, active: NDArray[np.bool_]) -> None:
         kind = i.modifiers[-1]
@@ -410,7 +455,8 @@ class Block:
             c = self._read(i.operands[3], f"{'s' if wide.kind == 'i' else 'u'}{8 * wide.itemsize}")
             result = a.astype(wide) * b.astype(wide) + c
         elif a.dtype == np.float32:  # exact product, one rounding in double before that to float
-            result = (a.astype(np.float64) * b + c).astype(np.float32)
+            wide_sum = a.astype(np.float64) * b + c
+            result = rounded_down(wide_sum) if "rm" in i.modifiers else wide_sum.astype(np.float32)
         else:
             result = a * b + c
         self._write(i.operands[0], result, active)
@@ -437,6 +483,18 @@ class Block:
         shifted = inserted << np.array(position, into.dtype)
         self._write(i.operands[0], (into & ~mask) | (shifted & mask), active)
 
+    def _prmt(self, i: Instruction, active: NDArray[np.bool_]) -> None:
+        a, b, selector = (self._read(operand, "u32") for operand in i.operands[1:])
+        both = a.astype(np.uint64) | b.astype(np.uint64) << np.uint64(32)
+        result = np.zeros_like(a)
+        for byte in range(4):
+            control = selector >> np.uint32(4 * byte) & np.uint32(15)
+            if (control[active] > 7).any():
+                raise NotImplementedError(i.text)
+            chosen = both >> (control.astype(np.uint64) & np.uint64(7)) * np.uint64(8)
+            result |= (chosen & np.uint64(255)).astype(np.uint32) << np.uint32(8 * byte)
+        self._write(i.operands[0], result, active)
+
     def _div(self, i: Instruction, active: NDArray[np.bool_]) -> None:
         kind = i.modifiers[-1]
         a, b = self._read(i.operands[1], kind), self._read(i.operands[2], kind)
@@ -454,8 +512,11 @@ class Block:
         table = UNARY if len(values) == 1 else BINARY
         if i.op not in table:
             raise NotImplementedError(i.text)
-        result = table[i.op](*values)
-        self._write(i.operands[0], result.astype(values[0].dtype), active)
+        flushes = "ftz" in i.modifiers
+        if flushes:
+            values = [without_subnormals(value) for value in values]
+        result = table[i.op](*values).astype(values[0].dtype)
+        self._write(i.operands[0], without_subnormals(result) if flushes else result, active)
 
 
 def run(kernel: Kernel, memory: Memory, blocks: int, args: bytes) -> int:

@@ -64,7 +64,10 @@ class Recorder {
   };
 
   static const char* name_of(Dtype dtype) {
-    return dtype == Dtype::kFloat64 ? "float64" : dtype == Dtype::kFloat32 ? "float32" : "bfloat16";
+    return dtype == Dtype::kFloat64    ? "float64"
+           : dtype == Dtype::kFloat32  ? "float32"
+           : dtype == Dtype::kBFloat16 ? "bfloat16"
+                                       : "float16";
   }
 
   void add(const void* data, size_t bytes, const char* output) {
@@ -117,14 +120,29 @@ void record_losses(Random& random) {
   random.fill(bytes.mask);
   bytes.connect(true, 3);
   record(bytes);
-  // bfloat16, in vectors of 8 and a tail.
-  Case halves(random, shape_of({43}), 1, Dtype::kBFloat16, 0);
-  record(halves);
-  // Misaligned; double.
+  // Half a float, in vectors of 8 and a tail; with a target of another dtype.
+  for (const Dtype dtype : {Dtype::kBFloat16, Dtype::kFloat16}) {
+    Case halves(random, shape_of({43}), 1, dtype, 0);
+    record(halves);
+  }
+  Case mixed(random, shape_of({24}), 1, Dtype::kBFloat16, 0);
+  mixed.operands[1] = View(Dtype::kUInt8, mixed.args.shape, {1});
+  random.fill(mixed.operands[1]);
+  mixed.args.gradients[1] = {};
+  mixed.connect(false, 1);
+  record(mixed);
+  // Misaligned; double, also misaligned for vectors.
   Case skewed(random, shape_of({5, 7}), 5, Dtype::kFloat32, 1);
   record(skewed);
-  Case doubles(random, shape_of({21}), 1, Dtype::kFloat64, 0);
-  record(doubles);
+  for (const int64_t skew : {0, 1}) {
+    Case doubles(random, shape_of({21}), 1, Dtype::kFloat64, skew);
+    record(doubles);
+  }
+  // The other elementary functions.
+  LossCase<GaussianNll> gaussian(random, shape_of({30}), 1, Dtype::kFloat32, 0);
+  record(gaussian);
+  LossCase<BernoulliProbsNll> probs(random, shape_of({30}), 1, Dtype::kFloat32, 0);
+  record(probs);
   // A gradient summed down its columns, by several blocks.
   Case columns(random, shape_of({70, 12}), 1, Dtype::kFloat32, 0);
   columns.operands[0] = columns.gradients[0] = View(Dtype::kFloat32, columns.args.shape, {0, 1});
@@ -135,15 +153,15 @@ void record_losses(Random& random) {
   record(columns);
 }
 
-void record_sampling(Random& random, const Shape& shape, int64_t row_stride) {
-  LossCase<StandardNormalKl> divergence(random, shape, 1, Dtype::kFloat32, 0);
+void record_sampling(Random& random, Dtype dtype, const Shape& shape, int64_t row_stride) {
+  LossCase<StandardNormalKl> divergence(random, shape, 1, dtype, 0);
   for (View& operand : divergence.operands) {
-    operand = View(Dtype::kFloat32, shape, {row_stride, 1});
+    operand = View(dtype, shape, {row_stride, 1});
     random.fill(operand);
     recorder.input(operand);
   }
   divergence.connect(false, 0);
-  View z(Dtype::kFloat32, shape, testing::dense_strides(shape)), noise = z;
+  View z(dtype, shape, testing::dense_strides(shape)), noise = z;
   SampleArgs args;
   args.divergence = divergence.args;
   for (Output& gradient : args.divergence.gradients) gradient = {};
@@ -184,8 +202,10 @@ void record_backward(Random& random) {
 int main() {
   Random random;
   record_losses(random);
-  record_sampling(random, shape_of({3, 128}), 256);
-  record_sampling(random, shape_of({3, 10}), 20);
+  record_sampling(random, Dtype::kFloat32, shape_of({3, 128}), 128);
+  record_sampling(random, Dtype::kBFloat16, shape_of({3, 44}), 44);
+  record_sampling(random, Dtype::kFloat32, shape_of({3, 128}), 256);
+  record_sampling(random, Dtype::kFloat32, shape_of({3, 10}), 20);
   record_backward(random);
   recorder.finish();
   return testing::report();

@@ -9,15 +9,20 @@ using SampleBackward = SampleBackwardElement<StandardNormalKl>;
 
 #define VAE_FAST_KERNEL(...) template __global__ void __VA_ARGS__(const __grid_constant__ LoopArgs)
 
-VAE_FAST_KERNEL(rows<Bernoulli, float, 4, true>);
-VAE_FAST_KERNEL(rows<Bernoulli, float, 4, false>);
-VAE_FAST_KERNEL(rows<Bernoulli, float, 8, false>);
-VAE_FAST_KERNEL(rows<Bernoulli, float, 1, false>);
-VAE_FAST_KERNEL(rows<Bernoulli, double, 1, false>);
-VAE_FAST_KERNEL(rows<Sample, float, 1, false>);
-VAE_FAST_KERNEL(rows<SampleBackward, float, 4, true>);
-VAE_FAST_KERNEL(rows<ScaleElement, float, 4, true>);
+VAE_FAST_KERNEL(rows<Bernoulli, float, 4, float>);
+VAE_FAST_KERNEL(rows<Bernoulli, float, 8, BFloat16>);
+VAE_FAST_KERNEL(rows<Bernoulli, float, 8, Float16>);
+VAE_FAST_KERNEL(rows<Bernoulli, float, 4, AnyDtype>);
+VAE_FAST_KERNEL(rows<Bernoulli, float, 1, AnyDtype>);
+VAE_FAST_KERNEL(rows<Bernoulli, double, 2, double>);
+VAE_FAST_KERNEL(rows<Bernoulli, double, 1, AnyDtype>);
+VAE_FAST_KERNEL(rows<LossElement<GaussianNll, true>, float, 4, float>);
+VAE_FAST_KERNEL(rows<LossElement<BernoulliProbsNll, true>, float, 4, float>);
+VAE_FAST_KERNEL(rows<Sample, float, 1, AnyDtype>);
+VAE_FAST_KERNEL(rows<SampleBackward, float, 4, float>);
 VAE_FAST_KERNEL(columns<Bernoulli, float, 4>);
-VAE_FAST_KERNEL(noise<Sample>);
+VAE_FAST_KERNEL(noise<Sample, float>);
+VAE_FAST_KERNEL(noise<Sample, BFloat16>);
+VAE_FAST_KERNEL(noise<Sample, AnyDtype>);
 
 }  // namespace vae_fast::cuda

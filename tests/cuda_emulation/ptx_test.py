@@ -15,8 +15,9 @@ import ptx
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Relative to 1 + the value: the PTX fuses other products than g++ does. bfloat16: two of its units.
-TOLERANCES = {"float32": 4e-6, "float64": 1e-12, "bfloat16": 2.0**-6}
+# Relative to 1 + the value: the PTX fuses other products than g++ does. Half a float: two of its
+# units.
+TOLERANCES = {"float32": 4e-6, "float64": 1e-12, "bfloat16": 2.0**-6, "float16": 2.0**-9}
 
 
 def compile_ptx(nvcc: str, arch: str) -> str:

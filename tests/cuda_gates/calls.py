@@ -10,9 +10,8 @@ _ROWS = (
     ("float32", 4, "float, 4, float", 4),
     ("bfloat16", 2, "float, 8, BFloat16", 8),
     ("float16", 2, "float, 8, Float16", 8),
-    ("float64", 8, "double, 1, AnyDtype", 1),
+    ("float64", 8, "double, 2, double", 2),
 )
-_HALF_ROWS = "float, 4, AnyDtype"  # of tensors that are not dense
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,10 @@ def _sampling() -> Iterator[Call]:
             loads = (size,) * operands
             yield Call(name, dtype, kernel, loads, (size,), 4, 4)
             yield Call(f"{name}, noise kept", dtype, kernel, loads, (size,) * 2, 4, 4)
+    for name, element, operands in draws[:2]:
+        kernel = f"noise<{element}, AnyDtype>"
+        loads = (4,) * operands
+        yield Call(f"{name}, halves of a tensor", "float32", kernel, loads, (4,) * 2, 4, 4)
     backwards = (("backward of both", "StandardNormalKl", 2), ("with a prior", "GaussianKl", 4))
     for name, formula, operands in backwards:
         for dtype, size, path, vector in _ROWS[:3]:
