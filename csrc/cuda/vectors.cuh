@@ -99,16 +99,16 @@ __device__ __forceinline__ void load_words(const void* from, uint32_t* word) {
   }
 }
 
-// __stcg: what is an ordinary store otherwise the compiler may take apart again.
+// __stwb: what is an ordinary store otherwise the compiler may take apart again.
 template <int kBytes>
 __device__ __forceinline__ void store_words(void* to, const uint32_t* word) {
   if constexpr (kBytes > 16) {
     store_words<16>(to, word);
     store_words<kBytes - 16>(static_cast<char*>(to) + 16, word + 4);
   } else if constexpr (kBytes == 16) {
-    __stcg(static_cast<uint4*>(to), make_uint4(word[0], word[1], word[2], word[3]));
+    __stwb(static_cast<uint4*>(to), make_uint4(word[0], word[1], word[2], word[3]));
   } else if constexpr (kBytes == 8) {
-    __stcg(static_cast<uint2*>(to), make_uint2(word[0], word[1]));
+    __stwb(static_cast<uint2*>(to), make_uint2(word[0], word[1]));
   } else {
     *static_cast<Bits<char[kBytes]>*>(to) = static_cast<Bits<char[kBytes]>>(word[0]);
   }

@@ -57,7 +57,12 @@ BUGS = (
         "loops.cuh",
         (("__syncthreads();\n  const int teams", "const int teams"),),
     ),
-    Bug("a tail that is not written", "plain", "loops.cuh", (("j < left; ++j", "j < left - 1; ++j"),)),
+    Bug(
+        "a tail that is not written",
+        "plain",
+        "loops.cuh",
+        (("j < left; ++j", "j < left - 1; ++j"),),
+    ),
     Bug(
         "no fence before the ticket",
         "tsan",
@@ -79,7 +84,12 @@ BUGS = (
         "a barrier that some threads skip",
         "plain",
         "loops.cuh",
-        (("__syncthreads();\n  const int teams", "if (threadIdx.x < 100) __syncthreads();\n  const int teams"),),
+        (
+            (
+                "__syncthreads();\n  const int teams",
+                "if (threadIdx.x < 100) __syncthreads();\n  const int teams",
+            ),
+        ),
     ),
     Bug(
         "a shuffle of all lanes in a branch",
@@ -138,7 +148,10 @@ BUGS = (
 )
 
 # One formula is enough here, and compiles fast.
-SHORT_LIST = ("using Losses = FormulaList<", "using Losses = FormulaList<StandardNormalKl>;\nusing All = FormulaList<")
+SHORT_LIST = (
+    "using Losses = FormulaList<",
+    "using Losses = FormulaList<StandardNormalKl>;\nusing All = FormulaList<",
+)
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -173,7 +186,15 @@ class Tools(NamedTuple):
         """Compiles the test or the emulation."""
         here = ROOT / "tests" / "cuda_emulation"
         subprocess.run(
-            [self.compiler, "-std=c++20", "-O1", "-g1", "-Wno-unknown-pragmas", f"-I{csrc}", f"-I{here}"]
+            [
+                self.compiler,
+                "-std=c++20",
+                "-O1",
+                "-g1",
+                "-Wno-unknown-pragmas",
+                f"-I{csrc}",
+                f"-I{here}",
+            ]
             + [f"-I{ROOT / 'tests' / 'cpp'}", "-isystem", self.cuda_include, str(source), *flags],
             check=True,
         )
@@ -203,7 +224,13 @@ def outcome(tools: Tools, bug: Bug | None, build: str) -> tuple[bool, str]:
             timeout=300,
             env={**os.environ, **ENVIRONMENT},
         )
-    words = ("SIMT ERROR", "runtime error", "ERROR: AddressSanitizer", "WARNING: ThreadSan", ": not ")
+    words = (
+        "SIMT ERROR",
+        "runtime error",
+        "ERROR: AddressSanitizer",
+        "WARNING: ThreadSan",
+        ": not ",
+    )
     lines = (run.stderr + run.stdout).splitlines()
     first = next((line for line in lines if any(word in line for word in words)), "")
     return run.returncode == 0, first or (lines[0] if lines else "")

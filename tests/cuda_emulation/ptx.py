@@ -139,7 +139,12 @@ class Kernel:
             operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*", parts[4])
             self.code.append(
                 Instruction(
-                    parts[2] or "", parts[1] == "!", op, modifiers, [o.strip() for o in operands], statement
+                    parts[2] or "",
+                    parts[1] == "!",
+                    op,
+                    modifiers,
+                    [o.strip() for o in operands],
+                    statement,
                 )
             )
 
@@ -208,7 +213,9 @@ def rounded_down(x: NDArray[np.float64]) -> NDArray[np.float32]:
 class Block:
     """A block of threads at work: one value per thread in every register."""
 
-    def __init__(self, kernel: Kernel, memory: Memory, block: int, blocks: int, args: bytes) -> None:
+    def __init__(
+        self, kernel: Kernel, memory: Memory, block: int, blocks: int, args: bytes
+    ) -> None:
         self.kernel = kernel
         self.memory = memory
         n = kernel.threads
@@ -423,7 +430,9 @@ class Block:
         if how in ("nan", "num"):
             result = either_nan if how == "nan" else ~either_nan
         elif how in COMPARE:
-            result = COMPARE[how](a, b) & ~(either_nan if how == "ne" else np.zeros_like(either_nan))
+            result = COMPARE[how](a, b) & ~(
+                either_nan if how == "ne" else np.zeros_like(either_nan)
+            )
         else:  # unordered: also true for a NaN
             result = COMPARE[how.removesuffix("u")](a, b) | either_nan
         self._write(i.operands[0], result, active)

@@ -77,7 +77,9 @@ def main() -> int:
     wrong = 0
     for launch in json.loads(cases):
         name = subprocess.run(["c++filt", launch["kernel"]], capture_output=True, text=True).stdout
-        name = name.replace("vae_fast::", "").replace("cuda::", "").replace("portable::", "").strip()
+        name = (
+            name.replace("vae_fast::", "").replace("cuda::", "").replace("portable::", "").strip()
+        )
         try:
             print(f"ok    {name}: {repeat(module, launch)}", flush=True)
         except ptx.PtxError as error:

@@ -134,7 +134,7 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
 }
 
 template <class T>
-void __stcg(T* address, const T& value) {
+void __stwb(T* address, const T& value) {
   *address = value;
 }
 

@@ -1,7 +1,7 @@
 """The figures of a build, and the table that docs/cuda.md shows of them."""
 
 import tempfile
-from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from tests.cuda_gates import calls, roofline, sass
@@ -25,6 +25,7 @@ def architectures() -> list[str]:
     return [f"sm_{part.removesuffix('+PTX').replace('.', '')}" for part in text.split(";")]
 
 
+@cache
 def kernels(architecture: str) -> dict[str, sass.Kernel]:
     """By their names."""
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +51,7 @@ def figure(call: calls.Call, kernel: sass.Kernel) -> roofline.Figure:
         read=sum(call.loads),
         written=sum(call.stores),
         elements=elements,
-        **{unit: round(n / elements, 3) for unit, n in asdict(low).items()},
+        **{unit: round(n / elements, 3) for unit, n in low._asdict().items()},
         dearest=round(high.instructions / elements, 3),
         registers=kernel.registers,
     )

@@ -7,10 +7,12 @@ nor this need a GPU.
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property, reduce
 from importlib.util import find_spec
+from operator import add
 from pathlib import Path
+from typing import NamedTuple
 
 LOOP_WORDS = r"L[A-Za-z_.$0-9]*"
 
@@ -39,17 +41,32 @@ class Instruction:
     name: str
     operands: str
 
-    @property
+    @cached_property
+    def kind(self) -> str:
+        """The name without modifiers."""
+        return self.name.partition(".")[0]
+
+    @cached_property
     def target(self) -> str | None:
-        """The label that a branch names."""
+        """The label that a branch names; some ways out of a loop are calls within the kernel."""
+        if self.kind not in ("BRA", "BRX", "JMP", "CALL"):
+            return None
         found = re.search(rf"`\(\.({LOOP_WORDS})\)", self.operands)
-        return found[1] if found and self.name.split(".")[0] in ("BRA", "BRX", "JMP") else None
+        return found[1] if found else None
+
+    @cached_property
+    def ends_block(self) -> bool:
+        return self.kind in ("BRA", "EXIT", "RET", "JMP", "BRX") or self.is_local_call
 
     @property
+    def is_local_call(self) -> bool:
+        return self.kind == "CALL" and self.target is not None
+
+    @cached_property
     def is_global_access(self) -> bool:
-        return self.name.split(".")[0] in ("LDG", "STG")
+        return self.kind in ("LDG", "STG")
 
-    @property
+    @cached_property
     def access(self) -> str:
         """`load 16`: what a global access does, and on how many bytes."""
         kind = "load" if self.name.startswith("LDG") else "store"
@@ -58,12 +75,52 @@ class Instruction:
         return f"{kind} {size}"
 
 
+class Cost(NamedTuple):
+    """What an iteration issues, in all and to units that take less than a warp a clock."""
+
+    instructions: int = 0
+    alu: int = 0  # integers, comparisons, selections
+    fma: int = 0
+    mufu: int = 0  # reciprocals, exponentials, logarithms
+    fp64: int = 0  # and conversions to and from it
+
+    def plus(self, other: "Cost") -> "Cost":
+        return Cost(*map(add, self, other))
+
+
+_UNITS = {
+    "alu": re.compile(r"LOP3|SHF|IADD|VIADD|[IFP]SETP|F?SEL|[FIV]?I?MNMX|PRMT|LEA|IABS|PLOP3|I2FP"),
+    "fma": re.compile(r"FFMA|FMUL|FADD|IMAD"),
+    "mufu": re.compile(r"MUFU"),
+    "fp64": re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|F2F\.F(32\.F64|64\.F32)|[FI]2[FI].*64"),
+}
+
+
+@cache
+def cost_of(name: str) -> Cost:
+    """Of an instruction with this name."""
+    return Cost(1, **{unit: int(bool(names.match(name))) for unit, names in _UNITS.items()})
+
+
 @dataclass
 class Block:
     """Instructions without a branch between them, and where they go on."""
 
     instructions: list[Instruction] = field(default_factory=list)
     successors: list[int] = field(default_factory=list)
+
+    @cached_property
+    def cost(self) -> Cost:
+        return reduce(Cost.plus, (cost_of(i.name) for i in self.instructions), Cost())
+
+    @cached_property
+    def is_slow_path(self) -> bool:
+        """Of a division, say."""
+        return any(i.kind == "CALL" and not i.is_local_call for i in self.instructions)
+
+    @cached_property
+    def accesses(self) -> list[Instruction]:
+        return [i for i in self.instructions if i.is_global_access]
 
 
 @dataclass(frozen=True)
@@ -95,34 +152,6 @@ class Kernel:
         loops = _natural_loops(self.blocks)
         sizes = {loop: sum(len(self.blocks[b].instructions) for b in loop) for loop in loops}
         return sorted(loops, key=sizes.__getitem__, reverse=True)
-
-
-@dataclass(frozen=True, order=True)
-class Cost:
-    """What an iteration issues, in all and to units that take less than a warp a clock."""
-
-    instructions: int = 0
-    alu: int = 0  # integers, comparisons, selections
-    fma: int = 0
-    mufu: int = 0  # reciprocals, exponentials, logarithms
-    fp64: int = 0  # and conversions to and from it
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-_UNITS = {
-    "alu": re.compile(r"LOP3|SHF|IADD|VIADD|[IFP]SETP|F?SEL|[FIV]?I?MNMX|PRMT|LEA|IABS|PLOP3|I2FP"),
-    "fma": re.compile(r"FFMA|FMUL|FADD|IMAD"),
-    "mufu": re.compile(r"MUFU"),
-    "fp64": re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|F2F\.F(32\.F64|64\.F32)|[FI]2[FI].*64"),
-}
-
-
-@cache
-def cost_of(name: str) -> Cost:
-    """Of an instruction with this name."""
-    return Cost(1, **{unit: int(bool(names.match(name))) for unit, names in _UNITS.items()})
 
 
 def iteration_cost(kernel: Kernel, accesses: dict[str, int]) -> tuple[Cost, Cost, int] | None:
@@ -164,7 +193,7 @@ def _ways(
     for b in order:
         for state, (low, high) in best[b].items():
             for after, cost in _through(blocks[b], state, kinds, goal):
-                ends = low + cost, high + cost
+                ends = low.plus(cost), high.plus(cost)
                 for successor in blocks[b].successors:
                     if successor == header:
                         if after == goal:
@@ -182,20 +211,16 @@ def _through(
     block: Block, state: tuple[int, ...], kinds: list[str], goal: tuple[int, ...]
 ) -> list[tuple[tuple[int, ...], Cost]]:
     """What a block makes of the counts; several, since predicated accesses may not happen."""
+    if block.is_slow_path:
+        return []
     states = {state}
-    cost = Cost()
-    for instruction in block.instructions:
-        if instruction.name.startswith("CALL"):
-            return []  # the slow path of a division
-        cost += cost_of(instruction.name)
-        if not instruction.is_global_access:
-            continue
+    for instruction in block.accesses:
         happens = set()
         if instruction.access in kinds:
             k = kinds.index(instruction.access)
             happens = {(*s[:k], s[k] + 1, *s[k + 1 :]) for s in states if s[k] < goal[k]}
         states = happens | (states if instruction.predicate else set())
-    return [(s, cost) for s in states]
+    return [(s, block.cost) for s in states]
 
 
 # ---- control flow --------------------------------------------------------------------------------
@@ -211,11 +236,11 @@ def _blocks(code: tuple[str | Instruction, ...]) -> list[Block]:
             starts[line] = len(blocks) - 1
         else:
             blocks[-1].instructions.append(line)
-            if line.name.split(".")[0] in ("BRA", "EXIT", "RET", "JMP", "BRX"):
+            if line.ends_block:
                 blocks.append(Block())
     for number, block in enumerate(blocks):
         last = block.instructions[-1] if block.instructions else None
-        if last is None or last.name.split(".")[0] not in ("BRA", "EXIT", "RET", "JMP", "BRX"):
+        if last is None or not last.ends_block:
             block.successors.append(number + 1)
             continue
         if last.target in starts:

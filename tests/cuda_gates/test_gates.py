@@ -1,5 +1,7 @@
 """What must hold of the machine code that was built (layer 3; docs/cuda.md)."""
 
+import re
+
 import pytest
 
 from tests.cuda_gates import calls, measure, roofline, sass
@@ -10,8 +12,14 @@ MOST_REGISTERS = 128
 # Above what is stored: compilers differ by a few instructions from release to release.
 SLACK = 1.05
 
-# What may be limited by something else than memory, and why; None: on every card.
-NOT_MEMORY_BOUND: dict[tuple[str, str], str] = {}
+# What is limited by something else than memory, by call and dtype, and why. docs/cuda.md says by
+# how much, and `test_no_more_is_issued_than_is_stored` keeps it there.
+NOT_MEMORY_BOUND = {
+    r"reparameterize.*: (bfloat16|float16)": "a normal takes 40 instructions, and two bytes",
+    r"bernoulli_probs_nll.*": "two logarithms, exact also where they are small",
+    r"bernoulli_nll, gradients: bfloat16, uint8 target": "x / 255, correctly rounded, in 5 bytes",
+    r".*: float64": "consumer cards have 2 FP64 units on a multiprocessor",
+}
 
 
 @pytest.fixture(scope="module", params=measure.architectures())
@@ -63,15 +71,16 @@ def test_no_more_is_issued_than_is_stored(measured):
     assert not grown
 
 
-@pytest.mark.parametrize("card", roofline.CARDS, ids=lambda card: card.name)
-def test_memory_is_the_limit(card, measured):
-    limits = {key: f.fraction(card) for key, f in measured.items() if f.dtype != "float64"}
-    slow = {
-        key: f"{fraction:.0%} of the peak, limited by {limit}"
-        for key, (fraction, limit) in limits.items()
-        if limit != "memory" and key not in NOT_MEMORY_BOUND
+def test_memory_is_the_limit(measured):
+    limited = {
+        f"{f.call}: {f.dtype}"
+        for f in measured.values()
+        if any(f.fraction(card)[1] != "memory" for card in roofline.CARDS)
     }
-    assert not slow
+    excused = {name for name in limited for why in NOT_MEMORY_BOUND if re.fullmatch(why, name)}
+    assert not limited - excused
+    idle = [why for why in NOT_MEMORY_BOUND if not any(re.fullmatch(why, n) for n in limited)]
+    assert not idle
 
 
 def test_ptx_has_vectors_and_no_local_memory():

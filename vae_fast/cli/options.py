@@ -10,7 +10,7 @@ import click
 
 from vae_fast.cli.grouped import Device, Sizes, option
 from vae_fast.training import TrainerConfig
-from vae_fast.training.config import Schedule
+from vae_fast.training.config import Precision, Schedule
 
 _DEFAULTS = TrainerConfig()
 _ABOVE_ZERO = click.FloatRange(0, min_open=True)
@@ -213,6 +213,19 @@ _OPTIONS = (
         type=Device(),
         default=_DEFAULTS.device,
         help="auto is a GPU where there is one.",
+    ),
+    option(
+        "Run",
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        default=_DEFAULTS.precision,
+        help="Of the networks' matrix products; the losses are exact in both.",
+    ),
+    option(
+        "Run",
+        "--cuda-graphs/--no-cuda-graphs",
+        default=_DEFAULTS.cuda_graphs,
+        help="On a GPU, record the training step once and replay it.",
     ),
     option("Run", "--threads", type=_FROM_ONE, help="Threads of the CPU.  [default: torch's]"),
     option(
