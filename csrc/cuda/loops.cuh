@@ -107,7 +107,7 @@ __device__ __forceinline__ auto load_mask(const Tensor& mask, int64_t offset) {
 
 // The k-th input, of dtype S; a target, and one element that serves all, may be of any dtype.
 template <class Element, class T, int V, class S>
-struct Input {
+struct InputReader {
   using Access = Vectors<T, V>;
   using Raw = typename Access::Raw;
 
@@ -140,7 +140,7 @@ __device__ __forceinline__ void evaluate_vector(const LoopArgs& args,
                                                 const Offsets<Element>& offsets,
                                                 const Common<T>& common, const T* eps,
                                                 Results<Element, T, V>& results) {
-  using Read = Input<Element, T, V, S>;
+  using Read = InputReader<Element, T, V, S>;
   typename Read::Raw raw[Element::kInputs], raw_mask;
   const bool is_masked = !kIsFlat<S> && args.mask.data != nullptr;
   VAE_FAST_UNROLL
@@ -299,7 +299,6 @@ __device__ __forceinline__ void for_each_part(const LoopArgs& args, const Visit&
       store_sum(args, which, its_part, sum);
     } else {
       args.partials[which * parts.count + its_part] = sum;
-      __threadfence();
     }
   }
   // Where a group is split its parts are whole blocks.
@@ -423,10 +422,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   const uint32_t splits = static_cast<uint32_t>(columns.splits.divisor);
   if (splits > 1) {
     double* partials = args.partials + tile * splits * kTileElements;
-    if (own < kTileElements) {
-      partials[split * kTileElements + own] = sum;
-      __threadfence();
-    }
+    if (own < kTileElements) partials[split * kTileElements + own] = sum;
     if (!is_last_block(args.tickets + tile, splits)) return;
     sum = 0;
     if (own < kTileElements) {

@@ -31,7 +31,8 @@ __device__ __forceinline__ double block_sum(double x) {
 }
 
 // True in all threads of the last of `blocks` blocks to come here with this ticket; what the
-// blocks' threads wrote before is then visible to them. All threads of the block call it. The
+// blocks' threads wrote before is then visible to them: one thread's fences serve its block, since
+// they also order what the barriers have shown it. All threads of the block call it. The
 // ticket wraps around to zero, ready for the next launch.
 __device__ __forceinline__ bool is_last_block(uint32_t* ticket, uint32_t blocks) {
   VAE_FAST_SHARED(uint32_t, is_last, 1);
