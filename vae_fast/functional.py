@@ -138,16 +138,24 @@ def draw_seed(
     """
     place = torch.device("cpu" if device is None else device)
     if _kernels is None or (place.type != "cpu" and use_reference(place.type)):
-        return reference.draw_seed(generator, None if device is None else place)
+        _check_generator_of_a_seed(generator, device)
+        return reference.draw_seed(generator, place)
     try:
         # The fresh tensor tells two draws apart: the compiler would merge equal calls.
         like = torch.empty((1, 2), dtype=torch.int64, device=place)
         seed: Tensor = _ops.draw_seed(like, generator)
         return seed
     except Exception:
-        own = getattr(generator, "device", place)
-        checks.check_generator("draw_seed", generator, own if device is None else place)
+        _check_generator_of_a_seed(generator, device)
         raise
+
+
+def _check_generator_of_a_seed(
+    generator: torch.Generator | None, device: torch.device | str | None
+) -> None:
+    """Where no device is named, a generator of any will do."""
+    own = getattr(generator, "device", "cpu")
+    checks.check_generator("draw_seed", generator, torch.device(own if device is None else device))
 
 
 def _seed_of(

@@ -364,15 +364,16 @@ def normal_noise(seed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tens
 def draw_seed(
     generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """Key and offset of the noise, (1, 2) int64: two 64-bit draws from torch's generator.
+    """Key and offset of the noise, (1, 2) int64 on ``device``: two 64-bit draws from a generator.
 
     From the CPU's the same two words as the compiled op draws (but for one value in 2^64), by way
     of randint, which knows torch.func.vmap's modes of randomness.
     """
     lowest = -(2**63)
-    if device is None:
-        device = torch.device("cpu") if generator is None else generator.device
-    return torch.randint(lowest, 2**63 - 1, (1, 2), generator=generator, device=device) ^ lowest
+    device = torch.device("cpu") if device is None else device
+    source = device if generator is None else generator.device
+    seed = torch.randint(lowest, 2**63 - 1, (1, 2), generator=generator, device=source) ^ lowest
+    return seed.to(device)
 
 
 # ---- sampling ------------------------------------------------------------------------------------

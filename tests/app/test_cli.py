@@ -115,6 +115,16 @@ def test_evaluate_repeats_the_last_line(run, run_cli):
     assert "log p(x) >=" in table
 
 
+def test_evaluate_where_it_was_asked_to(tmp_path, run_cli):
+    """A run from a machine with a GPU, on one without; its curves are its own."""
+    run_cli("train", "--out", tmp_path, *SMALL, "--tensorboard", "--no-plots")
+    written = json.loads((tmp_path / "config.json").read_text())
+    written["trainer"]["device"] = "cuda:99"
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    figures = json.loads(run_cli("evaluate", tmp_path, "--device", "cpu", "--json"))
+    assert figures["test_loss"] == pytest.approx(lines_of(tmp_path)[-1]["test_loss"], rel=1e-6)
+
+
 def test_sample_and_reconstruct(run, tmp_path, run_cli, error_of):
     for command, name in (("sample", "samples"), ("reconstruct", "reconstructions")):
         (run / f"{name}.png").unlink()
@@ -215,6 +225,9 @@ def test_rows_of_numbers_train_too(tmp_path, run_cli, error_of, monkeypatch):
         (["train", "--epochs", "0"], 2, "--epochs"),
         (["train", "--hidden", "a,b"], 2, "--hidden"),
         (["train", "--device", "warp"], 2, "--device"),
+        (["train", "--precision", "float16"], 2, "--precision"),
+        (["train", "--device", "meta", "--precision", "bfloat16"], 2, "precision is 'bfloat16'"),
+        (["train", "--device", "cpu", "--cuda-graphs"], 2, "--cuda-graphs needs a GPU"),
         (["train", "--decoder-logvar", "big"], 2, "--decoder-logvar"),
         (["train", "--arch", "conv", "--channels", "4,4,4,4"], 2, "too often"),
         (["train", "--resume"], 2, "--resume needs --out"),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -402,9 +403,37 @@ def test_tensorboard_can_read_it(make_vae, digits, tmp_path):
     assert read == pytest.approx([metrics.test_loss for metrics in history])
 
 
+def test_a_run_with_curves_resumes_and_goes_on_with_them(make_vae, digits, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = TrainerConfig(epochs=1, tensorboard=True, device="cpu")
+    Trainer(make_vae(), config, out=tmp_path).fit(digits.train, digits.test)
+    resumed = Trainer.resume(tmp_path, epochs=2)
+    assert resumed.config == replace(config, epochs=2)
+    history = resumed.fit(digits.train, digits.test)
+    log = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    read = [event.value for event in log.Scalars("loss/test")]
+    assert read == pytest.approx([metrics.test_loss for metrics in history])
+
+
 def test_a_device_that_is_not_there(make_vae):
     with pytest.raises(ValueError, match="warp"):
         Trainer(make_vae(), TrainerConfig(device="warp"))
+
+
+def test_half_precision_learns_as_full_precision_does(make_vae, digits):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        trainer = Trainer(make_vae(), TrainerConfig(epochs=3, device="cpu", precision=precision))
+        losses[precision] = trainer.fit(digits.train, digits.test)[-1].test_loss
+        assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_a_precision_that_the_device_has_not(make_vae):
+    with pytest.raises(ValueError, match=r"TrainerConfig\.precision is 'bfloat16', which meta"):
+        Trainer(make_vae(), TrainerConfig(device="meta", precision="bfloat16"))
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -53,7 +54,9 @@ def evaluate(
     loaded = load_run(run, choose_device(device))
     held_out = load(data, data_dir=data_dir) if data else load_again(run, data_dir)
     x = _fitting(held_out, loaded.model.input_shape)
-    terms = Trainer(loaded.model, loaded.trainer).evaluate(x)
+    # The run's settings, but on the device asked for (its own may be elsewhere), and no new curves.
+    settings = replace(loaded.trainer, device=device, tensorboard=False)
+    terms = Trainer(loaded.model, settings).evaluate(x)
     figures = {f"test_{name}": value for name, value in terms._asdict().items()}
     if importance_samples:
         if not isinstance(loaded.model, VAE):

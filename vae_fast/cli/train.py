@@ -16,7 +16,7 @@ from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
 from vae_fast.data import BUILT_IN, Data, load
 from vae_fast.models import LatentModel, build
-from vae_fast.training import Trainer, TrainerConfig, clear_run, load_run
+from vae_fast.training import Trainer, TrainerConfig, choose_device, clear_run, load_run
 
 # What may be given anew when a run goes on.
 _RESUMABLE = {"out", "resume", "epochs", "device", "threads", "plots", "data_dir"}
@@ -68,6 +68,7 @@ def train(
         loaded = load_again(out, data_dir)
         console.print(f"{out}: going on after epoch {trainer.epoch}")
     else:
+        _require_graphs_are_possible(ctx, options)
         described = describe_data(data, data_dir, options)
         loaded = load(**described)
         kind = options["kind"]
@@ -141,6 +142,13 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
                 "decoder_logvar": logvar,
             }
         )
+
+
+def _require_graphs_are_possible(ctx: click.Context, options: dict[str, Any]) -> None:
+    """By default they are for where there is a GPU; whoever asks for them must learn of none."""
+    device = choose_device(options["device"])
+    if given(ctx, ["cuda_graphs"]) and options["cuda_graphs"] and device.type != "cuda":
+        raise click.UsageError(f"--cuda-graphs needs a GPU, and the device here is {device}")
 
 
 @contextmanager

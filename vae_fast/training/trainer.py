@@ -6,8 +6,10 @@ import itertools
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +23,12 @@ from vae_fast.models import build
 from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
 from vae_fast.training.checkpoint import Checkpoint, snapshot
-from vae_fast.training.config import TrainerConfig, kl_weight, learning_rate_factor
+from vae_fast.training.config import (
+    Precision,
+    TrainerConfig,
+    kl_weight,
+    learning_rate_factor,
+)
 from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
 from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
@@ -58,7 +65,7 @@ class Trainer:
 
     Raises:
         RunError: the folder holds a run already.
-        ValueError: the device is not there.
+        ValueError: the device is not there, or cannot do what the configuration asks for.
         ModuleNotFoundError: a package is missing that the configuration asks for.
     """
 
@@ -74,6 +81,7 @@ class Trainer:
     ) -> None:
         self.config = config or TrainerConfig()
         self.device = choose_device(self.config.device)
+        _require_precision(self.config.precision, self.device)
         self.model = model.to(self.device)
         self.out = None if out is None else Path(out)
         self.epoch = 0
@@ -96,9 +104,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         if self.config.tensorboard:
-            if self.out is None:
-                raise ValueError("TrainerConfig.tensorboard needs a folder to write to: give out")
-            self.callbacks.append(TensorBoard(self.out / "tensorboard"))
+            self._add_tensorboard()
         if self.out is not None and (self.out / CHECKPOINT).exists():
             raise RunError(f"{self.out} holds a run already: resume it, or choose another folder")
 
@@ -138,14 +144,17 @@ class Trainer:
                 raise ValueError(f"the model of {folder} is not of this package: give it")
             model = build(stored["model"])
         known = {"vae_fast", "torch", "model", "trainer"}
+        config = TrainerConfig.from_dict(settings)
         trainer = cls(
             model,
-            TrainerConfig.from_dict(settings),
+            replace(config, tensorboard=False),  # it needs the folder, which is not new
             optimizer=optimizer,
             callbacks=callbacks,
             info={name: value for name, value in stored.items() if name not in known},
         )
-        trainer.out = folder
+        trainer.config, trainer.out = config, folder
+        if config.tensorboard:
+            trainer._add_tensorboard()
         trainer._restore(state)
         return trainer
 
@@ -320,6 +329,11 @@ class Trainer:
             capturable=self.device.type == "cuda",
         )
 
+    def _add_tensorboard(self) -> None:
+        if self.out is None:
+            raise ValueError("TrainerConfig.tensorboard needs a folder to write to: give out")
+        self.callbacks.append(TensorBoard(self.out / "tensorboard"))
+
     def _write_start(self, train: Source) -> None:
         """What must be in the folder before the first step: the run can be resumed from then on."""
         assert self.out is not None
@@ -383,6 +397,24 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {name!r} is not to be had here: {error}") from error
     return device
+
+
+def _require_precision(precision: Precision, device: torch.device) -> None:
+    """Asked now: autocast itself may do no more than warn, and train in float32.
+
+    Raises:
+        ValueError: the device has no such autocast.
+    """
+    if precision != "bfloat16":
+        return
+    with warnings.catch_warnings(action="error"):
+        try:
+            torch.autocast(device.type, torch.bfloat16)
+        except (RuntimeError, UserWarning) as error:
+            raise ValueError(
+                f"TrainerConfig.precision is 'bfloat16', which {device} cannot do ({error}); "
+                "expected 'float32' there"
+            ) from error
 
 
 def _forked_generators(device: torch.device) -> AbstractContextManager[None]:
