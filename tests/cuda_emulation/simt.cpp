@@ -26,7 +26,6 @@
 extern "C" {
 void* __tsan_get_current_fiber();
 void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* object);
 void __tsan_release(void* object);
@@ -48,7 +47,7 @@ namespace {
 constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kGuardBytes = 256;  // around a shared array; a multiple of its alignment
 constexpr unsigned kWarp = 32;
-// Every fiber of a launch is kept to its end, and ThreadSanitizer has no more than 8128 of them.
+// Every thread of a launch is a fiber of its own to ThreadSanitizer, which has no more than 8128.
 [[maybe_unused]] constexpr unsigned kMaxTsanThreads = 7000;
 
 enum class State { kReady, kAtCollective, kAtBarrier, kDone };
@@ -64,9 +63,8 @@ struct Fiber {
   unsigned mask = 0;
   uint64_t value = 0, result = 0;
   int source = 0;
-  // ThreadSanitizer's and AddressSanitizer's idea of it.
-  void* tsan = nullptr;
-  void* fake_stack = nullptr;
+  void* tsan = nullptr;        // ThreadSanitizer's idea of it
+  void* fake_stack = nullptr;  // AddressSanitizer's
   // For fences: what its atomics have seen published, and its own last fence.
   std::vector<void*> seen;
   void* fenced = nullptr;
@@ -83,6 +81,12 @@ class Marks {
   std::vector<std::unique_ptr<char>> marks_;
 };
 
+// What a fiber runs on, kept from launch to launch: new ones are slow under ThreadSanitizer.
+struct Strand {
+  char* stack = nullptr;
+  void* tsan = nullptr;
+};
+
 struct Machine {
   unsigned schedule = kForward;
   int64_t threads_run = 0;
@@ -92,19 +96,22 @@ struct Machine {
   std::vector<Fiber> fibers;  // the block's
   unsigned current = 0;
   ucontext_t scheduler;
-  std::vector<char*> stacks;  // kept from block to block
 
   // A block's own: one barrier object for each block, or blocks would order one another.
   void* barrier_mark = nullptr;
   std::vector<void*> warp_marks;
   std::unordered_map<const void*, void*> shared;
 
+  std::vector<Strand> strands;
+  size_t strands_in_use = 0;
+
   // A launch's own.
   Marks marks;
+  void* start_mark = nullptr;
   void* end_mark = nullptr;
   void* shared_mark = nullptr;
   std::unordered_map<const void*, std::vector<void*>> published;  // by atomics after a fence
-  std::vector<void*> shared_to_free, tsan_fibers;
+  std::vector<void*> shared_to_free;
 
   void* main_tsan = nullptr;
   const void* main_stack = nullptr;
@@ -163,31 +170,30 @@ void fiber_main() {
 #ifdef VAE_FAST_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &machine.main_stack, &machine.main_stack_bytes);
 #endif
+  acquire(machine.start_mark);
   machine.body(machine.context);
   release(machine.end_mark);
   running().state = State::kDone;
   to_scheduler();
 }
 
-char* new_stack() {
+Strand new_strand() {
+  Strand strand;
   void* stack =
       mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (stack == MAP_FAILED) fail("no memory for a stack");
-  return static_cast<char*>(stack);
+  strand.stack = static_cast<char*>(stack);
+  IF_TSAN(strand.tsan = __tsan_create_fiber(0);)
+  return strand;
 }
 
 void start_fiber(unsigned index, unsigned block) {
   Fiber& fiber = machine.fibers[index];
   fiber.at = {{index, 0, 0}, {block, 0, 0}};
-  if (machine.stacks.size() <= index) machine.stacks.push_back(new_stack());
-#ifdef VAE_FAST_TSAN
-  // A stack that was another fiber's would be seen as shared with it.
-  munmap(machine.stacks[index], kStackBytes);
-  machine.stacks[index] = new_stack();
-  fiber.tsan = __tsan_create_fiber(0);
-  machine.tsan_fibers.push_back(fiber.tsan);
-#endif
-  fiber.stack = machine.stacks[index];
+  if (machine.strands_in_use == machine.strands.size()) machine.strands.push_back(new_strand());
+  const Strand& strand = machine.strands[machine.strands_in_use++];
+  fiber.stack = strand.stack;
+  fiber.tsan = strand.tsan;
 #ifdef VAE_FAST_ASAN
   __asan_unpoison_memory_region(fiber.stack, kStackBytes);
 #endif
@@ -295,6 +301,9 @@ void run_block(unsigned block, std::mt19937& random) {
   machine.barrier_mark = machine.marks.fresh();
   machine.warp_marks.clear();
   for (unsigned i = 0; i < threads; i += kWarp) machine.warp_marks.push_back(machine.marks.fresh());
+#ifndef VAE_FAST_TSAN
+  machine.strands_in_use = 0;  // to ThreadSanitizer blocks on one stack would share its memory
+#endif
   for (unsigned i = 0; i < threads; ++i) start_fiber(i, block);
   std::vector<unsigned> order = numbers(threads);
   for (unsigned done = 0; done < threads;) {
@@ -351,12 +360,15 @@ int run(unsigned blocks, unsigned threads, void (*body)(void*), void* context) {
   machine.body = body;
   machine.context = context;
   machine.threads_run += static_cast<int64_t>(blocks) * threads;
+  machine.strands_in_use = 0;
+  machine.start_mark = machine.marks.fresh();
   machine.end_mark = machine.marks.fresh();
   machine.shared_mark = machine.marks.fresh();
 #ifdef VAE_FAST_TSAN
   machine.main_tsan = __tsan_get_current_fiber();
   if (blocks * threads > kMaxTsanThreads) fail("too many threads for ThreadSanitizer");
 #endif
+  release(machine.start_mark);
   std::mt19937 random(machine.schedule);
   std::vector<unsigned> order = numbers(blocks);
   put_in_order(order, random);
@@ -365,8 +377,6 @@ int run(unsigned blocks, unsigned threads, void (*body)(void*), void* context) {
   machine.published.clear();
   for (void* array : machine.shared_to_free) std::free(array);
   machine.shared_to_free.clear();
-  IF_TSAN(for (void* fiber : machine.tsan_fibers) __tsan_destroy_fiber(fiber);)
-  machine.tsan_fibers.clear();
   machine.fibers.clear();
   machine.marks.clear();
   return 0;
