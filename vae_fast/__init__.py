@@ -12,6 +12,7 @@ from vae_fast._version import __version__
 from vae_fast.functional import *  # noqa: F403  (its __all__ is the list of public functions)
 from vae_fast.info import BuildInfo, build_info
 from vae_fast.losses import ELBOLoss
+from vae_fast.memory import empty_buffer_cache, set_buffer_cache_limit
 
 if TYPE_CHECKING:
     from vae_fast.models import VAE, AutoEncoder
@@ -33,6 +34,8 @@ __all__ = [
     "TrainerConfig",
     "__version__",
     "build_info",
+    "empty_buffer_cache",
+    "set_buffer_cache_limit",
 ]
 __all__ += functional.__all__
 

@@ -22,6 +22,9 @@ class BuildInfo:
         cpu_capability: the instruction set in use, or None without the extension.
         cpu_capabilities: the instruction sets that this machine can run, best last.
         threads: how many threads the CPU kernels use (`torch.get_num_threads()`).
+        buffer_cache_limit: bytes of CPU memory that may be kept for later outputs
+            (`set_buffer_cache_limit`).
+        buffer_cache_bytes: bytes that are kept now.
         cuda_kernels: the CUDA release that the CUDA kernels are compiled with, or None where there
             are none.
         cuda_architectures: the compute capabilities that they are compiled for ("+PTX": and later
@@ -37,12 +40,15 @@ class BuildInfo:
     cpu_capability: str | None
     cpu_capabilities: tuple[str, ...]
     threads: int
+    buffer_cache_limit: int
+    buffer_cache_bytes: int
     cuda_kernels: str | None
     cuda_architectures: str | None
     torch_cuda: str | None
     device: str
 
     def __str__(self) -> str:
+        kept, limit = self.buffer_cache_bytes >> 20, self.buffer_cache_limit >> 20
         rows = {
             "vae_fast": self.version,
             "backend": self.backend,
@@ -51,6 +57,7 @@ class BuildInfo:
             "CPU instruction set": self.cpu_capability or "none",
             "available here": ", ".join(self.cpu_capabilities) or "none",
             "threads": str(self.threads),
+            "buffer cache": f"{kept} of {limit} MiB",
             "CUDA kernels": f"CUDA {self.cuda_kernels}" if self.cuda_kernels else "not built",
             "compiled for": self.cuda_architectures or "none",
             "CUDA of torch": self.torch_cuda or "none (CPU build)",
@@ -63,6 +70,7 @@ class BuildInfo:
 def build_info() -> BuildInfo:
     """What is compiled into this installation, and what will be used on this machine."""
     extension = _extension.C
+    limit, kept = extension.buffer_cache_info() if extension else (0, 0)
     return BuildInfo(
         version=__version__,
         backend=_extension.BACKEND,
@@ -71,6 +79,8 @@ def build_info() -> BuildInfo:
         cpu_capability=extension.cpu_capability() if extension else None,
         cpu_capabilities=tuple(extension.cpu_capabilities()) if extension else (),
         threads=torch.get_num_threads(),
+        buffer_cache_limit=limit,
+        buffer_cache_bytes=kept,
         cuda_kernels=extension.CUDA_RELEASE if extension else None,
         cuda_architectures=extension.CUDA_ARCHITECTURES if extension else None,
         torch_cuda=torch.version.cuda,

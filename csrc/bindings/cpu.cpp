@@ -1,15 +1,19 @@
-// The CPU as a device: torch's allocator and torch's threads.
+// The CPU as a device: torch's threads, and torch's allocator but for what is large.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
+#include "bindings/buffer_cache.h"
 #include "bindings/device.h"
 
 namespace vae_fast::bindings {
 namespace {
 
 Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
-  return at::detail::empty_cpu(sizes, dtype, /*pin_memory=*/false);
+  const size_t bytes = at::detail::computeStorageNbytesContiguous(sizes, c10::elementSize(dtype));
+  if (bytes < kCachedFrom) return at::detail::empty_cpu(sizes, dtype, /*pin_memory=*/false);
+  return at::detail::empty_generic(sizes, buffer_cache(),
+                                   c10::DispatchKeySet(c10::DispatchKey::CPU), dtype, std::nullopt);
 }
 
 void parallel_for(int64_t n, int64_t grain, void (*body)(void* context, int64_t begin, int64_t end),

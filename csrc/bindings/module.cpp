@@ -3,6 +3,7 @@
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
+#include "bindings/buffer_cache.h"
 #include "bindings/common.h"
 
 namespace vae_fast::bindings {
@@ -42,6 +43,12 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
     }
     return names;
   });
+  module.def("buffer_cache_info", [] {
+    const auto info = vae_fast::bindings::buffer_cache_info();
+    return pybind11::make_tuple(info.limit, info.cached);
+  });
+  module.def("set_buffer_cache_limit", &vae_fast::bindings::set_buffer_cache_limit);
+  module.def("empty_buffer_cache", &vae_fast::bindings::empty_buffer_cache);
   module.attr("TORCH_VERSION") = TORCH_VERSION;
 #ifdef VAE_FAST_CUDA_RELEASE
   module.attr("CUDA_RELEASE") = VAE_FAST_CUDA_RELEASE;

@@ -1,7 +1,7 @@
 """Checks that the emulation still sees: plants one bug at a time and demands that a test fails.
 
-Each bug is a change of text in a copy of the kernels' sources, built in the way that is to catch it.
-The sources without a bug must pass in every one of these builds.
+Each bug is a change of text in a copy of the kernels' sources, built in the way that is to catch
+it. The sources without a bug must pass in every one of these builds.
 """
 
 from __future__ import annotations
@@ -140,8 +140,7 @@ BUGS = (
         (
             (
                 "is_last[0] = atomicInc(ticket, blocks - 1) == blocks - 1;",
-                "is_last[0] = *ticket == blocks - 1;\n"
-                "    *ticket = is_last[0] ? 0 : *ticket + 1;",
+                "is_last[0] = *ticket == blocks - 1;\n    *ticket = is_last[0] ? 0 : *ticket + 1;",
             ),
         ),
     ),
@@ -184,20 +183,11 @@ class Tools(NamedTuple):
 
     def compile(self, source: Path, csrc: Path, flags: list[str]) -> None:
         """Compiles the test or the emulation."""
-        here = ROOT / "tests" / "cuda_emulation"
-        subprocess.run(
-            [
-                self.compiler,
-                "-std=c++20",
-                "-O1",
-                "-g1",
-                "-Wno-unknown-pragmas",
-                f"-I{csrc}",
-                f"-I{here}",
-            ]
-            + [f"-I{ROOT / 'tests' / 'cpp'}", "-isystem", self.cuda_include, str(source), *flags],
-            check=True,
-        )
+        folders = (csrc, ROOT / "tests" / "cuda_emulation", ROOT / "tests" / "cpp")
+        options = ["-std=c++20", "-O1", "-g1", "-Wno-unknown-pragmas"]
+        options += [f"-I{folder}" for folder in folders]
+        options += ["-isystem", self.cuda_include, *flags]
+        subprocess.run([self.compiler, *options, str(source)], check=True)
 
 
 def compile_runtime(tools: Tools, folder: Path) -> None:

@@ -43,7 +43,7 @@ def unsigned(dtype: np.dtype) -> np.dtype:
 
 
 class Memory:
-    """Allocations at given addresses, each with a flag per byte that says whether it was written."""
+    """Allocations at given addresses, with a flag for each byte that was written."""
 
     def __init__(self) -> None:
         self.bases: list[int] = []

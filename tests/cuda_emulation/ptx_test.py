@@ -25,11 +25,8 @@ def compile_ptx(nvcc: str, arch: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "kernels.ptx"
         source = Path(__file__).with_name("ptx_kernels.cu")
-        subprocess.run(
-            [nvcc, "-std=c++20", "-O3", f"-arch={arch}", f"-I{ROOT / 'csrc'}", "-ptx", str(source)]
-            + ["-o", str(output)],
-            check=True,
-        )
+        options = ["-std=c++20", "-O3", f"-arch={arch}", f"-I{ROOT / 'csrc'}", "-ptx"]
+        subprocess.run([nvcc, *options, str(source), "-o", str(output)], check=True)
         return output.read_text()
 
 

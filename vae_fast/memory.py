@@ -1,0 +1,40 @@
+"""The cache of large CPU buffers from which the compiled ops take their outputs.
+
+The C library maps every block above 32 MB afresh, and the page faults of fresh memory cost more
+than the arithmetic on it. Outputs of that size (gradients, z, elementwise values) therefore come
+from blocks that are kept when their tensors are gone. Kept and used together are never more than
+what the ops' tensors took at one time.
+"""
+
+from __future__ import annotations
+
+from vae_fast import _extension
+
+__all__ = ["empty_buffer_cache", "set_buffer_cache_limit"]
+
+
+def set_buffer_cache_limit(limit: int) -> None:
+    """How much CPU memory may be kept for later outputs; what is above it is freed at once.
+
+    `build_info()` tells the limit and what is kept. Without the compiled extension nothing is ever
+    kept.
+
+    Args:
+        limit: bytes, 2**30 unless it was set; 0 keeps nothing.
+
+    Raises:
+        TypeError: limit is no int.
+        ValueError: limit is negative.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"set_buffer_cache_limit: limit is {limit!r}, expected an int")
+    if limit < 0:
+        raise ValueError(f"set_buffer_cache_limit: limit is {limit}, expected 0 or more")
+    if _extension.C is not None:
+        _extension.C.set_buffer_cache_limit(limit)
+
+
+def empty_buffer_cache() -> None:
+    """Free all CPU memory that is kept for later outputs; tensors keep theirs."""
+    if _extension.C is not None:
+        _extension.C.empty_buffer_cache()
