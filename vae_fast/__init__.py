@@ -11,6 +11,7 @@ from vae_fast import functional
 from vae_fast._version import __version__
 from vae_fast.functional import *  # noqa: F403  (its __all__ is the list of public functions)
 from vae_fast.info import BuildInfo, build_info
+from vae_fast.linear import linear_nll
 from vae_fast.losses import ELBOLoss
 from vae_fast.memory import empty_buffer_cache, set_buffer_cache_limit
 
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "build_info",
     "empty_buffer_cache",
+    "linear_nll",
     "set_buffer_cache_limit",
 ]
 __all__ += functional.__all__

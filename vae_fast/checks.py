@@ -133,6 +133,37 @@ def check_public_reduction(
         )
 
 
+def check_linear(function: str, h: Any, weight: Any, bias: Any, target: Any) -> None:
+    """A linear layer's input and parameters, and a target for each of its outputs."""
+    for name, value in (("h", h), ("weight", weight), ("target", target)):
+        check_tensor(function, name, value)
+    if weight.dim() != 2 or h.dim() < 1 or h.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"{function}: weight has shape {_shape(weight.shape)}, expected (out, in) with in the "
+            f"last size of h {_shape(h.shape)}"
+        )
+    layer = [("h", h), ("weight", weight)]
+    if bias is not None:
+        check_tensor(function, "bias", bias)
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"{function}: bias has shape {_shape(bias.shape)}, expected "
+                f"{_shape(weight.shape[:1])}"
+            )
+        layer.append(("bias", bias))
+    for name, value in layer:
+        if value.dtype not in _FLOATS or value.dtype != weight.dtype:
+            expected = _names(_FLOATS) if weight.dtype not in _FLOATS else str(weight.dtype)
+            raise TypeError(f"{function}: {name} has dtype {value.dtype}, expected {expected}")
+        if value.device != h.device:
+            raise ValueError(f"{function}: {name} is on {value.device}, expected {h.device} like h")
+    if target.shape != (*h.shape[:-1], weight.shape[0]):
+        raise ValueError(
+            f"{function}: target has shape {_shape(target.shape)}, expected "
+            f"{_shape((*h.shape[:-1], weight.shape[0]))}"
+        )
+
+
 def check_prior(function: str, prior_mu: Any, prior_logvar: Any) -> None:
     """Raises ValueError unless both parameters of the prior are given, or neither."""
     if (prior_mu is None) != (prior_logvar is None):

@@ -234,7 +234,8 @@ VAE_FAST_FN T expm1_minus(T x) {
 // ---- log
 
 // log(1 + m) for m in [sqrt(1/2) - 1, 1], as 2 atanh(m / (2 + m)): fewer instructions than the
-// polynomials of log_reduced and log1p_unit where a reciprocal is cheap, on a GPU. Error ERR ULP.
+// polynomials of log_reduced and log1p_unit where a reciprocal is cheap, on a GPU. Error 1.97
+// (1.97) ULP, the division rounded correctly.
 VAE_FAST_FN float log1p_by_division(float m) {
   const float z = divide_by_normal(m, 0.5f * m + 1);
   const float v = z * z;

@@ -1,0 +1,172 @@
+"""linear_nll beside the layer and its likelihood in two steps."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import vae_fast as vf
+
+BATCH, IN, OUT = 7, 5, 150  # more than two chunks: see `small_chunks`
+LOGVARS = {"number": 0.3, "learned": (), "per feature": (OUT,)}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Of 64 features, the least that a chunk has."""
+    monkeypatch.setattr("vae_fast.linear._CHUNK_BYTES", 1)
+
+
+def _inputs(dtype=torch.float64, logvar="number", batch=(BATCH,)):
+    torch.manual_seed(0)
+    leaves = [torch.randn(*batch, IN), torch.randn(OUT, IN), torch.randn(OUT)]
+    if logvar != "number":
+        leaves.append(0.2 * torch.randn(LOGVARS[logvar]))
+    leaves = [x.to(dtype).requires_grad_() for x in leaves]
+    return leaves, torch.rand(*batch, OUT).to(dtype)
+
+
+def _fused(leaves, target, likelihood="bernoulli", **settings):
+    return vf.linear_nll(*leaves[:3], target, *leaves[3:], likelihood=likelihood, **settings)
+
+
+def _two_steps(leaves, target, likelihood="bernoulli", **settings):
+    nll = vf.bernoulli_nll if likelihood == "bernoulli" else vf.gaussian_nll
+    output = functional.linear(*leaves[:3])
+    settings.setdefault("batch_dims", output.dim() - 1)
+    return nll(output, target, *leaves[3:], **settings)
+
+
+def _with_gradients(function, leaves, target, **settings):
+    value = function(leaves, target, **settings)
+    weights = torch.linspace(0.5, 2, value.numel(), dtype=value.dtype).view(value.shape)
+    return [value, *torch.autograd.grad((value * weights).sum(), leaves)]
+
+
+CASES = [("bernoulli", "number"), ("gaussian", "learned"), ("gaussian", "per feature")]
+
+
+@pytest.mark.parametrize("reduction", ["none", "sample", "sum", "batchmean", "mean"])
+@pytest.mark.parametrize(("likelihood", "logvar"), CASES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_same_as_in_two_steps(likelihood, logvar, reduction, masked):
+    """The sums of samples under an upstream gradient of each sample's own, too."""
+    leaves, target = _inputs(logvar=logvar)
+    mask = torch.rand(BATCH, OUT) < 0.8 if masked else None
+    settings = {"likelihood": likelihood, "reduction": reduction, "mask": mask}
+    got = _with_gradients(_fused, leaves, target, **settings)
+    expected = _with_gradients(_two_steps, leaves, target, **settings)
+    for x, y in zip(got, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+
+
+def test_float32_is_as_exact_as_two_steps():
+    leaves, target = _inputs()
+    exact = _with_gradients(_two_steps, leaves, target)
+    singles = [x.detach().float().requires_grad_() for x in leaves]
+    got = _with_gradients(_fused, singles, target.float())
+    peer = _with_gradients(_two_steps, singles, target.float())
+    for x, y, z in zip(got, peer, exact, strict=True):
+        error, peers = (x - z).abs().max(), (y - z).abs().max()
+        assert error <= 2 * peers + 1e-6 * z.abs().max()
+
+
+def test_more_batch_dimensions_and_no_bias():
+    leaves, target = _inputs(batch=(2, 3))
+    for reduction, shape in (("sample", (2, 3)), ("none", (2, 3, OUT)), ("batchmean", ())):
+        value = vf.linear_nll(leaves[0], leaves[1], None, target, reduction=reduction)
+        expected = vf.bernoulli_nll(
+            leaves[0] @ leaves[1].t(), target, batch_dims=2, reduction=reduction
+        )
+        assert value.shape == shape
+        torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
+def test_bytes_as_target(dtype):
+    leaves, target = _inputs()
+    coded = (target * 255).to(torch.uint8) if dtype == torch.uint8 else target > 0.5
+    torch.testing.assert_close(_fused(leaves, coded), _two_steps(leaves, coded))
+
+
+@pytest.mark.parametrize("reduction", ["sample", "sum"])
+@pytest.mark.parametrize(("likelihood", "logvar"), CASES)
+def test_derivatives(likelihood, logvar, reduction):
+    leaves, target = _inputs(logvar=logvar)
+    target = target[:2]
+    leaves[0] = leaves[0].detach()[:2].requires_grad_()
+
+    def function(*leaves):
+        return _fused(leaves, target, likelihood, reduction=reduction)
+
+    assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("wanted", range(8))
+def test_only_the_gradients_that_are_wanted(wanted):
+    leaves, target = _inputs()
+    for k, leaf in enumerate(leaves):
+        leaf.requires_grad_(bool(wanted >> k & 1))
+    value = _fused(leaves, target)
+    assert value.requires_grad == bool(wanted)
+    if wanted:
+        value.backward()
+    for k, leaf in enumerate(leaves):
+        assert (leaf.grad is not None) == bool(wanted >> k & 1)
+
+
+def test_backward_twice_accumulates():
+    leaves, target = _inputs()
+    value = _fused(leaves, target)
+    value.backward(retain_graph=True)
+    once = [leaf.grad.clone() for leaf in leaves]
+    (3 * value).backward()
+    for leaf, first in zip(leaves, once, strict=True):
+        torch.testing.assert_close(leaf.grad, 4 * first)
+
+
+def test_under_the_compiler_and_autocast():
+    leaves, target = _inputs(torch.float32)
+    expected = _fused(leaves, target)
+    compiled = torch.compile(_fused, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(leaves, target), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = _fused(leaves, target)
+        half.backward()
+    assert half.dtype == torch.float32
+    assert leaves[0].grad.dtype == torch.float32
+    torch.testing.assert_close(half, expected, rtol=2e-2, atol=0)
+
+
+def test_memory_stays_small():
+    """What autograd keeps between forward and backward: nothing of the size of the output."""
+    layer = nn.Linear(4, 4096)
+    h, target = torch.randn(64, 4, requires_grad=True), torch.rand(64, 4096)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        vf.linear_nll(h, layer.weight, layer.bias, target).backward()
+    assert all(x.numel() <= 4 * 4096 for x in kept if x is not target and x.shape != target.shape)
+    assert sum(x.shape == target.shape for x in kept) == 1  # the target itself
+
+
+MISTAKES = {
+    "weight has shape": {"weight": torch.zeros(OUT, IN + 1)},
+    "bias has shape": {"bias": torch.zeros(OUT + 1)},
+    "target has shape": {"target": torch.zeros(BATCH, OUT - 1)},
+    "h is of type": {"h": [1.0]},
+    "bias has dtype": {"bias": torch.zeros(OUT)},
+    "likelihood is 'poisson'": {"likelihood": "poisson"},
+    "logvar is given": {"logvar": 1.0},
+    "logvar has shape": {"likelihood": "gaussian", "logvar": torch.zeros(3)},
+    "reduction is 'total'": {"reduction": "total"},
+    "mask has": {"mask": torch.zeros(3, dtype=torch.bool)},
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistakes_are_named(message):
+    (h, weight, bias), target = _inputs()
+    arguments = {"h": h, "weight": weight, "bias": bias, "target": target, **MISTAKES[message]}
+    with pytest.raises((TypeError, ValueError), match=f"linear_nll: {message}"):
+        vf.linear_nll(**arguments)
