@@ -306,7 +306,9 @@ struct LossCase {
     const View& view = operands[k];
     const double x = view.get(offset_of(args.shape, view.strides.data(), linear));
     const bool is_unit = view.dtype == Dtype::kUInt8 && Formula::kTarget == Target::kUnitInterval;
-    return is_unit ? x / 255 : x;
+    if (!is_unit) return x;
+    // In the arithmetic's type, as storage.h converts it.
+    return args.float64 ? x / 255 : static_cast<float>(x) / 255;
   }
 
   template <class Device>
