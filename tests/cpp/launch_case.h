@@ -292,9 +292,9 @@ struct LossCase {
   void connect(bool with_mask, int64_t wanted) {
     for (int k = 0; k < kOperands; ++k) {
       args.operands[k] = input_of(operands[k]);
-      if (wanted >> k & 1) args.gradients[k] = output_of(gradients[k], args.shape);
+      args.gradients[k] = wanted >> k & 1 ? output_of(gradients[k], args.shape) : Output{};
     }
-    if (with_mask) args.mask = input_of(mask);
+    args.mask = with_mask ? input_of(mask) : Input{};
     args.value = output_of(value, Shape{1, {args.groups}, args.groups});
     if (args.groups == args.shape.numel) {
       const std::vector<int64_t> strides = dense_strides(args.shape);
@@ -392,6 +392,51 @@ void check_losses(Random& random, Device& device, int trials, FormulaList<Formul
 
 // ---- sampling ----------------------------------------------------------------------------------
 
+// The upstream gradients and the noise of a backward; one of the gradients may be missing.
+struct Upstream {
+  View grad_z, grad_value, noise;
+  bool through_z, through_value;
+};
+
+template <class Divergence, class Device>
+void check_backward(Device& device, LossCase<Divergence>& divergence, const Upstream& upstream) {
+  constexpr int kOperands = kOperandCount<Divergence>;
+  const Shape& shape = divergence.args.shape;
+  divergence.connect(false, (1 << kOperands) - 1);
+  SampleBackwardArgs args;
+  args.divergence = divergence.args;
+  if (upstream.through_z) args.grad_z = input_of(upstream.grad_z);
+  if (upstream.through_value) args.grad_value = input_of(upstream.grad_value);
+  args.noise = input_of(upstream.noise);
+  device.sample_backward(args, Device::kSettings - 1);
+  std::vector<Expected> expected;
+  for (const View& gradient : divergence.gradients) expected.emplace_back(gradient.elements());
+  for (int64_t i = 0; i < shape.numel; ++i) {
+    const auto at = [&](const View& view) {
+      return view.get(offset_of(shape, view.strides.data(), i));
+    };
+    double x[kOperands];
+    for (int k = 0; k < kOperands; ++k) x[k] = divergence.operand(k, i);
+    const auto loss = evaluate<Divergence>(x, std::make_index_sequence<kOperands>{});
+    const double gz = at(upstream.grad_z), gv = at(upstream.grad_value);
+    const double sampled[] = {gz, gz * at(upstream.noise), 0, 0};
+    for (int k = 0; k < kOperands; ++k) {
+      const int64_t to = offset_of(shape, divergence.gradients[k].strides.data(), i);
+      if (upstream.through_value) {
+        expected[k].add(to, loss.gradient[k] * divergence.args.scale * gv);
+      }
+      if (upstream.through_z) expected[k].add(to, sampled[k]);
+    }
+  }
+  for (int k = 0; k < kOperands; ++k) {
+    const View& gradient = divergence.gradients[k];
+    for (int64_t i = 0; i < gradient.elements(); ++i) {
+      check_close(device.name(), Divergence::kOperands[k], gradient.get(i), expected[k].sum[i],
+                  expected[k].magnitude[i], gradient.dtype, divergence.args.float64);
+    }
+  }
+}
+
 // z, noise and divergence, then the backward's gradients.
 template <class Divergence, class Device>
 void check_sampling(Random& random, Device& device, int trials) {
@@ -399,24 +444,22 @@ void check_sampling(Random& random, Device& device, int trials) {
   for (int trial = 0; trial < trials; ++trial) {
     const Shape shape = random.shape();
     if (shape.numel > Device::kMaxElements) continue;
-    LossCase<Divergence> divergence(random, shape, random_groups(random, shape), false);
+    const bool float64 = random.one_in(3);
+    LossCase<Divergence> divergence(random, shape, random_groups(random, shape), float64);
     divergence.connect(false, 0);
-    divergence.args.mask = {};
     const int rows = shape.numel % 2 == 0 && random.one_in(2) ? 2 : 1;
     const Seed seeds[] = {{12345, 67}, {89, 0}};
-    View z(random.dtype(false), shape, random.strides(shape, false, true));
-    View noise(Dtype::kFloat32, shape, random.strides(shape, false, true));
+    View z(random.dtype(float64), shape, random.strides(shape, false, true));
+    View noise(divergence.value.dtype, shape, random.strides(shape, false, true));
 
     SampleArgs args;
     args.divergence = divergence.args;
-    for (Output& gradient : args.divergence.gradients) gradient = {};
     args.seeds = seeds;
     args.seed_rows = rows;
-    args.z = output_of(z, shape);
-    args.noise = output_of(noise, shape);
     for (int setting = 0; setting < Device::kSettings; ++setting) {
       const View first_z = z;
       args.z = output_of(z, shape);
+      args.noise = output_of(noise, shape);
       device.sample(args, setting);
       CHECK(setting == 0 || first_z.storage == z.storage, "%s: z depends on who does the work",
             device.name());
@@ -430,53 +473,24 @@ void check_sampling(Random& random, Device& device, int trials) {
       const double eps = normal_at<double>(seeds[i / share], static_cast<uint64_t>(i % share));
       const double scaled = std::exp(0.5 * x[1]) * eps;
       check_close(device.name(), "z", z.get(i), x[0] + scaled, std::fabs(x[0]) + std::fabs(scaled),
-                  z.dtype, false);
+                  z.dtype, float64);
       check_close(device.name(), "noise", noise.get(i), 0.5 * scaled, std::fabs(scaled),
-                  noise.dtype, false);
+                  noise.dtype, float64);
       const auto loss = evaluate<Divergence>(x, std::make_index_sequence<kOperands>{});
       values.add(i / (shape.numel / args.divergence.groups), loss.value * args.divergence.scale);
     }
     for (int64_t g = 0; g < args.divergence.groups; ++g) {
       check_close(device.name(), "divergence", divergence.value.get(g), values.sum[g],
-                  values.magnitude[g], divergence.value.dtype, false);
+                  values.magnitude[g], divergence.value.dtype, float64);
     }
 
-    View grad_z(random.dtype(false), shape, random.strides(shape, true, false));
-    View grad_value(Dtype::kFloat32, shape, random.strides(shape, true, true));
-    random.fill(grad_z);
-    random.fill(grad_value);
-    SampleBackwardArgs backward;
-    backward.divergence = divergence.args;
-    const bool through_z = random.one_in(2), through_value = !through_z || random.one_in(2);
-    if (through_z) backward.grad_z = input_of(grad_z);
-    if (through_value) backward.grad_value = input_of(grad_value);
-    backward.noise = input_of(noise);
-    for (int k = 0; k < kOperands; ++k) {
-      backward.divergence.gradients[k] = output_of(divergence.gradients[k], shape);
-    }
-    device.sample_backward(backward, Device::kSettings - 1);
-    std::vector<Expected> expected;
-    for (const View& gradient : divergence.gradients) expected.emplace_back(gradient.elements());
-    for (int64_t i = 0; i < shape.numel; ++i) {
-      double x[kOperands];
-      for (int k = 0; k < kOperands; ++k) x[k] = divergence.operand(k, i);
-      const auto loss = evaluate<Divergence>(x, std::make_index_sequence<kOperands>{});
-      const double gz = grad_z.get(offset_of(shape, grad_z.strides.data(), i));
-      const double gv = grad_value.get(offset_of(shape, grad_value.strides.data(), i));
-      const double sampled[] = {gz, gz * noise.get(i), 0, 0};
-      for (int k = 0; k < kOperands; ++k) {
-        const int64_t at = offset_of(shape, divergence.gradients[k].strides.data(), i);
-        if (through_value) expected[k].add(at, loss.gradient[k] * divergence.args.scale * gv);
-        if (through_z) expected[k].add(at, sampled[k]);
-      }
-    }
-    for (int k = 0; k < kOperands; ++k) {
-      const View& gradient = divergence.gradients[k];
-      for (int64_t i = 0; i < gradient.elements(); ++i) {
-        check_close(device.name(), Divergence::kOperands[k], gradient.get(i), expected[k].sum[i],
-                    expected[k].magnitude[i], gradient.dtype, false);
-      }
-    }
+    Upstream upstream = {View(random.dtype(float64), shape, random.strides(shape, true, false)),
+                         View(noise.dtype, shape, random.strides(shape, true, true)), noise,
+                         random.one_in(2), true};
+    upstream.through_value = !upstream.through_z || random.one_in(2);
+    random.fill(upstream.grad_z);
+    random.fill(upstream.grad_value);
+    check_backward(device, divergence, upstream);
   }
 }
 

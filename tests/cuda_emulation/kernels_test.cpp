@@ -1,6 +1,12 @@
 // Every kernel under the emulation: random index spaces, as the CPU's are tested; tails, misaligned
 // starts, empty inputs; sums that many blocks share; the same results as the CPU's kernels. Each
 // launch is repeated on outputs that are NaN again, under another schedule of threads and blocks.
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <set>
+#include <string>
+
 #include "emulated.h"
 
 namespace {
@@ -12,24 +18,23 @@ using testing::Emulated;
 using testing::LossCase;
 using testing::Random;
 using testing::shape_of;
+using testing::Upstream;
 using testing::View;
+
+constexpr Dtype kDtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16, Dtype::kFloat64};
 
 #ifdef VAE_FAST_TSAN
 constexpr int kTrials = 2;
 constexpr bool kIsSlow = true;
-// The loops are the same around every formula, and for every dtype.
-using Tested = FormulaList<BernoulliNll, GaussianKl>;
-const std::vector<Dtype> kDtypes = {Dtype::kBFloat16};
+constexpr int64_t kSummedRows = 40;  // that it has room for
 #elif defined(VAE_FAST_ASAN)
 constexpr int kTrials = 25;
 constexpr bool kIsSlow = true;
-using Tested = Losses;
-const std::vector<Dtype> kDtypes = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16};
+constexpr int64_t kSummedRows = 90;
 #else
 constexpr int kTrials = 60;
 constexpr bool kIsSlow = false;
-using Tested = Losses;
-const std::vector<Dtype> kDtypes = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16};
+constexpr int64_t kSummedRows = 90;
 #endif
 
 // ---- losses ------------------------------------------------------------------------------------
@@ -37,14 +42,43 @@ const std::vector<Dtype> kDtypes = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kF
 template <class... Formula>
 void check_tails(Random& random, Emulated& device, FormulaList<Formula...>) {
   for (int64_t n = 1; n <= 17; n += kIsSlow ? 4 : 1) {
-    const Dtype dtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat64, Dtype::kFloat16};
-    for (const Dtype dtype : dtypes) {
+    for (const Dtype dtype : kDtypes) {
       const int64_t skew = n % 3;  // a misaligned start, too
       (LossCase<Formula>(random, shape_of({n}), 1, dtype, skew).run_and_check(device), ...);
       if (kIsSlow) break;
     }
     (LossCase<Formula>(random, shape_of({3, n}), 3, Dtype::kFloat32, 0).run_and_check(device), ...);
     (LossCase<Formula>(random, shape_of({n}), n, Dtype::kFloat32, 0).run_and_check(device), ...);
+  }
+}
+
+// How a kernel reaches memory: dense, rows of half a tensor, misaligned.
+enum class Layout { kDense, kHalves, kSkewed };
+
+View laid_out(Random& random, Dtype dtype, const Shape& shape, Layout layout,
+              bool is_broadcast = false) {
+  std::vector<int64_t> strides = testing::dense_strides(shape);
+  if (layout == Layout::kHalves) strides[0] *= 2;
+  if (is_broadcast) strides[0] = 0;
+  View view(dtype, shape, strides, layout == Layout::kSkewed ? 1 : 0);
+  random.fill(view);
+  return view;
+}
+
+// Each way to memory, with and without gradients.
+template <class Formula>
+void check_paths(Random& random, Emulated& device) {
+  for (const Dtype dtype : kDtypes) {
+    for (const Layout layout : {Layout::kDense, Layout::kHalves, Layout::kSkewed}) {
+      LossCase<Formula> loss(random, shape_of({3, 40}), 3, dtype, 0);
+      for (View& operand : loss.operands) {
+        operand = laid_out(random, dtype, loss.args.shape, layout);
+      }
+      for (const int64_t wanted : {0, (1 << LossCase<Formula>::kOperands) - 1}) {
+        loss.connect(false, wanted);
+        loss.run_and_check(device);
+      }
+    }
   }
 }
 
@@ -68,17 +102,22 @@ void check_large(Random& random, Emulated& device, FormulaList<Formula...>) {
 // columns, in the middle.
 template <class Formula>
 void check_summed(Random& random, Emulated& device) {
-  const Shape shape = shape_of({90, 4, 20});
+  const Shape shape = shape_of({kSummedRows, 4, 20});
   const std::vector<int64_t> layouts[] = {{0, 0, 0}, {1, 0, 0}, {0, 20, 1}, {0, 1, 0}, {20, 0, 1}};
-  for (const std::vector<int64_t>& strides : layouts) {
-    LossCase<Formula> loss(random, shape, 1, Dtype::kFloat32, 0);
-    for (int k = 1; k < LossCase<Formula>::kOperands; ++k) {
-      loss.operands[k] = View(Dtype::kFloat32, shape, strides);
-      random.fill(loss.operands[k]);
-      loss.gradients[k] = View(Dtype::kFloat32, shape, strides);
+  // In vectors, element by element, and in double.
+  const std::pair<Dtype, int64_t> ways[] = {
+      {Dtype::kFloat32, 0}, {Dtype::kFloat32, 1}, {Dtype::kFloat64, 0}};
+  for (const auto& [dtype, skew] : ways) {
+    for (const std::vector<int64_t>& strides : layouts) {
+      LossCase<Formula> loss(random, shape, 1, dtype, skew);
+      for (int k = 1; k < LossCase<Formula>::kOperands; ++k) {
+        loss.operands[k] = View(dtype, shape, strides);
+        random.fill(loss.operands[k]);
+        loss.gradients[k] = View(dtype, shape, strides);
+      }
+      loss.connect(false, loss.wanted());
+      loss.run_and_check(device);
     }
-    loss.connect(false, loss.wanted());
-    loss.run_and_check(device);
   }
 }
 
@@ -103,7 +142,6 @@ void check_mixed(Random& random, Emulated& device) {
         } else {
           wanted = (1 << kParameters) - 1;
         }
-        for (Output& gradient : loss.args.gradients) gradient = {};
         loss.connect(false, wanted);
         loss.run_and_check(device);
       }
@@ -143,6 +181,7 @@ void run_on_cpu(int64_t n, int64_t, void (*body)(void*, int64_t, int64_t), void*
 template <class Divergence>
 void check_against_cpu(Random& random, Emulated& device, Dtype dtype) {
   const double unit = dtype == Dtype::kFloat32    ? 4e-7
+                      : dtype == Dtype::kFloat64  ? 1e-13
                       : dtype == Dtype::kBFloat16 ? 0x1p-7
                                                   : 0x1p-10;
   struct Case {
@@ -168,7 +207,6 @@ void check_against_cpu(Random& random, Emulated& device, Dtype dtype) {
     const Seed seed = {0x123456789abcdef0u, 77};
     SampleArgs args;
     args.divergence = divergence.args;
-    for (Output& gradient : args.divergence.gradients) gradient = {};
     args.seeds = &seed;
     args.z = output_of(z, c.shape);
     args.noise = output_of(noise, c.shape);
@@ -209,6 +247,28 @@ void check_against_cpu(Random& random, Emulated& device, Dtype dtype) {
   }
 }
 
+// The backward, each way to memory, and with parameters that broadcast over rows of memory.
+template <class Divergence>
+void check_backward_paths(Random& random, Emulated& device) {
+  constexpr Layout kLayouts[] = {Layout::kDense, Layout::kHalves, Layout::kSkewed};
+  const Shape shape = shape_of({6, 40});
+  for (const Dtype dtype : kDtypes) {
+    for (const Layout layout : kLayouts) {
+      for (const bool is_summed : {false, true}) {
+        LossCase<Divergence> divergence(random, shape, 1, dtype, 0);
+        for (int k = 0; k < LossCase<Divergence>::kOperands; ++k) {
+          divergence.operands[k] = laid_out(random, dtype, shape, layout, is_summed);
+          if (is_summed) divergence.gradients[k] = View(dtype, shape, {0, 1});
+        }
+        const View noise = laid_out(random, dtype, shape, layout), grad_z = noise;
+        View grad_value(divergence.value.dtype, shape, {0, 0});
+        random.fill(grad_value);
+        check_backward(device, divergence, Upstream{grad_z, grad_value, noise, true, true});
+      }
+    }
+  }
+}
+
 // The gradients of every loss are the CPU's to within two units of the last place of their terms.
 template <class Formula>
 void check_gradients_against_cpu(Random& random, Emulated& device) {
@@ -228,11 +288,9 @@ void check_gradients_against_cpu(Random& random, Emulated& device) {
 
 // ---- the rest ----------------------------------------------------------------------------------
 
-void check_scaling(Random& random, Emulated& device) {
-  const Shape shape = shape_of({13, 37});
-  const std::vector<int64_t> layouts[] = {{0, 0}, {1, 0}, {37, 1}};
-  const Dtype dtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16, Dtype::kFloat64};
-  for (const Dtype dtype : dtypes) {
+void check_scaling(Random& random, Emulated& device, const Shape& shape) {
+  const std::vector<int64_t> layouts[] = {{0, 0}, {1, 0}, testing::dense_strides(shape)};
+  for (const Dtype dtype : kDtypes) {
     for (const std::vector<int64_t>& strides : layouts) {
       View gradient(dtype, shape, testing::dense_strides(shape));
       View upstream(dtype == Dtype::kFloat64 ? dtype : Dtype::kFloat32, shape, strides);
@@ -283,21 +341,44 @@ void check_seeds(Emulated& device) {
   }
 }
 
+// The instantiations of the kernels' templates, as the program's own symbols.
+std::set<const void*> launched;
+
+void check_all_launched() {
+  const std::string command = "nm --defined-only /proc/" + std::to_string(getpid()) + "/exe";
+  FILE* symbols = popen(command.c_str(), "r");
+  const std::string end = "EEvNS0_8LoopArgsE";  // a template's; void (LoopArgs)
+  char name[4096];
+  int kernels = 0;
+  while (std::fscanf(symbols, "%*s %*c %4095s", name) == 1) {
+    const std::string symbol = name;
+    if (symbol.size() < end.size() || symbol.substr(symbol.size() - end.size()) != end) continue;
+    ++kernels;
+    CHECK(launched.count(dlsym(RTLD_DEFAULT, name)) == 1, "%s is never launched", name);
+  }
+  CHECK(kernels > 0, "no kernel found");
+  pclose(symbols);
+}
+
 template <class... Formula>
 void check_all(FormulaList<Formula...> losses) {
   Emulated device;
   Random random;
   check_tails(random, device, losses);
   check_large(random, device, losses);
+  (check_paths<Formula>(random, device), ...);
   (check_summed<Formula>(random, device), ...);
   (check_mixed<Formula>(random, device), ...);
   (check_empty<Formula>(device), ...);
   (check_gradients_against_cpu<Formula>(random, device), ...);
+  check_backward_paths<StandardNormalKl>(random, device);
+  check_backward_paths<GaussianKl>(random, device);
   for (const Dtype dtype : kDtypes) {
     check_against_cpu<StandardNormalKl>(random, device, dtype);
     check_against_cpu<GaussianKl>(random, device, dtype);
   }
-  check_scaling(random, device);
+  check_scaling(random, device, shape_of({13, 37}));
+  check_scaling(random, device, shape_of({13, 36}));
   check_seeds(device);
   testing::check_losses(random, device, kTrials, losses);
   testing::check_sampling<StandardNormalKl>(random, device, kTrials);
@@ -307,7 +388,9 @@ void check_all(FormulaList<Formula...> losses) {
 }  // namespace
 
 int main() {
-  check_all(Tested{});
+  simt::after_launch = [] { launched.insert(simt::launched.kernel); };
+  check_all(Losses{});
+  check_all_launched();
   std::printf("%lld emulated threads\n", static_cast<long long>(simt::threads_run()));
   return testing::report();
 }

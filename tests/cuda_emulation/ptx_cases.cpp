@@ -128,7 +128,6 @@ void record_losses(Random& random) {
   Case mixed(random, shape_of({24}), 1, Dtype::kBFloat16, 0);
   mixed.operands[1] = View(Dtype::kUInt8, mixed.args.shape, {1});
   random.fill(mixed.operands[1]);
-  mixed.args.gradients[1] = {};
   mixed.connect(false, 1);
   record(mixed);
   // Misaligned; double, also misaligned for vectors.
@@ -164,7 +163,6 @@ void record_sampling(Random& random, Dtype dtype, const Shape& shape, int64_t ro
   View z(dtype, shape, testing::dense_strides(shape)), noise = z;
   SampleArgs args;
   args.divergence = divergence.args;
-  for (Output& gradient : args.divergence.gradients) gradient = {};
   args.z = output_of(z, shape);
   args.noise = output_of(noise, shape);
   recorder.output(z);
