@@ -248,7 +248,7 @@ def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def exactly(x: Tensor) -> Exact:
-    return x.detach().double().numpy().astype(np.longdouble)
+    return x.detach().cpu().double().numpy().astype(np.longdouble)
 
 
 def reduced(elementwise: Any, reduction: str, batch_dims: int) -> Any:

@@ -1,15 +1,11 @@
 """What the tests of the functions stand on: a fixed seed, the compiled backend, restored knobs."""
 
-import os
-
 import pytest
 import torch
+from device import DEVICE
 
 import vae_fast as vf
 from vae_fast import _extension, functional
-
-# Where the tests make their tensors: "cuda" runs all of them on the GPU (make gpu).
-DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
 
 # They read the code of CUDA kernels: `make cuda-check` names them, and fails where there are none.
 collect_ignore = ["cuda_gates"] if vf.build_info().cuda_kernels is None else []

@@ -68,7 +68,7 @@ CALLS = (
     (
         lambda: vf.bernoulli_nll(ones, elsewhere),
         ValueError,
-        "bernoulli_nll: target is on meta, expected cpu like logits",
+        f"bernoulli_nll: target is on meta, expected {ones.device} like logits",
     ),
     (
         lambda: vf.bernoulli_nll(ones, integers),
@@ -94,7 +94,7 @@ CALLS = (
     (
         lambda: vf.bernoulli_nll(ones, ones, mask=elsewhere > 0),
         ValueError,
-        "bernoulli_nll: mask is on meta, expected cpu like logits",
+        f"bernoulli_nll: mask is on meta, expected {ones.device} like logits",
     ),
     (
         lambda: vf.bernoulli_nll(ones, ones, reduction="average"),

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 from cases import DTYPES, arithmetic_dtype
+from device import default_generator
 from tolerance import ulp
 
 import vae_fast as vf
@@ -174,23 +175,25 @@ def test_generator_and_state(backend):
     def sample(**options):
         return vf.reparameterize_kl(mu, mu, **options)[0]
 
+    default = default_generator(backend)
     torch.manual_seed(3)
     first, second = sample(), sample()
     assert not torch.equal(first, second)
     torch.manual_seed(3)
     assert torch.equal(sample(), first)
-    state = torch.get_rng_state()
+    state = default.get_state()
     again = sample()
-    torch.set_rng_state(state)
+    default.set_state(state)
     assert torch.equal(sample(), again)
-    state = torch.get_rng_state()
-    generator = torch.Generator().manual_seed(3)
+    state = default.get_state()
+    generator = torch.Generator(default.device).manual_seed(3)
     assert torch.equal(sample(generator=generator), first)
     assert torch.equal(vf.reparameterize(mu, mu, generator=generator), second)
-    assert torch.equal(torch.get_rng_state(), state)
-    with torch.random.fork_rng(devices=[]):
+    assert torch.equal(default.get_state(), state)
+    with torch.random.fork_rng():
         sample()
-    assert torch.equal(torch.get_rng_state(), state)
+        assert not torch.equal(default.get_state(), state)
+    assert torch.equal(default.get_state(), state)
 
 
 def test_a_drawn_seed_is_what_a_call_draws(backend):
@@ -198,12 +201,15 @@ def test_a_drawn_seed_is_what_a_call_draws(backend):
     torch.manual_seed(5)
     expected = vf.reparameterize(mu, mu)
     torch.manual_seed(5)
-    seed = vf.draw_seed()
+    place = default_generator(backend).device
+    seed = vf.draw_seed(device=place)
     assert seed.shape == (1, 2)
     assert seed.dtype == torch.int64
+    assert seed.device.type == place.type
     assert torch.equal(vf.reparameterize(mu, mu, seed=seed), expected)
-    generator = torch.Generator().manual_seed(5)
-    assert torch.equal(vf.draw_seed(generator), seed)
+    generator = torch.Generator(place).manual_seed(5)
+    assert torch.equal(vf.draw_seed(generator, device=place), seed)
+    assert torch.equal(vf.draw_seed(generator.manual_seed(5)), seed.cpu())
 
 
 def test_integer_seeds(backend):
@@ -220,7 +226,7 @@ COUNT = 1_000_000
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=str)
 def sample_of_a_million(request):
-    return standard(COUNT, torch.tensor([[123, 456]]), request.param).double().numpy()
+    return standard(COUNT, torch.tensor([[123, 456]]), request.param).cpu().double().numpy()
 
 
 def test_moments(sample_of_a_million):

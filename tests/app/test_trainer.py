@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vae_fast.functional import ELBO
 from vae_fast.models import VAE
+from vae_fast.plots import TrainedRun, plot_run
 from vae_fast.training import (
     Callback,
     RunError,
@@ -414,6 +415,16 @@ def test_a_run_with_curves_resumes_and_goes_on_with_them(make_vae, digits, tmp_p
     log.Reload()
     read = [event.value for event in log.Scalars("loss/test")]
     assert read == pytest.approx([metrics.test_loss for metrics in history])
+
+
+def test_the_default_device_is_the_users(make_vae, digits, tmp_path):
+    """Where torch.set_default_device names another one, nothing of a run ends up on it."""
+    config, vae = TrainerConfig(epochs=1, device="cpu"), make_vae()
+    with torch.device("meta"):
+        trainer = Trainer(vae, config, out=tmp_path)
+        trainer.fit(digits.train, digits.test)
+        plot_run(tmp_path, [TrainedRun(vae, trainer.history)], digits)
+    assert_same(state_of(Trainer.resume(tmp_path)), state_of(trainer))
 
 
 def test_a_device_that_is_not_there(make_vae):

@@ -166,7 +166,7 @@ class LatentModel(nn.Module):
             n: how many.
             generator: a CPU generator for the codes; None: torch's default one.
         """
-        z = torch.randn(n, *self.latent_shape, generator=generator)
+        z = torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
         weight = next(self.parameters())
         return self.mean(self.decode(z.to(weight)))
 

@@ -40,7 +40,7 @@ class Manifold:
 
 def manifold_codes() -> Tensor:
     """(side * side, 2) codes at equal steps of the prior's probability, top row first."""
-    levels = torch.linspace(_MANIFOLD_TAIL, 1 - _MANIFOLD_TAIL, _MANIFOLD_SIDE)
+    levels = torch.linspace(_MANIFOLD_TAIL, 1 - _MANIFOLD_TAIL, _MANIFOLD_SIDE, device="cpu")
     steps = torch.special.ndtri(levels)
     second, first = torch.meshgrid(steps.flip(0), steps, indexing="ij")
     return torch.stack([first, second], dim=-1).reshape(-1, 2)
@@ -110,7 +110,7 @@ def _embedding(axes: Axes, points: Tensor, labels: Tensor | None) -> None:
     """Codes and as many draws from the prior in one t-SNE: do they share the space?"""
     from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
-    drawn = torch.randn(points.shape, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(points.shape, generator=torch.Generator().manual_seed(0), device="cpu")
     both = torch.cat([points, drawn]).numpy()
     perplexity = min(30.0, (len(both) - 1) / 3)
     plane = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(both)

@@ -120,7 +120,7 @@ def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
 def _one_of_each(labels: Tensor | None, total: int, count: int) -> Tensor:
     """Indices of `count` data, the labels in turn where there are any."""
     if labels is None:
-        return torch.arange(min(count, total))
+        return torch.arange(min(count, total), device="cpu")
     by_label = [(labels == label).nonzero()[:, 0] for label in torch.unique(labels)]
     turns = max(map(len, by_label))
     order = [own[turn] for turn in range(turns) for own in by_label if turn < len(own)]

@@ -67,7 +67,7 @@ def batches(
                 yield _moved(batch, device)
             return
         generator = torch.Generator().manual_seed(shuffle)
-        order = torch.randperm(len(source), generator=generator).to(source.device)
+        order = torch.randperm(len(source), generator=generator, device="cpu").to(source.device)
         for index in torch.split(order, batch_size):
             yield _moved(source.index_select(0, index), device)
         return
