@@ -1,13 +1,16 @@
 """The report: what was measured, under which conditions, as one table."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import torch
 
-from benchmarks.measure import DEVICE, conditions
+from vae_fast.bench.measure import conditions
+
+# Where the tensors are made: "cuda" measures the GPU.
+DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
-    if DEVICE != "cpu":
-        torch.set_default_device(DEVICE)
-    config.stash[CONDITIONS] = conditions()
+    config.stash[CONDITIONS] = conditions(DEVICE)
     # One table; pytest-benchmark's own, of the same times without the peers, where it compares.
     if not config.getoption("benchmark_compare", None):
         config.option.benchmark_quiet = True

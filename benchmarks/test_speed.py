@@ -8,9 +8,10 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.cases import CASES, Case, moved_bytes
-from benchmarks.conftest import Row
-from benchmarks.measure import Interleaved, OtherLoad, Step, copy_of, finished
+from benchmarks.cases import CASES
+from benchmarks.conftest import DEVICE, Row
+from vae_fast.bench.cases import Case, moved_bytes
+from vae_fast.bench.measure import Interleaved, OtherLoad, Step, copy_of, finished
 
 SECONDS_PER_ROW = 5.0
 WARM_UPS = 3
@@ -31,16 +32,16 @@ def check_agreement(case: Case, fused: Step, eager: Step) -> None:
 def test_speed(
     benchmark: BenchmarkFixture, case: Case, rows: list[Row], request: pytest.FixtureRequest
 ) -> None:
-    inputs = case.inputs()
+    inputs = case.inputs(DEVICE)
     fused, eager = Step(case.fused, inputs), Step(case.plain, inputs)
     check_agreement(case, fused, eager)
     nbytes = moved_bytes(inputs, fused.outputs)
-    peers: dict[str, Callable[[], Any]] = {"copy": copy_of(nbytes), "eager": eager}
+    peers: dict[str, Callable[[], Any]] = {"copy": copy_of(nbytes, DEVICE), "eager": eager}
     if benchmark.enabled and not request.config.getoption("without_compile"):
         torch.compiler.reset()  # every row is compiled for its own shape
         peers["compile"] = Step(torch.compile(case.plain, dynamic=False), inputs)
-    peers_in_turn = Interleaved(peers)
-    timed = finished(fused)
+    peers_in_turn = Interleaved(peers, DEVICE)
+    timed = finished(fused, DEVICE)
 
     for _ in range(WARM_UPS):
         start = perf_counter()

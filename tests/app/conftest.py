@@ -1,8 +1,11 @@
 """What the tests of models, trainer, data, command line and pictures stand on."""
 
+import sys
+
 import pytest
 import torch
 
+from vae_fast.cli import main
 from vae_fast.data import load
 from vae_fast.models import VAE
 
@@ -27,3 +30,33 @@ def make_vae(digits):
         return VAE(digits.shape, 4, hidden=(32,), **arguments)
 
     return make
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """The command line within this process: as it is, without the seconds of torch's import."""
+
+    def run_here(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["vae-fast", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "100")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == code, said.out + said.err
+        return said.out if code == 0 else said.err
+
+    return run_here
+
+
+@pytest.fixture
+def error_of(run_cli):
+    """The one line that a mistake gives."""
+
+    def fail(*arguments, code):
+        errors = run_cli(*arguments, code=code)
+        assert errors.startswith("vae-fast: error: ")
+        assert len(errors.splitlines()) == 1
+        return errors
+
+    return fail

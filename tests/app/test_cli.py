@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 import vae_fast
-from vae_fast.cli import main
 from vae_fast.training import TrainerConfig
 
 SMALL = ["--hidden", "16", "--latent", "2", "--epochs", "2", "--device", "cpu"]
@@ -45,36 +44,6 @@ def finish(process, code=0):
     assert process.returncode == code, said + errors
     assert "Traceback" not in errors
     return said, errors
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """The command line within this process: as it is, without the seconds of torch's import."""
-
-    def run_here(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["vae-fast", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "100")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == code, said.out + said.err
-        return said.out if code == 0 else said.err
-
-    return run_here
-
-
-@pytest.fixture
-def error_of(run_cli):
-    """The one line that a mistake gives."""
-
-    def fail(*arguments, code):
-        errors = run_cli(*arguments, code=code)
-        assert errors.startswith("vae-fast: error: ")
-        assert len(errors.splitlines()) == 1
-        return errors
-
-    return fail
 
 
 @pytest.fixture(scope="module")

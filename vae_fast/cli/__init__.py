@@ -16,6 +16,7 @@ _COMMANDS = {
     "sample": "vae_fast.cli.runs",
     "reconstruct": "vae_fast.cli.runs",
     "demo": "vae_fast.cli.demo",
+    "bench": "vae_fast.cli.bench",
     "info": "vae_fast.cli.info",
 }
 

@@ -1,5 +1,7 @@
 """How a row is measured, and on what."""
 
+from __future__ import annotations
+
 import os
 import platform
 import statistics
@@ -31,18 +33,15 @@ class Step:
         return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
     def __call__(self) -> None:
+        """Take the step."""
         for x in self._inputs:
             x.grad = None
         torch.autograd.backward(self._forward(), self._upstream)
 
 
-# Where the tensors are made: "cuda" measures the GPU.
-DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
-
-
-def finished(peer: Callable[[], Any]) -> Callable[[], Any]:
+def finished(peer: Callable[[], Any], device: str) -> Callable[[], Any]:
     """`peer`, and on a GPU the wait for what it has started."""
-    if DEVICE == "cpu":
+    if device == "cpu":
         return peer
 
     def run() -> None:
@@ -52,9 +51,9 @@ def finished(peer: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def copy_of(nbytes: int) -> Callable[[], Any]:
+def copy_of(nbytes: int, device: str) -> Callable[[], Any]:
     """A copy that moves so many bytes: half of them read, half of them written."""
-    source = torch.zeros(max(1, nbytes // 8))
+    source = torch.zeros(max(1, nbytes // 8), device=device)
     destination = torch.zeros_like(source)
     return lambda: destination.copy_(source)
 
@@ -66,11 +65,18 @@ class Timings:
     seconds: list[float] = field(default_factory=list)
 
     @property
+    def least(self) -> float:
+        """The shortest."""
+        return min(self.seconds)
+
+    @property
     def median(self) -> float:
+        """Half of them are longer."""
         return statistics.median(self.seconds)
 
     @property
     def iqr(self) -> float:
+        """The interquartile range."""
         low, _, high = statistics.quantiles(self.seconds, n=4)
         return high - low
 
@@ -79,7 +85,7 @@ class Timings:
         return {
             f"{name}_median": self.median,
             f"{name}_iqr": self.iqr,
-            f"{name}_min": min(self.seconds),
+            f"{name}_min": self.least,
         }
 
 
@@ -90,11 +96,12 @@ class Interleaved:
     same conditions: what the machine does besides, what the one before left in the caches.
     """
 
-    def __init__(self, peers: dict[str, Callable[[], Any]]) -> None:
-        self._order = deque((name, finished(peer)) for name, peer in peers.items())
+    def __init__(self, peers: dict[str, Callable[[], Any]], device: str) -> None:
+        self._order = deque((name, finished(peer, device)) for name, peer in peers.items())
         self.timings = {name: Timings() for name in peers}
 
     def __call__(self) -> None:
+        """Run each."""
         for name, peer in self._order:
             start = perf_counter()
             peer()
@@ -114,6 +121,7 @@ class OtherLoad:
         self._others, self._elapsed = self._now()
 
     def __call__(self) -> float | None:
+        """The share since then."""
         others, elapsed = self._now()
         if others is None or self._others is None:
             return None
@@ -152,7 +160,7 @@ def _allocator() -> str:
     return f"{name}, {' '.join(sorted(settings)) or 'default settings'}"
 
 
-def conditions() -> dict[str, str]:
+def conditions(device: str) -> dict[str, str]:
     """What has to stand beside every figure."""
     info = vf.build_info()
     return {
@@ -160,6 +168,6 @@ def conditions() -> dict[str, str]:
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "instruction set": info.cpu_capability or "none: vae_fast runs in plain PyTorch",
-        "device": DEVICE if DEVICE == "cpu" else torch.cuda.get_device_name(),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(),
         "allocator": _allocator(),
     }

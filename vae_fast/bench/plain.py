@@ -1,9 +1,13 @@
 """What is compared with: the expressions that VAE code writes in plain PyTorch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
+from torch.nn import functional
 
 
 def batch_mean(elementwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -18,10 +22,24 @@ def batch_mean(elementwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return nll
 
 
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Elementwise."""
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
+    """Elementwise."""
+    likelihood = Normal(mean, (0.5 * logvar).exp(), validate_args=False)
+    value: Tensor = -likelihood.log_prob(target)  # type: ignore[no-untyped-call]
+    return value
+
+
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """To the standard normal, per datum."""
     return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(mu)
 
 
 def reparameterize_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+    """z, and the divergence."""
     std = torch.exp(0.5 * logvar)
     return mu + torch.randn_like(std) * std, gaussian_kl(mu, logvar)

@@ -1,0 +1,1 @@
+"""What this package gains on a machine: `vae-fast bench`, and the cases of `make bench`."""

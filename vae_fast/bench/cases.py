@@ -1,0 +1,137 @@
+"""The table of what is measured: one row per function, size and dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_fast import functional
+from vae_fast.bench import plain
+
+Draw = Callable[[tuple[int, ...]], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row: the same computation, forward and backward, by this package and in plain PyTorch.
+
+    `fused` and `plain` take the operands, in their order, and give a loss, or z and a loss.
+
+    Attributes:
+        op: the function's name.
+        size: of every operand.
+        draws: an operand each, in float64.
+        fused: by this package.
+        plain: in plain PyTorch.
+        dtype: of the operands.
+        target_dtype: of the last operand, where it is data and has no gradient.
+    """
+
+    op: str
+    size: tuple[int, int]
+    draws: tuple[Draw, ...]
+    fused: Callable[..., Any]
+    plain: Callable[..., Any]
+    dtype: torch.dtype = torch.float32
+    target_dtype: torch.dtype | None = None
+
+    @property
+    def name(self) -> str:
+        """The size, and the dtypes if they are not the usual ones."""
+        parts = [f"{self.size[0]}x{self.size[1]}"]
+        if self.dtype != torch.float32:
+            parts.append(str(self.dtype).removeprefix("torch."))
+        if self.target_dtype not in (None, self.dtype):
+            parts.append(f"{self.target_dtype} target".removeprefix("torch."))
+        return " ".join(parts)
+
+    def inputs(self, device: str) -> list[Tensor]:
+        """The operands, the same in every run."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            drawn = [draw(self.size) for draw in self.draws]
+        return [self._operand(k, x.to(device)) for k, x in enumerate(drawn)]
+
+    def _operand(self, k: int, drawn: Tensor) -> Tensor:
+        if self.target_dtype is None or k < len(self.draws) - 1:
+            return drawn.to(self.dtype).requires_grad_()
+        return (255 * drawn if self.target_dtype == torch.uint8 else drawn).to(self.target_dtype)
+
+
+def moved_bytes(inputs: list[Tensor], outputs: list[Tensor]) -> int:
+    """What any implementation must move: every operand read and every gradient written once.
+
+    Where z is among the outputs, the backward needs z's gradient, and so comes later: z is written,
+    its gradient read, and the operands are read a second time.
+    """
+    reads = sum(x.nbytes for x in inputs)
+    gradients = sum(x.nbytes for x in inputs if x.requires_grad)
+    samples = sum(x.nbytes for x in outputs if x.dim() > 0)
+    return reads + gradients + (reads + 2 * samples if samples else 0)
+
+
+def likelihood(
+    op: str,
+    draws: tuple[Draw, ...],
+    fused: Callable[..., Any],
+    elementwise: Callable[..., Tensor],
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
+    target_dtype: torch.dtype | None = None,
+) -> Case:
+    """A likelihood, summed and divided by the batch size; its last operand is data."""
+    whole = plain.batch_mean(elementwise)
+    return Case(op, size, draws, fused, whole, dtype, target_dtype or dtype)
+
+
+def _normal(scale: float) -> Draw:
+    return lambda shape: scale * torch.randn(shape, dtype=torch.float64)
+
+
+def _intensities(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape, dtype=torch.float64)
+
+
+def _bernoulli(rows: int, columns: int, *dtypes: torch.dtype) -> Case:
+    draws = (_normal(3.0), _intensities)
+    size = (rows, columns)
+    return likelihood(
+        "bernoulli_nll", draws, functional.bernoulli_nll, plain.bernoulli_nll, size, *dtypes
+    )
+
+
+def _gaussian(rows: int, columns: int) -> Case:
+    draws = (_normal(1.0),) * 3
+    size = (rows, columns)
+    return likelihood("gaussian_nll", draws, _gaussian_nll, plain.gaussian_nll, size)
+
+
+def _gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
+    return functional.gaussian_nll(mean, target, logvar)
+
+
+def _latent(op: str, rows: int, columns: int) -> Case:
+    draws = (_normal(1.0), _normal(0.5))
+    return Case(op, (rows, columns), draws, getattr(functional, op), getattr(plain, op))
+
+
+KERNELS = (
+    _bernoulli(128, 784),
+    _bernoulli(512, 3072),
+    _bernoulli(128, 20000),
+    _bernoulli(4096, 3136),
+    _bernoulli(512, 3072, torch.float32, torch.uint8),
+    _bernoulli(512, 3072, torch.bfloat16),
+    _gaussian(512, 3072),
+    _gaussian(128, 20000),
+    _latent("gaussian_kl", 128, 20),
+    _latent("gaussian_kl", 4096, 128),
+    _latent("reparameterize_kl", 128, 20),
+    _latent("reparameterize_kl", 512, 64),
+    _latent("reparameterize_kl", 4096, 128),
+    _latent("reparameterize_kl", 8, 16384),
+)

@@ -1,0 +1,78 @@
+"""What a measurement leaves: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from vae_fast.bench.run import Result
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Under which conditions, and the machine's own limits.
+
+    Attributes:
+        conditions: what has to stand beside every figure.
+        copy_bandwidth: bytes per second of a copy, by the bytes that it moves.
+        gemm_rate: floating-point operations per second of a float32 matrix product.
+    """
+
+    conditions: dict[str, str]
+    copy_bandwidth: dict[int, float]
+    gemm_rate: float
+
+
+def as_json(machine: Machine, results: Iterable[Result]) -> dict[str, Any]:
+    """Everything, with the units in the names."""
+    return {
+        "conditions": machine.conditions,
+        "copy_bytes_per_second": machine.copy_bandwidth,
+        "gemm_flops": machine.gemm_rate,
+        "results": [asdict(result) for result in results],
+    }
+
+
+def _milliseconds(result: Result, peer: str) -> str:
+    seconds = result.seconds.get(peer)
+    return "-" if seconds is None else f"{seconds * 1e3:.3g}"
+
+
+def _factor(result: Result, peer: str) -> str:
+    factor = result.times_faster(peer)
+    return "-" if factor is None else f"{factor:.1f}"
+
+
+def table(results: Iterable[Result]) -> Table:
+    """Medians, how many times faster, and what of the machine is used."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    made.add_column("forward + backward", no_wrap=True)
+    made.add_column("size", no_wrap=True)
+    titles = ("eager ms", "compile ms", "vae_fast ms", "spread", "x eager", "x compile")
+    for title in (*titles, "GB/s", "of copy", "others"):
+        made.add_column(title, justify="right", no_wrap=True)
+    for result in results:
+        own = result.seconds["vae_fast"]
+        copied = result.seconds.get("copy")
+        others = result.used_by_others
+        made.add_row(
+            result.name if result.kind == "kernel" else f"{result.name}, {result.kind}",
+            result.size,
+            *(_milliseconds(result, peer) for peer in ("eager", "compile", "vae_fast")),
+            f"{result.spread['vae_fast'] / own:.0%}",
+            *(_factor(result, peer) for peer in ("eager", "compile")),
+            "-" if result.nbytes is None else f"{result.nbytes / own * 1e-9:.1f}",
+            "-" if copied is None else f"{copied / own:.0%}",
+            "-" if others is None else f"{others:.0%}",
+        )
+    return made
+
+
+LEGEND = """\
+spread: interquartile range of vae_fast. x: how many times faster vae_fast is. GB/s: bytes that any
+implementation must move, per second. of copy: that, as a fraction of what a copy of as many bytes
+reaches here. others: share of the machine that other processes used; figures above 8% are not ones
+to quote."""

@@ -1,0 +1,100 @@
+"""Training steps and epochs: pytorch/examples' VAE in plain PyTorch, and the trainer with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from vae_fast.bench import plain
+from vae_fast.models import VAE
+from vae_fast.training import Trainer, TrainerConfig
+
+_PIXELS, _HIDDEN, _LATENT = 784, 400, 20
+
+
+class PlainVAE(nn.Module):
+    """784-400-20 as the example has it, but for logits, which its loss should have taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(_PIXELS, _HIDDEN)
+        self.mu = nn.Linear(_HIDDEN, _LATENT)
+        self.logvar = nn.Linear(_HIDDEN, _LATENT)
+        self.decoder_hidden = nn.Linear(_LATENT, _HIDDEN)
+        self.logits = nn.Linear(_HIDDEN, _PIXELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The loss of a batch, per datum."""
+        h = functional.relu(self.hidden(x))
+        z, kl = plain.reparameterize_kl(self.mu(h), self.logvar(h))
+        logits = self.logits(functional.relu(self.decoder_hidden(z)))
+        nll = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        return nll / len(x) + kl
+
+
+def _plain_step(model: Callable[[Tensor], Tensor], adam: torch.optim.Optimizer, x: Tensor) -> None:
+    adam.zero_grad()
+    model(x).backward()  # type: ignore[no-untyped-call]
+    adam.step()
+
+
+def _trainer(device: str, batch_size: int) -> Trainer:
+    model = VAE((_PIXELS,), latent_dim=_LATENT, hidden=(_HIDDEN,))
+    return Trainer(model, TrainerConfig(epochs=1, batch_size=batch_size, device=device))
+
+
+def products(device: str, batch: int) -> Callable[[], None]:
+    """The eleven matrix products of a step of that model, and nothing else."""
+    layers = ((_PIXELS, _HIDDEN), (_HIDDEN, 2 * _LATENT), (_LATENT, _HIDDEN), (_HIDDEN, _PIXELS))
+    inputs = [torch.rand(batch, i, device=device) for i, _ in layers]
+    weights = [torch.rand(o, i, device=device) for i, o in layers]
+    outputs = [torch.rand(batch, o, device=device) for _, o in layers]
+
+    def run() -> None:
+        for k, (x, weight, output) in enumerate(zip(inputs, weights, outputs, strict=True)):
+            torch.mm(x, weight.t())
+            torch.mm(output.t(), x)
+            if k > 0:  # the data need no gradient
+                torch.mm(output, weight)
+
+    return run
+
+
+def step_peers(device: str, batch: int, with_compile: bool) -> dict[str, Callable[[], Any]]:
+    """One optimizer step of each on the same batch."""
+    torch.manual_seed(0)
+    x = torch.rand(batch, _PIXELS, device=device)
+    model = PlainVAE().to(device)
+    adam = torch.optim.Adam(model.parameters())
+    trainer = _trainer(device, batch)
+    peers: dict[str, Callable[[], Any]] = {
+        "products": products(device, batch),
+        "eager": lambda: _plain_step(model, adam, x),
+        "vae_fast": lambda: trainer._step(x, place=0.0),
+    }
+    if with_compile:
+        other = PlainVAE().to(device)
+        fused_adam = torch.optim.Adam(other.parameters(), fused=True)
+        compiled = torch.compile(other, dynamic=False)
+        peers["compile"] = lambda: _plain_step(compiled, fused_adam, x)
+    return peers
+
+
+def epoch_peers(device: str, data: Tensor, batch: int) -> dict[str, Callable[[], Any]]:
+    """One epoch over uint8 images: through a DataLoader of float tensors, and the trainer."""
+    torch.manual_seed(0)
+    model = PlainVAE().to(device)
+    adam = torch.optim.Adam(model.parameters())
+    dataset = TensorDataset(data.float() / 255)
+    loader = DataLoader(dataset, batch_size=batch, shuffle=True, pin_memory=device != "cpu")
+
+    def eager() -> None:
+        for (x,) in loader:
+            _plain_step(model, adam, x.to(device, non_blocking=True))
+
+    return {"eager": eager, "vae_fast": lambda: _trainer(device, batch).fit(data)}

@@ -1,0 +1,108 @@
+"""`vae-fast bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+
+from vae_fast.cli.grouped import Device
+from vae_fast.training import choose_device
+
+_KINDS = ("kernel", "step", "epoch")
+_WIDTH = 150  # of a table that goes into a file
+
+
+@click.command()
+@click.option(
+    "--only",
+    "kinds",
+    type=click.Choice(_KINDS),
+    multiple=True,
+    help="Measure these alone; may be given again.  [default: all]",
+)
+@click.option("--device", type=Device(), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.  [default: torch's]")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Spent on a row.",
+)
+@click.option(
+    "--compile/--no-compile",
+    "with_compile",
+    default=True,
+    show_default=True,
+    help="Let torch.compile take part, which takes longest to prepare.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(128),
+    default=60_000,
+    show_default=True,
+    help="Of 784 pixels, that an epoch goes over.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/bench"),
+    show_default=True,
+    metavar="FOLDER",
+)
+def bench(
+    kinds: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    seconds: float,
+    with_compile: bool,
+    images: int,
+    out: Path,
+) -> None:
+    """Measure what this package gains on this machine.
+
+    Eager PyTorch, torch.compile and vae_fast take turns in one process: each kernel forward and
+    backward, a training step and an epoch of pytorch/examples' VAE. Leaves in FOLDER: bench.json,
+    factors.png (how many times faster) and roofline.png (how near the memory's speed).
+    """
+    from vae_fast.bench import machine, measure, report
+    from vae_fast.bench.run import run
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = choose_device(device).type
+    conditions = measure.conditions(place)
+    for name, value in conditions.items():
+        console.print(f"{name:<16}{value}", soft_wrap=True)
+    with console.status("the machine: copies and matrix products"):
+        limits = report.Machine(conditions, machine.copy_bandwidth(place), machine.gemm_rate(place))
+    rates = [rate * 1e-9 for rate in limits.copy_bandwidth.values()]
+    console.print(f"{'copy':<16}{max(rates):.0f} GB/s in cache, {rates[-1]:.0f} GB/s beyond")
+    console.print(f"{'matrix products':<16}{limits.gemm_rate * 1e-9:.0f} GFLOP/s\n")
+
+    data = torch.randint(0, 256, (images, 784), dtype=torch.uint8)
+    results = []
+    with console.status("measuring") as status:
+        for result in run(place, seconds, with_compile, kinds or _KINDS, data):
+            results.append(result)
+            status.update(f"measuring: {result.name} {result.size} is done")
+    console.print(report.table(results))
+    console.print(f"\n{report.LEGEND}\n", soft_wrap=True)
+
+    from vae_fast.plots.bench import plot_factors, plot_roofline
+
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / "bench.json", out / "factors.png"]
+    written[0].write_text(json.dumps(report.as_json(limits, results), indent=2) + "\n")
+    plot_factors(written[1], limits, results)
+    if any(result.nbytes is not None for result in results):
+        written.append(out / "roofline.png")
+        plot_roofline(written[-1], limits, results)
+    console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
