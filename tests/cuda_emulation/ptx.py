@@ -7,6 +7,7 @@ never a read of what was not written. Races are the business of the emulation (s
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -110,6 +111,8 @@ class Kernel:
                 r"\.param (?:\.align \d+ )?\.(\w+) (\w+)(?:\[(\d+)\])?", body[: body.index("{")]
             )
         ]
+        if len(self.parameters) != 1:
+            raise NotImplementedError("several arguments")
         self.threads = int(re.search(r"\.maxntid (\d+)", body)[1])
         self.shared: dict[str, tuple[int, int]] = {}  # address, bytes
         next_address = SHARED
@@ -158,11 +161,24 @@ COMPARE: dict[str, Callable[[Array, Array], Array]] = {
     "ge": np.greater_equal,
 }
 
+
+def smaller(a: Array, b: Array) -> Array:
+    """A number rather than NaN; -0 is smaller than +0."""
+    return np.where(a == b, np.where(np.signbit(a), a, b), np.fmin(a, b))
+
+
+def larger(a: Array, b: Array) -> Array:
+    """A number rather than NaN; +0 is larger than -0."""
+    return np.where(a == b, np.where(np.signbit(a), b, a), np.fmax(a, b))
+
+
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "sub": np.subtract,
-    "min": np.fmin,
-    "max": np.fmax,
+    "mul": np.multiply,
+    "min": smaller,
+    "max": larger,
+    "copysign": lambda sign, x: np.copysign(x, sign),
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
@@ -172,12 +188,16 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "neg": np.negative,
     "not": np.invert,
     "abs": np.abs,
+}
+
+# Rounded once: what the hardware approximates comes out exact.
+FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
     "rcp": np.reciprocal,
     "ex2": np.exp2,
     "lg2": np.log2,
 }
-
 
 ROUND_TO_INTEGER: dict[str, Callable[[Array], Array]] = {
     "rni": np.rint,
@@ -189,14 +209,77 @@ ROUND_TO_INTEGER: dict[str, Callable[[Array], Array]] = {
 # What PTX packs two of into a register, the first operand in the upper half.
 PAIRS = {"bf16x2": "bf16", "f16x2": "f16"}
 
+# Of the instructions that compute: the modifiers, beside types, whose meaning is known here.
+MODIFIERS = {
+    op: set(modifiers.split())
+    for ops, modifiers in (
+        ("add", "rn rz rm rp ftz sat"),
+        ("sub", "rn ftz sat"),
+        ("mul", "rn ftz sat lo hi wide"),
+        ("fma", "rn rz rm rp ftz sat"),
+        ("mad", "lo wide"),
+        ("min max", "ftz NaN"),
+        ("neg abs", "ftz"),
+        ("sqrt rcp div", "approx full rn ftz"),
+        ("rsqrt ex2 lg2", "approx ftz"),
+        ("cvt", "rn rz rm rp rni rzi rmi rpi ftz sat bf16 bf16x2 f16x2"),
+        ("setp", "eq ne lt le gt ge equ neu ltu leu gtu geu num nan ftz"),
+        ("shf", "l r wrap clamp"),
+        ("and or xor not copysign rem selp shl shr bfi prmt lop3", ""),
+    )
+    for op in ops.split()
+}
+
 
 def to_half(x: NDArray[np.float32], kind: str) -> NDArray[np.uint16]:
     """The bits of x as f16 or bf16, rounded to nearest, ties to even."""
     if kind == "f16":
-        return x.astype(np.float16).view(np.uint16)
-    bits = x.view(np.uint32).astype(np.uint64)
-    rounded = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) >> np.uint64(16)
+        rounded = x.astype(np.float16).view(np.uint16)
+    else:
+        bits = x.view(np.uint32).astype(np.uint64)
+        rounded = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) >> np.uint64(16)
     return np.where(np.isnan(x), 0x7FFF, rounded).astype(np.uint16)
+
+
+def to_integer(x: Array, dtype: np.dtype) -> Array:
+    """A float that is an integer, clamped to the type's range."""
+    bits, info = 8 * dtype.itemsize, np.iinfo(dtype)
+    nan = 0 if x.dtype.itemsize < 8 and bits < 64 else (-1 if dtype.kind == "i" else 1) << bits - 1
+    inside = (x > info.min) & (x < float(info.max))
+    result = np.where(inside, x, 0).astype(dtype)
+    result = np.where(x >= float(info.max), dtype.type(info.max), result)
+    result = np.where(x <= info.min, dtype.type(info.min), result)
+    return np.where(np.isnan(x), dtype.type(nan), result)
+
+
+def to_float(x: NDArray[np.float64], rounding: str) -> NDArray[np.float32]:
+    """A double to float, rounded as the modifier says."""
+    nearest = x.astype(np.float32)
+    limit = {"rm": np.full_like(nearest, -np.inf), "rp": np.full_like(nearest, np.inf)}.get(
+        rounding, np.zeros_like(nearest)
+    )
+    is_past = {"rm": nearest > x, "rp": nearest < x, "rz": np.abs(nearest) > np.abs(x)}
+    return np.where(is_past.get(rounding, False), np.nextafter(nearest, limit), nearest)
+
+
+def fma_float(
+    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], rounding: str
+) -> NDArray[np.float32]:
+    """a * b + c, rounded once: before that, to odd in double, which no second rounding spoils."""
+    product = a.astype(np.float64) * b
+    total = product + c
+    back = total - product
+    error = (product - (total - back)) + (c - back)
+    is_even = total.view(np.int64) & 1 == 0
+    other = np.nextafter(total, np.copysign(np.inf, error))
+    odd = np.where(np.isfinite(error) & (error != 0) & is_even, other, total)
+    return to_float(odd, rounding)
+
+
+# The C library's, which numpy lacks: rounded once.
+_libm_fma = ctypes.CDLL("libm.so.6").fma
+_libm_fma.argtypes, _libm_fma.restype = [ctypes.c_double] * 3, ctypes.c_double
+fma_double = np.frompyfunc(_libm_fma, 3, 1)
 
 
 def without_subnormals(x: Array) -> Array:
@@ -204,10 +287,9 @@ def without_subnormals(x: Array) -> Array:
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, np.copysign(np.zeros_like(x), x), x)
 
 
-def rounded_down(x: NDArray[np.float64]) -> NDArray[np.float32]:
-    """x to float, towards minus infinity."""
-    nearest = x.astype(np.float32)
-    return np.where(nearest > x, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+def saturated(x: Array) -> Array:
+    """What .sat makes of a float: between 0 and 1, 0 of a NaN."""
+    return np.fmin(np.fmax(x, np.zeros_like(x)), np.ones_like(x))
 
 
 class Block:
@@ -260,12 +342,12 @@ class Block:
         if not active.any():
             return
         self.executed += int(active.sum())
-        handler = getattr(self, f"_{instruction.op}", None)
+        known = MODIFIERS.get(instruction.op)
+        if known is not None and not set(instruction.modifiers) <= known | {*TYPES, "pred"}:
+            raise NotImplementedError(instruction.text)
+        handler = getattr(self, f"_{instruction.op}", self._arithmetic)
         try:
-            if handler is not None:
-                handler(instruction, active)
-            else:
-                self._arithmetic(instruction, active)
+            handler(instruction, active)
         except PtxError as error:
             raise PtxError(f"{error}; `{instruction.text}`") from None
 
@@ -275,11 +357,15 @@ class Block:
         n = len(self.pc)
         if kind == "pred":
             return self.registers[operand] if operand[0] == "%" else np.full(n, operand != "0")
+        if kind == "bf16":
+            return (self._read(operand, "u16").astype(np.uint32) << np.uint32(16)).view(np.float32)
         dtype = TYPES[kind]
         if operand in self.special:
             return self.special[operand].astype(dtype)
-        if operand[0] == "%":
+        if operand in self.registers:  # inline assembly has names of its own
             return self.registers[operand].astype(unsigned(dtype)).view(dtype)
+        if operand[0] == "%":
+            raise PtxError(f"{operand} is read before it is written")
         if operand in self.kernel.shared:
             return np.full(n, self.kernel.shared[operand][0], dtype)
         if any(operand == name for name, _, _ in self.kernel.parameters):
@@ -287,7 +373,7 @@ class Block:
         if operand[:2] in ("0f", "0d"):
             bits = np.array(int(operand[2:], 16), f"u{len(operand[2:]) // 2}")
             return np.full(n, bits.view(dtype))
-        return np.full(n, int(operand) % (1 << 8 * dtype.itemsize), unsigned(dtype)).view(dtype)
+        return np.full(n, int(operand, 0) % (1 << 8 * dtype.itemsize), unsigned(dtype)).view(dtype)
 
     def _write(self, operand: str, value: Array, active: NDArray[np.bool_]) -> None:
         if operand == "_":
@@ -295,6 +381,8 @@ class Block:
         if value.dtype != bool:
             # A register may be wider than the type: the rest is zero, or the sign.
             width = 2 if operand.startswith("%rs") else 4 if re.match(r"%[rf]\d", operand) else 8
+            if value.dtype.kind == "f":
+                value = np.ascontiguousarray(value).view(unsigned(value.dtype))
             if value.dtype.itemsize < width:
                 value = value.astype(f"{value.dtype.kind}{width}")
             value = np.ascontiguousarray(value).view(unsigned(value.dtype))
@@ -405,26 +493,46 @@ class Block:
 
     _cvta = _mov
 
+    def _operands(self, i: Instruction, kind: str) -> list[Array]:
+        values = [self._read(operand, kind) for operand in i.operands[1:]]
+        return [without_subnormals(x) for x in values] if "ftz" in i.modifiers else values
+
+    def _write_float(self, i: Instruction, value: Array, active: NDArray[np.bool_]) -> None:
+        if "sat" in i.modifiers:
+            value = saturated(value)
+        self._write(
+            i.operands[0], without_subnormals(value) if "ftz" in i.modifiers else value, active
+        )
+
     def _cvt(self, i: Instruction, active: NDArray[np.bool_]) -> None:
         *how, to, source = i.modifiers
-        values = [self._read(operand, source) for operand in i.operands[1:]]
-        if to in PAIRS:
-            high, low = (to_half(value, PAIRS[to]).astype(np.uint32) for value in values)
-            result = high << np.uint32(16) | low
-        elif to == "bf16":
-            result = to_half(values[0], to)
-        else:
-            value = values[0]
-            for rounding in ROUND_TO_INTEGER.keys() & set(how):
-                value = ROUND_TO_INTEGER[rounding](value)
-            result = value.astype(TYPES[to])
-        if "sat" in how:  # a NaN becomes 0
-            result = np.fmax(np.fmin(result, np.ones_like(result)), np.zeros_like(result))
+        rounding = next((h for h in how if h.startswith("r")), "")
+        if to in ("f16", "bf16", *PAIRS):
+            if source != "f32" or not set(how) <= {"rn", "ftz"}:
+                raise NotImplementedError(i.text)
+            halves = [to_half(x, PAIRS.get(to, to)) for x in self._operands(i, source)]
+            result = halves[-1].astype(TYPES["u16" if len(halves) == 1 else "u32"])
+            if len(halves) == 2:
+                result |= halves[0].astype(np.uint32) << np.uint32(16)
+            return self._write(i.operands[0], result, active)
+        (x,) = self._operands(i, source)
+        dtype = TYPES[to]
+        if rounding in ROUND_TO_INTEGER:
+            x = ROUND_TO_INTEGER[rounding](x)
+        if dtype.kind == "f" and x.dtype.kind == "f":
+            narrows = dtype.itemsize < x.dtype.itemsize
+            return self._write_float(
+                i, to_float(x, rounding) if narrows else x.astype(dtype), active
+            )
+        if "sat" in how or (dtype.kind == "f" and rounding != "rn"):
+            raise NotImplementedError(i.text)
+        result = to_integer(x, dtype) if x.dtype.kind == "f" else x.astype(dtype)
         self._write(i.operands[0], result, active)
 
     def _setp(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        kind = i.modifiers[-1]
-        a, b = self._read(i.operands[1], kind), self._read(i.operands[2], kind)
+        if len(i.operands) != 3 or "|" in i.operands[0]:
+            raise NotImplementedError(i.text)
+        a, b = self._operands(i, i.modifiers[-1])
         how = i.modifiers[0]
         either_nan = (a != a) | (b != b)
         if how in ("nan", "num"):
@@ -443,34 +551,37 @@ class Block:
         self._write(i.operands[0], np.where(self.registers[i.operands[3]], a, b), active)
 
     def _mul(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        kind = i.modifiers[-1]
-        a, b = self._read(i.operands[1], kind), self._read(i.operands[2], kind)
+        if not {"wide", "hi"} & set(i.modifiers):
+            return self._arithmetic(i, active)
+        a, b = self._operands(i, i.modifiers[-1])
         if "wide" in i.modifiers:
             wide = np.dtype(f"{a.dtype.kind}{2 * a.dtype.itemsize}")
             result = a.astype(wide) * b.astype(wide)
-        elif "hi" in i.modifiers:
+        else:
             bits = 8 * a.dtype.itemsize
             high = [(int(x) * int(y)) >> bits for x, y in zip(a, b, strict=True)]
             result = np.array(high, a.dtype)
-        else:
-            result = a * b
         self._write(i.operands[0], result, active)
 
     def _fma(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        kind = i.modifiers[-1]
-        a, b, c = (self._read(operand, kind) for operand in i.operands[1:])
-        if i.op == "mad" and "wide" in i.modifiers:
+        kind, rounding = i.modifiers[-1], i.modifiers[0]
+        a, b, c = self._operands(i, kind)
+        if kind == "f32":
+            result = fma_float(a, b, c, rounding)
+        elif kind == "f64" and rounding == "rn":
+            result = np.zeros_like(a)
+            result[active] = fma_double(a[active], b[active], c[active])
+        else:
+            raise NotImplementedError(i.text)
+        self._write_float(i, result, active)
+
+    def _mad(self, i: Instruction, active: NDArray[np.bool_]) -> None:
+        a, b, c = self._operands(i, i.modifiers[-1])
+        if "wide" in i.modifiers:
             wide = np.dtype(f"{a.dtype.kind}{2 * a.dtype.itemsize}")
             c = self._read(i.operands[3], f"{'s' if wide.kind == 'i' else 'u'}{8 * wide.itemsize}")
-            result = a.astype(wide) * b.astype(wide) + c
-        elif a.dtype == np.float32:  # exact product, one rounding in double before that to float
-            wide_sum = a.astype(np.float64) * b + c
-            result = rounded_down(wide_sum) if "rm" in i.modifiers else wide_sum.astype(np.float32)
-        else:
-            result = a * b + c
-        self._write(i.operands[0], result, active)
-
-    _mad = _fma
+            a, b = a.astype(wide), b.astype(wide)
+        self._write(i.operands[0], a * b + c, active)
 
     def _shl(self, i: Instruction, active: NDArray[np.bool_]) -> None:
         kind = i.modifiers[-1]
@@ -498,34 +609,61 @@ class Block:
         result = np.zeros_like(a)
         for byte in range(4):
             control = selector >> np.uint32(4 * byte) & np.uint32(15)
-            if (control[active] > 7).any():
-                raise NotImplementedError(i.text)
             chosen = both >> (control.astype(np.uint64) & np.uint64(7)) * np.uint64(8)
-            result |= (chosen & np.uint64(255)).astype(np.uint32) << np.uint32(8 * byte)
+            chosen &= np.uint64(255)
+            sign = np.where(chosen >= 128, np.uint64(255), np.uint64(0))
+            chosen = np.where(control > 7, sign, chosen)
+            result |= chosen.astype(np.uint32) << np.uint32(8 * byte)
         self._write(i.operands[0], result, active)
 
+    def _lop3(self, i: Instruction, active: NDArray[np.bool_]) -> None:
+        a, b, c, table = self._operands(i, "b32")
+        result = np.zeros_like(a)
+        for row in range(8):
+            term = (a if row & 4 else ~a) & (b if row & 2 else ~b) & (c if row & 1 else ~c)
+            result |= term & -(table >> np.uint32(row) & np.uint32(1))
+        self._write(i.operands[0], result, active)
+
+    def _shf(self, i: Instruction, active: NDArray[np.bool_]) -> None:
+        low, high, by = (x.astype(np.uint64) for x in self._operands(i, "b32"))
+        by = by & np.uint64(31) if "wrap" in i.modifiers else np.minimum(by, np.uint64(32))
+        both = high << np.uint64(32) | low
+        shifted = both << by >> np.uint64(32) if "l" in i.modifiers else both >> by
+        self._write(i.operands[0], shifted.astype(np.uint32), active)
+
     def _div(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        kind = i.modifiers[-1]
-        a, b = self._read(i.operands[1], kind), self._read(i.operands[2], kind)
-        result = a / b if a.dtype.kind == "f" else a // np.where(b == 0, 1, b).astype(b.dtype)
-        self._write(i.operands[0], result.astype(a.dtype), active)
+        a, b = self._operands(i, i.modifiers[-1])
+        if a.dtype.kind == "f":
+            return self._write_float(i, a / b, active)
+        b = np.where(b == 0, 1, b).astype(b.dtype)
+        self._write(i.operands[0], (a - np.fmod(a, b)) // b, active)  # towards zero
 
     def _rem(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        kind = i.modifiers[-1]
-        a, b = self._read(i.operands[1], kind), self._read(i.operands[2], kind)
-        self._write(i.operands[0], np.remainder(a, np.where(b == 0, 1, b).astype(b.dtype)), active)
+        a, b = self._operands(i, i.modifiers[-1])
+        self._write(i.operands[0], np.fmod(a, np.where(b == 0, 1, b).astype(b.dtype)), active)
 
     def _arithmetic(self, i: Instruction, active: NDArray[np.bool_]) -> None:
-        kind = i.modifiers[-1]
-        values = [self._read(operand, kind) for operand in i.operands[1:]]
-        table = UNARY if len(values) == 1 else BINARY
-        if i.op not in table:
+        if i.op not in MODIFIERS:
             raise NotImplementedError(i.text)
-        flushes = "ftz" in i.modifiers
-        if flushes:
-            values = [without_subnormals(value) for value in values]
-        result = table[i.op](*values).astype(values[0].dtype)
-        self._write(i.operands[0], without_subnormals(result) if flushes else result, active)
+        values = self._operands(i, i.modifiers[-1])
+        dtype = values[0].dtype
+        if i.op in FUNCTIONS:
+            result = FUNCTIONS[i.op](values[0].astype(np.float64)).astype(dtype)
+        elif i.modifiers[0] in ("rz", "rm", "rp"):
+            if dtype != np.float32:
+                raise NotImplementedError(i.text)
+            result = fma_float(values[0], np.ones_like(values[0]), values[1], i.modifiers[0])
+        elif "NaN" in i.modifiers:
+            result = np.where(values[0] != values[0], values[0], BINARY[i.op](*values))
+            result = np.where(values[1] != values[1], values[1], result)
+        else:
+            result = (UNARY if len(values) == 1 else BINARY)[i.op](*values)
+        if dtype.kind == "f":
+            self._write_float(i, result, active)
+        elif "sat" in i.modifiers:
+            raise NotImplementedError(i.text)
+        else:
+            self._write(i.operands[0], result, active)
 
 
 def run(kernel: Kernel, memory: Memory, blocks: int, args: bytes) -> int:

@@ -204,6 +204,7 @@ int main() {
   record_sampling(random, Dtype::kBFloat16, shape_of({3, 44}), 44);
   record_sampling(random, Dtype::kFloat32, shape_of({3, 128}), 256);
   record_sampling(random, Dtype::kFloat32, shape_of({3, 10}), 20);
+  record_sampling(random, Dtype::kFloat64, shape_of({3, 10}), 20);
   record_backward(random);
   recorder.finish();
   return testing::report();

@@ -19,6 +19,7 @@ VAE_FAST_KERNEL(rows<Bernoulli, double, 1, AnyDtype>);
 VAE_FAST_KERNEL(rows<LossElement<GaussianNll, true>, float, 4, float>);
 VAE_FAST_KERNEL(rows<LossElement<BernoulliProbsNll, true>, float, 4, float>);
 VAE_FAST_KERNEL(rows<Sample, float, 1, AnyDtype>);
+VAE_FAST_KERNEL(rows<Sample, double, 1, AnyDtype>);
 VAE_FAST_KERNEL(rows<SampleBackward, float, 4, float>);
 VAE_FAST_KERNEL(columns<Bernoulli, float, 4>);
 VAE_FAST_KERNEL(noise<Sample, float>);
