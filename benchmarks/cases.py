@@ -12,6 +12,7 @@ from benchmarks import plain
 from tests.cases import CASES as LOSSES
 from tests.cases import Case as Loss
 from tests.cases import Draw, normal
+from tests.device import DEVICE
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ def _latent(op: str, rows: int, columns: int) -> Case:
 
 BERNOULLI = next(loss for loss in LOSSES if loss.op == "bernoulli_nll")
 
+# Where a GPU's memory decides, and neither its cache nor the tens of microseconds of a call.
+ON_A_GPU = ((8192, 8192),) if DEVICE == "cuda" else ()
+
 CASES = [
     _likelihood(BERNOULLI, (128, 784)),
     _likelihood(BERNOULLI, (4096, 3136)),
@@ -96,8 +100,10 @@ CASES = [
         _likelihood(loss, size)
         for loss in LOSSES
         if loss.names[-1] == "target"
-        for size in ((512, 3072), (128, 20000))
+        for size in ((512, 3072), (128, 20000), *ON_A_GPU)
     ),
+    *(_likelihood(BERNOULLI, size, torch.bfloat16) for size in ON_A_GPU),
+    *(_latent(op, *size) for op in ("gaussian_kl", "reparameterize_kl") for size in ON_A_GPU),
     _latent("gaussian_kl", 128, 20),
     _latent("gaussian_kl", 4096, 128),
     _latent("reparameterize_kl", 128, 20),

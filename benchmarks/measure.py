@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import vae_fast as vf
+from tests.device import DEVICE
 
 
 class Step:
@@ -34,10 +35,6 @@ class Step:
         for x in self._inputs:
             x.grad = None
         torch.autograd.backward(self._forward(), self._upstream)
-
-
-# Where the tensors are made: "cuda" measures the GPU.
-DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
 
 
 def finished(peer: Callable[[], Any]) -> Callable[[], Any]:
@@ -155,11 +152,15 @@ def _allocator() -> str:
 def conditions() -> dict[str, str]:
     """What has to stand beside every figure."""
     info = vf.build_info()
-    return {
+    always = {
         "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs",
         "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE,
+    }
+    if DEVICE == "cuda":
+        return always | {"kernels": f"CUDA {info.cuda_kernels}, for {info.cuda_architectures}"}
+    return always | {
         "threads": str(torch.get_num_threads()),
         "instruction set": info.cpu_capability or "none: vae_fast runs in plain PyTorch",
-        "device": DEVICE if DEVICE == "cpu" else torch.cuda.get_device_name(),
         "allocator": _allocator(),
     }
