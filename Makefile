@@ -79,7 +79,9 @@ cuda-check: build $(VENV)/cuda.stamp ## the CUDA kernels without a GPU: emulated
 cuda-table: build $(VENV)/cuda.stamp ## store the machine code's figures, and show them in docs/cuda.md
 	$(BIN)/python -m tests.cuda_gates.measure
 
-gpu: build ## on a machine with a GPU: all tests there, compute-sanitizer, benchmarks; a report in docs/gpu
+gpu: ## on a machine with a GPU: all tests there, compute-sanitizer, benchmarks; a report in docs/gpu
+	@$(PYTHON) tests/gpu/present.py
+	$(MAKE) build TORCH=$(TORCH)
 	$(BIN)/python tests/gpu/report.py
 
 lint: $(VENV)/setup.stamp ## ruff, mypy, clang-format

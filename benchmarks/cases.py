@@ -3,7 +3,8 @@
 from itertools import chain
 
 from tests.cases import CASES as LOSSES
-from vae_fast.bench.cases import KERNELS, likelihood
+from tests.device import DEVICE
+from vae_fast.bench.cases import kernels, likelihood
 
 _OF_THE_TABLE = (
     likelihood(loss.op, loss.draws, loss.public, loss.torch, size)
@@ -13,4 +14,6 @@ _OF_THE_TABLE = (
 )
 
 # A new likelihood is measured without a line here.
-CASES = list({(case.op, case.name): case for case in chain(_OF_THE_TABLE, KERNELS)}.values())
+CASES = list(
+    {(case.op, case.name): case for case in chain(_OF_THE_TABLE, kernels(DEVICE))}.values()
+)

@@ -1,16 +1,15 @@
 """The report: what was measured, under which conditions, as one table."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 
+import vae_fast as vf
+from tests.device import DEVICE
 from vae_fast.bench.measure import conditions
-
-# Where the tensors are made: "cuda" measures the GPU.
-DEVICE = os.environ.get("VAE_FAST_TEST_DEVICE") or "cpu"
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,16 @@ ROWS = pytest.StashKey[list[Row]]()
 CONDITIONS = pytest.StashKey[dict[str, str]]()
 
 
+def table(rows: list[Row]) -> Iterator[str]:
+    """The rows under their titles, in columns: two of text, then numbers."""
+    lines = [TITLES, *(tuple(row.cells()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        texts = [f"{cell:<{width}}" for cell, width in zip(cells[:2], widths[:2], strict=True)]
+        numbers = [f"{cell:>{width}}" for cell, width in zip(cells[2:], widths[2:], strict=True)]
+        yield "  ".join(texts + numbers)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--without-compile", action="store_true", help="leave torch.compile out (it takes longest)"
@@ -56,6 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+    if DEVICE != "cpu" and not (torch.cuda.is_available() and vf.build_info().cuda_kernels):
+        raise pytest.UsageError(f"on {DEVICE} there is no GPU, or no kernel for it: make gpu")
     config.stash[CONDITIONS] = conditions(DEVICE)
     # One table; pytest-benchmark's own, of the same times without the peers, where it compares.
     if not config.getoption("benchmark_compare", None):
@@ -84,12 +95,8 @@ def pytest_terminal_summary(
     for name, value in config.stash[CONDITIONS].items():
         write(f"{name:<16}{value}")
     write("")
-    table = [TITLES, *(tuple(row.cells()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        texts = [f"{cell:<{width}}" for cell, width in zip(cells[:2], widths[:2], strict=True)]
-        numbers = [f"{cell:>{width}}" for cell, width in zip(cells[2:], widths[2:], strict=True)]
-        write("  ".join(texts + numbers))
+    for line in table(rows):
+        write(line)
     write("")
     write("spread   interquartile range of vae_fast")
     write("x        how many times faster vae_fast is")

@@ -303,6 +303,18 @@ def test_clipping_bounds_the_gradient(make_vae, digits):
     assert max(norms) == pytest.approx(0.01, rel=1e-3)
 
 
+def test_the_optimizer_computes_as_the_device_asks(make_vae, digits, tmp_path):
+    """A checkpoint from a GPU says "capturable", which a recorded step needs and a CPU has not."""
+    trainer = Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path)
+    trainer.fit(digits.train)
+    trainer.optimizer.param_groups[0]["capturable"] = True
+    trainer._save(digits.train)
+    resumed = Trainer.resume(tmp_path, epochs=2)
+    assert resumed.optimizer.param_groups[0]["capturable"] is False
+    assert resumed.optimizer.param_groups[0]["fused"] is True
+    resumed.fit(digits.train)
+
+
 def test_another_optimizer_resumes_too(make_vae, digits, tmp_path):
     def sgd(parameters):
         return torch.optim.SGD(parameters, 1e-3, momentum=0.9)

@@ -119,7 +119,7 @@ def _latent(op: str, rows: int, columns: int) -> Case:
     return Case(op, (rows, columns), draws, getattr(functional, op), getattr(plain, op))
 
 
-KERNELS = (
+_KERNELS = (
     _bernoulli(128, 784),
     _bernoulli(512, 3072),
     _bernoulli(128, 20000),
@@ -135,3 +135,17 @@ KERNELS = (
     _latent("reparameterize_kl", 4096, 128),
     _latent("reparameterize_kl", 8, 16384),
 )
+
+# Where a GPU's memory decides, and neither its cache nor the tens of microseconds of a call.
+_ON_A_GPU = (
+    _bernoulli(8192, 8192),
+    _bernoulli(8192, 8192, torch.bfloat16),
+    _gaussian(8192, 8192),
+    _latent("gaussian_kl", 8192, 8192),
+    _latent("reparameterize_kl", 8192, 8192),
+)
+
+
+def kernels(device: str) -> tuple[Case, ...]:
+    """The rows for a device."""
+    return _KERNELS + (_ON_A_GPU if device == "cuda" else ())

@@ -163,11 +163,15 @@ def _allocator() -> str:
 def conditions(device: str) -> dict[str, str]:
     """What has to stand beside every figure."""
     info = vf.build_info()
-    return {
+    always = {
         "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs",
         "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+    }
+    if device == "cuda":
+        return always | {"kernels": f"CUDA {info.cuda_kernels}, for {info.cuda_architectures}"}
+    return always | {
         "threads": str(torch.get_num_threads()),
         "instruction set": info.cpu_capability or "none: vae_fast runs in plain PyTorch",
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
         "allocator": _allocator(),
     }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_fast.bench.cases import KERNELS, Case, moved_bytes
+from vae_fast.bench.cases import Case, kernels, moved_bytes
 from vae_fast.bench.measure import Interleaved, OtherLoad, Step, copy_of
 
 _WARM_UPS = 3
@@ -107,7 +107,7 @@ def run(
     from vae_fast.bench.training import epoch_peers, step_peers
 
     if "kernel" in kinds:
-        for case in KERNELS:
+        for case in kernels(device):
             yield _kernel(case, device, budget, with_compile)
     if "step" in kinds:
         for batch in (128, 512):

@@ -37,6 +37,9 @@ from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL
 # Steps between looks at the loss, each of which waits for the device.
 _LOOK_EVERY = 25
 
+# Settings of torch's optimizers that are the device's, and not the run's.
+_HOW_TO_COMPUTE = ("foreach", "fused", "capturable")
+
 
 class TrainingDiverged(RuntimeError):  # noqa: N818
     """The loss, or a weight, is no longer a finite number."""
@@ -372,7 +375,7 @@ class Trainer:
     def _restore(self, state: Checkpoint) -> None:
         try:
             self.model.load_state_dict(state.model)
-            self.optimizer.load_state_dict(state.optimizer)
+            self.optimizer.load_state_dict(_on_this_device(state.optimizer, self.optimizer))
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
         self.epoch = state.epoch
@@ -421,4 +424,13 @@ def _forked_generators(device: torch.device) -> AbstractContextManager[None]:
     """Puts torch's global generators back afterwards."""
     if device.type == "cpu":
         return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(device_type=device.type)
+    return torch.random.fork_rng(devices=[device], device_type=device.type)
+
+
+def _on_this_device(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state, to be computed with as this one does: a GPU's graph asks for more."""
+    groups = [
+        stored | {name: own[name] for name in _HOW_TO_COMPUTE if name in own}
+        for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return state | {"param_groups": groups}

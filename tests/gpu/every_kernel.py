@@ -1,0 +1,93 @@
+"""Every loop, formula, dtype and layout once, forward and backward: what compute-sanitizer watches.
+
+Under it everything takes tens of times as long, so nothing is compared here: the tests do that.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cases import CASES, DTYPES, LAYOUTS, Layout, draw
+from device import DEVICE
+
+import vae_fast as vf
+
+# Several blocks with a tail; rows that begin where no vector does.
+LARGE = (
+    Layout("several_blocks", 1, lambda k: (37, 5003)),
+    Layout("long_rows", 1, lambda k: (2, 70_001)),
+    Layout("misaligned", 1, lambda k: (9, 1030), lambda k, x: x[:, 1 + k % 2 : 1026 + k % 2]),
+    Layout("columns_are_summed", 1, lambda k: (700, 65) if k == 0 else (65,)),
+)
+REDUCTIONS = ("none", "sample", "batchmean")
+
+
+def losses() -> int:
+    calls = 0
+    for case, dtype, layout in itertools.product(CASES, DTYPES, (*LAYOUTS, *LARGE)):
+        for reduction in REDUCTIONS:
+            tensors = draw(case, layout, dtype)
+            settings = {"batch_dims": layout.batch_dims, "reduction": reduction}
+            case.public(*tensors, **settings)
+            for x in tensors:
+                x.requires_grad_()
+            # Not one, so that the saved gradients are scaled.
+            (3 * case.public(*tensors, **settings)).sum().backward()
+            calls += 2
+    return calls
+
+
+def targets_and_masks() -> int:
+    calls = 0
+    for case, dtype in itertools.product(CASES, DTYPES):
+        if not case.has_target:
+            continue
+        parameters = [d((37, 130)).to(dtype).requires_grad_() for d in case.draws[:-1]]
+        for target in (torch.randint(256, (37, 130)).to(torch.uint8), torch.rand(37, 130) < 0.5):
+            case.public(*parameters, target).backward()
+            calls += 1
+    for dtype in DTYPES:
+        logits = torch.randn(37, 130, dtype=dtype, requires_grad=True)
+        target, mask = torch.rand(37, 130, dtype=dtype), torch.rand(37, 1) < 0.5
+        vf.bernoulli_nll(logits, target, mask=mask).backward()
+        calls += 1
+    return calls
+
+
+def sampling() -> int:
+    def backward(*outputs: Tensor) -> None:
+        torch.autograd.backward(outputs, [torch.randn_like(x) for x in outputs])
+
+    calls = 0
+    for dtype, (rows, columns) in itertools.product(DTYPES, ((1, 1), (5, 67), (300, 1024))):
+        both = torch.randn(rows, 2 * columns, dtype=dtype, requires_grad=True)
+        dense = [torch.randn(rows, columns, dtype=dtype, requires_grad=True) for _ in range(4)]
+        row = torch.randn(columns, dtype=dtype, requires_grad=True)
+        for operands in (dense[:2], both.chunk(2, dim=1), (dense[0], row)):
+            backward(vf.reparameterize(*operands))
+            backward(*vf.reparameterize_kl(*operands))
+            backward(*vf.reparameterize_kl(*operands, reduction="sample"))
+            calls += 3
+        backward(*vf.reparameterize_kl(*dense))
+        backward(vf.reparameterize(*dense[:2], num_samples=3))
+        vf.reparameterize(*dense[:2], seed=vf.draw_seed(device=DEVICE))
+        calls += 3
+    return calls
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    with torch.device(DEVICE):
+        calls = losses() + targets_and_masks() + sampling()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    print(f"{calls} calls on {DEVICE}")
+
+
+if __name__ == "__main__":
+    main()
