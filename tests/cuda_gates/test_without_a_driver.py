@@ -27,6 +27,6 @@ def test_a_draw_on_a_gpu_that_is_not_there():
         torch.empty(1, device="cuda")
     with pytest.raises(RuntimeError, match="NVIDIA driver"):
         vf.draw_seed(device="cuda")
-    with pytest.raises(ValueError, match="'cuda' is not to be had here: .* NVIDIA driver"):
+    with pytest.raises(ValueError, match=r"'cuda' is not to be had here: .* NVIDIA driver"):
         vf.Trainer(torch.nn.Linear(1, 1), vf.TrainerConfig(device="cuda"))
     assert vf.build_info().device == "cpu"
