@@ -131,7 +131,7 @@ def test_under_the_compiler_and_autocast():
     expected = _fused(leaves, target)
     compiled = torch.compile(_fused, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(leaves, target), expected)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(expected.device.type, torch.bfloat16):
         half = _fused(leaves, target)
         half.backward()
     assert half.dtype == torch.float32
