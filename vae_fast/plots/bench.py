@@ -9,6 +9,9 @@ from vae_fast.bench.report import Machine
 from vae_fast.bench.run import Result
 from vae_fast.plots.figure import COLORS, MUTED, figure, save, soften
 
+# By the power of two.
+_TICKS = {14: "16 kB", 16: "64 kB", 18: "256 kB", 20: "1 MB", 22: "4 MB", 24: "16 MB", 26: "64 MB"}
+_TICKS |= {28: "256 MB", 30: "1 GB"}
 _PEERS = (("eager", "eager PyTorch", COLORS[1]), ("compile", "torch.compile", COLORS[2]))
 
 
@@ -58,16 +61,13 @@ def plot_roofline(path: Path, machine: Machine, results: Sequence[Result]) -> No
             axes.plot(*zip(*points, strict=True), "o", color=color, label=label, alpha=0.85)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks([1 << k for k in range(14, 29, 2)], _BYTES[: len(range(14, 29, 2))])
+    axes.set_xticks([1 << k for k in _TICKS], list(_TICKS.values()))
     axes.set_xlabel(f"bytes that any implementation must move ({_where(machine)})", fontsize=9)
     axes.set_ylabel("GB/s")
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
     axes.legend(frameon=False, loc="lower right")
     soften(axes)
     save(made, path)
-
-
-_BYTES = ("16 kB", "64 kB", "256 kB", "1 MB", "4 MB", "16 MB", "64 MB", "256 MB")
 
 
 def _label(result: Result) -> str:
