@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -175,6 +175,10 @@ class _LinearNll(torch.autograd.Function):
         return (None, *gradients, None, None)
 
 
+# Some releases of torch say nothing of its type.
+_fused = cast(Callable[..., Tensor], _LinearNll.apply)
+
+
 def _differentiable_gradients(
     problem: _Problem, by_row: bool, wanted: tuple[bool, ...], upstream: Tensor
 ) -> list[Tensor | None]:
@@ -249,7 +253,7 @@ def linear_nll(
     if in_two_steps:
         value = _plain(problem, likelihood, reduction, flat_mask)
     else:
-        value = _LinearNll.apply(reduction == "sample", *problem)  # type: ignore[no-untyped-call]
+        value = _fused(reduction == "sample", *problem)
         value = value / {"mean": len(rows) * features, "batchmean": len(rows)}.get(reduction, 1)
     shapes = {"none": target.shape, "sample": batch}
     return value.view(shapes.get(reduction, ()))
