@@ -38,7 +38,7 @@ def plot_factors(path: Path, machine: Machine, results: Sequence[Result]) -> Non
     axes.set_xlim(left=0)
     axes.margins(x=0.08)
     axes.set_xlabel(f"time / time of vae_fast, forward + backward ({_where(machine)})", fontsize=9)
-    axes.legend(frameon=False, loc="lower right")
+    made.legend(frameon=False, loc="outside lower center", ncols=3)
     soften(axes)
     save(made, path)
 
