@@ -14,6 +14,22 @@ namespace vae_fast {
 
 enum class Dtype : uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16, kUInt8, kBool };
 
+inline int bytes_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return 8;
+    case Dtype::kFloat32:
+      return 4;
+    case Dtype::kBFloat16:
+    case Dtype::kFloat16:
+      return 2;
+    case Dtype::kUInt8:
+    case Dtype::kBool:
+      return 1;
+  }
+  return 0;
+}
+
 inline constexpr int kMaxDims = 16;
 inline constexpr int kMaxOperands = 4;
 

@@ -38,22 +38,6 @@ Divisor make_divisor(int64_t divisor) {
   return result;
 }
 
-int bytes_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kFloat64:
-      return 8;
-    case Dtype::kFloat32:
-      return 4;
-    case Dtype::kBFloat16:
-    case Dtype::kFloat16:
-      return 2;
-    case Dtype::kUInt8:
-    case Dtype::kBool:
-      return 1;
-  }
-  return 0;
-}
-
 Tensor tensor_of(const void* data, Dtype dtype, const int64_t* strides, int dims) {
   Tensor tensor;
   tensor.data = const_cast<void*>(data);

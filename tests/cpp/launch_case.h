@@ -22,20 +22,6 @@
 
 namespace vae_fast::testing {
 
-inline int bytes_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kFloat64:
-      return 8;
-    case Dtype::kFloat32:
-      return 4;
-    case Dtype::kBFloat16:
-    case Dtype::kFloat16:
-      return 2;
-    default:
-      return 1;
-  }
-}
-
 // The distance of neighbouring numbers of a dtype, relative.
 inline double spacing(Dtype dtype) {
   switch (dtype) {

@@ -9,50 +9,53 @@ import click
 import torch
 from rich.console import Console
 
-from vae_fast.cli.grouped import Device
+from vae_fast.cli.grouped import Device, GroupedCommand, option
 from vae_fast.training import choose_device
 
 _KINDS = ("kernel", "step", "epoch")
 _WIDTH = 150  # of a table that goes into a file
 
 
-@click.command()
-@click.option(
+@click.command(cls=GroupedCommand)
+@option(
+    "What",
     "--only",
     "kinds",
     type=click.Choice(_KINDS),
     multiple=True,
-    help="Measure these alone; may be given again.  [default: all]",
+    show_default="all",
+    help="Measure these alone; may be given again.",
 )
-@click.option("--device", type=Device(), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.  [default: torch's]")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0, min_open=True),
-    default=2.0,
-    show_default=True,
-    help="Spent on a row.",
-)
-@click.option(
-    "--compile/--no-compile",
-    "with_compile",
-    default=True,
-    show_default=True,
-    help="Let torch.compile take part, which takes longest to prepare.",
-)
-@click.option(
+@option(
+    "What",
     "--images",
     type=click.IntRange(128),
     default=60_000,
-    show_default=True,
     help="Of 784 pixels, that an epoch goes over.",
 )
-@click.option(
+@option(
+    "What",
+    "--compile/--no-compile",
+    "with_compile",
+    default=True,
+    help="Let torch.compile take part, which takes longest to prepare.",
+)
+@option(
+    "How",
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    help="Spent on a row.",
+)
+@option("How", "--device", type=Device(), default="auto", help="auto is a GPU where there is one.")
+@option("How", "--threads", type=click.IntRange(1), help="Threads of the CPU.  [default: torch's]")
+@option(
+    "How",
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/bench"),
-    show_default=True,
     metavar="FOLDER",
+    help="Where the files go.",
 )
 def bench(
     kinds: tuple[str, ...],
@@ -77,7 +80,10 @@ def bench(
         console = Console(highlight=False, width=_WIDTH)
     if threads is not None:
         torch.set_num_threads(threads)
-    place = choose_device(device).type
+    chosen = choose_device(device)
+    if chosen.index is not None:  # of several GPUs, the one that was named
+        torch.accelerator.set_device_index(chosen.index)
+    place = chosen.type
     conditions = measure.conditions(place)
     for name, value in conditions.items():
         console.print(f"{name:<16}{value}", soft_wrap=True)
