@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from vae_fast._version import __version__
 from vae_fast.functional import ELBO
+from vae_fast.memory import keep_freed_heap
 from vae_fast.models import build
 from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
@@ -85,6 +86,8 @@ class Trainer:
         self.config = config or TrainerConfig()
         self.device = choose_device(self.config.device)
         _require_precision(self.config.precision, self.device)
+        if self.device.type == "cpu":
+            keep_freed_heap()
         self.model = model.to(self.device)
         self.out = None if out is None else Path(out)
         self.epoch = 0
