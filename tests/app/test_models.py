@@ -11,6 +11,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from vae_fast.functional import LIKELIHOODS
 from vae_fast.models import VAE, AutoEncoder, build
+from vae_fast.models.wide import wide_decoder
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -257,3 +258,46 @@ def test_bad_descriptions():
         build({"model": "vae", "layers": 3})
     with pytest.raises(ValueError, match="num_samples"):
         VAE(30).log_likelihood(torch.rand(2, 30), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("model_type", [AutoEncoder, VAE])
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
+def test_a_wide_last_layer_has_the_same_loss_and_gradients(
+    model_type, likelihood, dtype, monkeypatch
+):
+    model = model_type((1, 8, 40), 5, **likelihood)
+    x = data(model, dtype=dtype)
+
+    def loss_and_gradients():
+        torch.manual_seed(1)
+        model.zero_grad()
+        loss = model.loss(x).loss
+        loss.backward()
+        return [loss.detach(), *(p.grad for p in model.parameters())]
+
+    usual = loss_and_gradients()
+    assert wide_decoder(model.decoder, x) is None
+    monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
+    monkeypatch.setattr("vae_fast.linear._LEAST_FEATURES", 64)
+    monkeypatch.setattr("vae_fast.linear._CHUNK_BYTES", 1)
+    of_pixel = likelihood.get("decoder_logvar") == "pixel"
+    assert (wide_decoder(model.decoder, x) is None) == of_pixel
+    torch.testing.assert_close(loss_and_gradients(), usual)
+
+
+def test_a_wide_output_that_someone_looks_at_is_made(monkeypatch):
+    monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
+    model = VAE(30, 5)
+    x = data(model)
+    assert wide_decoder(model.decoder, x) is not None
+    seen = []
+    for module in (model.decoder, model.decoder[-1], model.decoder[-2]):
+        with module.register_forward_hook(lambda *args: seen.append(args)):
+            assert wide_decoder(model.decoder, x) is None
+            model.loss(x)
+    assert len(seen) == 3
+    assert wide_decoder(nn.Sequential(nn.Linear(5, 30), nn.Sigmoid()), x) is None
+    assert wide_decoder(nn.Sequential(nn.Linear(5, 10)), x) is None
+    assert wide_decoder(nn.Sequential(), x) is None
+    assert wide_decoder(nn.Linear(5, 30), x) is None

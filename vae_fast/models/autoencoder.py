@@ -50,8 +50,7 @@ class AutoEncoder(LatentModel):
         `beta` and `free_bits` weigh a term that is zero here.
         """
         prepared = self.prepare(x)
-        params = self.decode(self.encode(prepared))
-        nll = self.likelihood.nll(params, x, prepared, 1, "batchmean")
+        nll = self._nll(self.encode(prepared), x, prepared)
         return ELBO(nll, nll, torch.zeros_like(nll))
 
     @torch.no_grad()

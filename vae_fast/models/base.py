@@ -17,6 +17,7 @@ from vae_fast.models.likelihoods import (
     Params,
 )
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
+from vae_fast.models.wide import wide_decoder
 
 ARCHITECTURES = ("mlp", "conv")
 _BYTE = 1 / 255
@@ -129,6 +130,22 @@ class LatentModel(nn.Module):
         if isinstance(params, Tensor):
             return _unflatten(params, batch)
         return tuple(_unflatten(param, batch) for param in params)
+
+    def _nll(self, code: Tensor, x: Tensor, prepared: Tensor) -> Tensor:
+        """Negative log-likelihood of x given its codes (B, *latent), in nats per datum.
+
+        Where the decoder ends in a layer with a large output, that output is not made:
+        `vae_fast.linear_nll`.
+
+        Args:
+            code: (B, *latent).
+            x: the data as they came.
+            prepared: the same as the encoder reads them.
+        """
+        wide = wide_decoder(self.decoder, x)
+        if wide is None:
+            return self.likelihood.nll(self.decode(code), x, prepared, 1, "batchmean")
+        return self.likelihood.linear_nll(wide.body(code), wide.layer, x, prepared)
 
     def mean(self, params: Params) -> Tensor:
         """The expected x under p(x | z), from what `decode` gave."""

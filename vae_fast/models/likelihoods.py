@@ -9,12 +9,13 @@ into `LIKELIHOODS`.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from vae_fast import functional as F  # noqa: N812
+from vae_fast.linear import linear_nll
 
 # One tensor, or several, in the order in which the likelihood's function takes them.
 Params: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -37,6 +38,11 @@ class Likelihood(nn.Module):
         """The distribution's parameters, from what the decoder gave."""
         return raw
 
+    @property
+    def shared(self) -> tuple[Tensor, ...]:
+        """The parameters behind the first one where all elements have them in common."""
+        return ()
+
     def mean(self, params: Params) -> Tensor:
         """The expected x."""
         raise NotImplementedError
@@ -57,6 +63,21 @@ class Likelihood(nn.Module):
         target = x if self.reads_bytes else prepared
         function = F.LIKELIHOODS[self.name]
         return function(first, target, *others, batch_dims=batch_dims, reduction=reduction)
+
+    def linear_nll(self, h: Tensor, layer: nn.Linear, x: Tensor, prepared: Tensor) -> Tensor:
+        """The same of what a linear layer gives, which is not made: per datum, in nats.
+
+        Where the decoder gives one number for each element of x.
+
+        Args:
+            h: (B, in), what the layer reads.
+            layer: gives the first of the parameters, flattened.
+            x: the data as they came, uint8 perhaps.
+            prepared: the data as the encoder reads them, floats.
+        """
+        target = (x if self.reads_bytes else prepared).flatten(1)
+        likelihood = cast(Any, self.name)
+        return linear_nll(h, layer.weight, layer.bias, target, *self.shared, likelihood=likelihood)
 
 
 class BernoulliLikelihood(Likelihood):
@@ -106,6 +127,11 @@ class GaussianLikelihood(Likelihood):
         if self.per_element == 2:
             return None
         return self.slow_logvar * _GAIN if self._is_learned else self.fixed_logvar
+
+    @property
+    def shared(self) -> tuple[Tensor, ...]:
+        """The log-variance, unless it is each element's own."""
+        return () if self.logvar is None else (self.logvar,)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance, which broadcast against x."""

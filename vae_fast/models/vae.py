@@ -85,9 +85,10 @@ class VAE(LatentModel):
             loss = nll + beta * kl, and both terms unweighted.
         """
         prepared = self.prepare(x)
-        output = self(prepared, free_bits=free_bits, generator=generator)
-        nll = self.likelihood.nll(output.params, x, prepared, 1, "batchmean")
-        return ELBO(nll + beta * output.kl, nll, output.kl)
+        mu, logvar = self.encode(prepared)
+        z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
+        nll = self._nll(z, x, prepared)
+        return ELBO(nll + beta * kl, nll, kl)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
