@@ -1,20 +1,37 @@
 """`vae-fast bench` measures and writes everything; how fast anything is, no test asks."""
 
+import importlib
 import json
+import sys
 
 import pytest
+import torch
 
 from vae_fast.bench.cases import kernels
-from vae_fast.bench.run import Result
+from vae_fast.bench.find_jax import find_jax
+from vae_fast.bench.measure import Step
+from vae_fast.bench.run import Result, Setting, race
+from vae_fast.bench.training import PlainVAE
+
+JAX_PEERS = "vae_fast.bench.jax_peers"
 
 
-def test_bench(tmp_path, run_cli):
+@pytest.fixture
+def without_jax(monkeypatch):
+    """`import jax` fails as where it is not installed."""
+    monkeypatch.delitem(sys.modules, JAX_PEERS, raising=False)
+    monkeypatch.setitem(sys.modules, "jax", None)
+
+
+def test_bench(tmp_path, run_cli, without_jax):
     output = run_cli(
         "bench", "--seconds", 0.01, "--no-compile", "--images", 256, "--device", "cpu",
         "--out", tmp_path,
     )  # fmt: skip
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written["conditions"]["device"] == "cpu"
+    assert "not installed" in written["conditions"]["JAX"]
+    assert "not installed" in output
     assert written["gemm_flops"] > 0
     assert all(rate > 0 for rate in written["copy_bytes_per_second"].values())
     results = written["results"]
@@ -22,7 +39,11 @@ def test_bench(tmp_path, run_cli):
         "epoch"
     ]
     for row in results:
-        assert {"eager", "vae_fast"} <= row["seconds"].keys()
+        assert (
+            {"eager", "vae_fast"}
+            <= row["seconds"].keys()
+            <= {"copy", "products"} | {*("eager", "vae_fast")}
+        )
         assert all(seconds > 0 for seconds in row["seconds"].values())
         assert row["rounds"] >= 5
         assert row["name"] in output
@@ -45,3 +66,73 @@ def test_factors():
     result = Result("step", "a", "b", {"eager": 3.0, "vae_fast": 1.5}, {}, 5, None, None)
     assert result.times_faster("eager") == pytest.approx(2.0)
     assert result.times_faster("compile") is None
+
+
+def test_every_contestant_runs_equally_often():
+    calls = {"eager": 0, "jax": 0, "vae_fast": 0}
+
+    def peer(name):
+        def run():
+            calls[name] += 1
+
+        return run
+
+    peers = {name: peer(name) for name in calls}
+    result = race("kernel", "a", "b", peers, Setting("cpu", 1e-9, False, None))
+    assert result.seconds.keys() == calls.keys()
+    assert result.rounds == 5
+    assert min(calls.values()) >= result.rounds
+
+
+def test_a_broken_jax_is_not_taken_for_a_missing_one(monkeypatch):
+    def broken(name):
+        raise ModuleNotFoundError("No module named 'jaxlib'", name="jaxlib")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match="jaxlib"):
+        find_jax("cpu")
+
+
+def test_without_jax(without_jax):
+    peers, description = find_jax("cpu")
+    assert peers is None
+    assert "not installed" in description
+
+
+@pytest.mark.parametrize("op", sorted({case.op for case in kernels("cpu")}))
+def test_jax_computes_the_same(op):
+    """Values and gradients; where noise is drawn, what does not depend on it."""
+    pytest.importorskip("jax")
+    peers, description = find_jax("cpu")
+    assert peers.VERSION in description
+    case = next(case for case in kernels("cpu") if case.op == op)
+    inputs = case.inputs("cpu")
+    step = Step(case.plain, inputs)
+    outputs, gradients = peers.kernel_peer(case, inputs, "cpu")()
+    losses = outputs[1:] if isinstance(outputs, tuple) else (outputs,)
+    assert float(losses[0]) == pytest.approx(step.outputs[-1].item(), rel=1e-4)
+    if not op.startswith("reparameterize"):
+        step()
+        for ours, theirs in zip(inputs, gradients, strict=False):
+            torch.testing.assert_close(
+                ours.grad, torch.tensor(theirs.tolist()), rtol=1e-3, atol=1e-6
+            )
+
+
+def test_jax_trains_the_same_model():
+    """One step of Adam leaves the same weights, where a variance of exp(-60) hides the noise."""
+    pytest.importorskip("jax")
+    peers, _ = find_jax("cpu")
+    model = PlainVAE()
+    with torch.no_grad():
+        model.logvar.bias.fill_(-60)
+    x = torch.rand(8, 784)
+    state = peers.first_state(model, "cpu")
+    after, *_ = peers.adam_step(state, x.numpy())
+    adam = torch.optim.Adam(model.parameters())
+    model(x).backward()
+    adam.step()
+    # The step is 1e-3 times the gradient's sign, nearly: blurred where the gradient is about zero.
+    for layer, (weight, bias) in zip(model.children(), after, strict=True):
+        for ours, theirs in ((layer.weight, weight.T), (layer.bias, bias)):
+            torch.testing.assert_close(ours, torch.tensor(theirs.tolist()), rtol=0, atol=2e-4)

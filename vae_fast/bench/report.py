@@ -10,6 +10,8 @@ from rich.table import Table
 
 from vae_fast.bench.run import Result
 
+_PEERS = ("eager", "compile", "jax")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -51,8 +53,8 @@ def table(results: Iterable[Result]) -> Table:
     made = Table(box=None, header_style="bold", pad_edge=False)
     made.add_column("forward + backward", no_wrap=True)
     made.add_column("size", no_wrap=True)
-    titles = ("eager ms", "compile ms", "vae_fast ms", "spread", "x eager", "x compile")
-    for title in (*titles, "GB/s", "of copy", "others"):
+    times = ("eager ms", "compile ms", "JAX ms", "vae_fast ms", "spread")
+    for title in (*times, "x eager", "x compile", "x JAX", "GB/s", "of copy", "others"):
         made.add_column(title, justify="right", no_wrap=True)
     for result in results:
         own = result.seconds["vae_fast"]
@@ -61,9 +63,9 @@ def table(results: Iterable[Result]) -> Table:
         made.add_row(
             result.name if result.kind == "kernel" else f"{result.name}, {result.kind}",
             result.size,
-            *(_milliseconds(result, peer) for peer in ("eager", "compile", "vae_fast")),
+            *(_milliseconds(result, peer) for peer in (*_PEERS, "vae_fast")),
             f"{result.spread['vae_fast'] / own:.0%}",
-            *(_factor(result, peer) for peer in ("eager", "compile")),
+            *(_factor(result, peer) for peer in _PEERS),
             "-" if result.nbytes is None else f"{result.nbytes / own * 1e-9:.1f}",
             "-" if copied is None else f"{copied / own:.0%}",
             "-" if others is None else f"{others:.0%}",

@@ -68,12 +68,14 @@ def bench(
 ) -> None:
     """Measure what this package gains on this machine.
 
-    Eager PyTorch, torch.compile and vae_fast take turns in one process: each kernel forward and
-    backward, a training step and an epoch of pytorch/examples' VAE. Leaves in FOLDER: bench.json,
-    factors.png (how many times faster) and roofline.png (how near the memory's speed).
+    Eager PyTorch, torch.compile, JAX (where it is installed) and vae_fast take turns in one
+    process: each kernel forward and backward, a training step and an epoch of pytorch/examples'
+    VAE. Leaves in FOLDER: bench.json, factors.png (how many times faster) and roofline.png (how
+    near the memory's speed).
     """
     from vae_fast.bench import machine, measure, report
-    from vae_fast.bench.run import run
+    from vae_fast.bench.find_jax import find_jax
+    from vae_fast.bench.run import Setting, run
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -84,7 +86,9 @@ def bench(
     if chosen.index is not None:  # of several GPUs, the one that was named
         torch.accelerator.set_device_index(chosen.index)
     place = chosen.type
-    conditions = measure.conditions(place)
+    jax, of_jax = find_jax(place)
+    setting = Setting(place, seconds, with_compile, jax)
+    conditions = measure.conditions(place) | {"JAX": of_jax}
     for name, value in conditions.items():
         console.print(f"{name:<16}{value}", soft_wrap=True)
     with console.status("the machine: copies and matrix products"):
@@ -96,7 +100,7 @@ def bench(
     data = torch.randint(0, 256, (images, 784), dtype=torch.uint8)
     results = []
     with console.status("measuring") as status:
-        for result in run(place, seconds, with_compile, kinds or _KINDS, data):
+        for result in run(setting, kinds or _KINDS, data):
             results.append(result)
             status.update(f"measuring: {result.name} {result.size} is done")
     console.print(report.table(results))

@@ -12,7 +12,11 @@ from vae_fast.plots.figure import COLORS, MUTED, figure, save, soften
 # By the power of two.
 _TICKS = {14: "16 kB", 16: "64 kB", 18: "256 kB", 20: "1 MB", 22: "4 MB", 24: "16 MB", 26: "64 MB"}
 _TICKS |= {28: "256 MB", 30: "1 GB"}
-_PEERS = (("eager", "eager PyTorch", COLORS[1]), ("compile", "torch.compile", COLORS[2]))
+_PEERS = (
+    ("eager", "eager PyTorch", COLORS[1]),
+    ("compile", "torch.compile", COLORS[2]),
+    ("jax", "JAX", COLORS[3]),
+)
 
 
 def plot_factors(path: Path, machine: Machine, results: Sequence[Result]) -> None:
@@ -38,7 +42,7 @@ def plot_factors(path: Path, machine: Machine, results: Sequence[Result]) -> Non
     axes.set_xlim(left=0)
     axes.margins(x=0.08)
     axes.set_xlabel(f"time / time of vae_fast, forward + backward ({_where(machine)})", fontsize=9)
-    made.legend(frameon=False, loc="outside lower center", ncols=3)
+    made.legend(frameon=False, loc="outside lower center", ncols=4)
     soften(axes)
     save(made, path)
 
