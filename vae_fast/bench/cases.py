@@ -145,6 +145,17 @@ _ON_A_GPU = (
     _latent("reparameterize_kl", 8192, 8192),
 )
 
+# Where a call's overhead is all there is: a batch's latent variables, and a single vector.
+SMALL = tuple(
+    case
+    for size in ((128, 20), (1, 16))
+    for case in (
+        _bernoulli(*size),
+        _gaussian(*size),
+        *(_latent(op, *size) for op in ("gaussian_kl", "reparameterize", "reparameterize_kl")),
+    )
+)
+
 
 def kernels(device: str) -> tuple[Case, ...]:
     """The rows for a device."""

@@ -21,5 +21,5 @@ def find_jax(device: str) -> tuple[ModuleType | None, str]:
         return None, "not installed: its columns stay empty"
     if not peers.has(device):
         return None, f"{peers.VERSION} without {device}: its columns stay empty"
-    threads = f", {torch.get_num_threads()} threads of its own" if device == "cpu" else ""
-    return peers, f"{peers.VERSION}{threads}"
+    own = f", its own pool of threads: {torch.get_num_threads()}" if device == "cpu" else ""
+    return peers, f"{peers.VERSION}{own}"

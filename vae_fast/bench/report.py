@@ -73,6 +73,49 @@ def table(results: Iterable[Result]) -> Table:
     return made
 
 
+def _microseconds(result: Result, peer: str) -> str:
+    seconds = result.seconds.get(peer)
+    return "-" if seconds is None else f"{seconds * 1e6:.1f}"
+
+
+def _beside_jax(result: Result) -> str:
+    """Who is ahead, and whether any autograd function of PyTorch could be."""
+    if "jax" not in result.seconds:
+        return "-"
+    own, floor, jax = (result.seconds[peer] for peer in ("vae_fast", "floor", "jax"))
+    if own <= jax:
+        return "no slower"
+    return "slower: engine" if floor > jax else "slower"
+
+
+def small_table(results: Iterable[Result]) -> Table:
+    """What a call costs, in microseconds, and what of it is autograd's engine."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    made.add_column("a call, forward + backward", no_wrap=True)
+    made.add_column("size", no_wrap=True)
+    times = ("eager us", "compile us", "JAX us", "engine us", "vae_fast us")
+    for title in (*times, "spread", "x eager", "x JAX", "others"):
+        made.add_column(title, justify="right", no_wrap=True)
+    made.add_column("beside JAX", no_wrap=True)
+    for result in results:
+        others = result.used_by_others
+        made.add_row(
+            result.name,
+            result.size,
+            *(_microseconds(result, peer) for peer in (*_PEERS, "floor", "vae_fast")),
+            f"{result.spread['vae_fast'] / result.seconds['vae_fast']:.0%}",
+            *(_factor(result, peer) for peer in ("eager", "jax")),
+            "-" if others is None else f"{others:.0%}",
+            _beside_jax(result),
+        )
+    return made
+
+
+SMALL_LEGEND = """\
+engine: what autograd asks for itself: one node of PyTorch's own in C++ (-a, or a + b) that wants as
+many gradients, forward and backward. "slower: engine" says that this alone takes longer than JAX:
+there no function that PyTorch differentiates can be as fast."""
+
 LEGEND = """\
 spread: interquartile range of vae_fast. x: how many times faster vae_fast is. GB/s: bytes that any
 implementation must move, per second. of copy: that, as a fraction of what a copy of as many bytes

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_fast.bench.cases import Case, kernels, moved_bytes
+from vae_fast.bench import plain
+from vae_fast.bench.cases import SMALL, Case, kernels, moved_bytes
 from vae_fast.bench.measure import Interleaved, OtherLoad, Step, copy_of
 
 _WARM_UPS = 3
@@ -23,7 +24,7 @@ class Result:
     """A row of the table.
 
     Attributes:
-        kind: "kernel", "step" or "epoch".
+        kind: "kernel", "small", "step" or "epoch".
         name: what was measured.
         size: of it.
         seconds: of each contestant, the median.
@@ -111,21 +112,34 @@ def race(
     )
 
 
-def _kernel(case: Case, setting: Setting) -> Result:
-    inputs = case.inputs(setting.device)
-    fused = Step(case.fused, inputs)
-    nbytes = moved_bytes(inputs, fused.outputs)
-    peers: dict[str, Callable[[], Any]] = {
-        "copy": copy_of(nbytes, setting.device),
-        "eager": Step(case.plain, inputs),
-    }
+def _contestants(
+    case: Case, inputs: list[Tensor], fused: Step, setting: Setting
+) -> dict[str, Callable[[], Any]]:
+    """Whoever computes a case, forward and backward."""
+    peers: dict[str, Callable[[], Any]] = {"eager": Step(case.plain, inputs)}
     if setting.with_compile:
         torch.compiler.reset()  # every row is compiled for its own shape
         peers["compile"] = Step(torch.compile(case.plain, dynamic=False), inputs)
     if setting.jax is not None:
         peers["jax"] = setting.jax.kernel_peer(case, inputs, setting.device)
-    peers["vae_fast"] = fused
+    return peers | {"vae_fast": fused}
+
+
+def _kernel(case: Case, setting: Setting) -> Result:
+    inputs = case.inputs(setting.device)
+    fused = Step(case.fused, inputs)
+    nbytes = moved_bytes(inputs, fused.outputs)
+    peers = {"copy": copy_of(nbytes, setting.device)}
+    peers |= _contestants(case, inputs, fused, setting)
     return race("kernel", case.op, case.name, peers, setting, nbytes)
+
+
+def _small(case: Case, setting: Setting) -> Result:
+    inputs = case.inputs(setting.device)
+    floor = Step(plain.engine_floor, [x for x in inputs if x.requires_grad])
+    peers: dict[str, Callable[[], Any]] = {"floor": floor}
+    peers |= _contestants(case, inputs, Step(case.fused, inputs), setting)
+    return race("small", case.op, case.name, peers, setting)
 
 
 def run(setting: Setting, kinds: tuple[str, ...], data: Tensor) -> Iterator[Result]:
@@ -141,6 +155,9 @@ def run(setting: Setting, kinds: tuple[str, ...], data: Tensor) -> Iterator[Resu
     if "kernel" in kinds:
         for case in kernels(setting.device):
             yield _kernel(case, setting)
+    if "small" in kinds:
+        for case in SMALL:
+            yield _small(case, setting)
     if "step" in kinds:
         for batch in (128, 512):
             torch.compiler.reset()

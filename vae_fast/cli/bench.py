@@ -12,7 +12,7 @@ from rich.console import Console
 from vae_fast.cli.grouped import Device, GroupedCommand, option
 from vae_fast.training import choose_device
 
-_KINDS = ("kernel", "step", "epoch")
+_KINDS = ("kernel", "small", "step", "epoch")
 _WIDTH = 150  # of a table that goes into a file
 
 
@@ -103,16 +103,28 @@ def bench(
         for result in run(setting, kinds or _KINDS, data):
             results.append(result)
             status.update(f"measuring: {result.name} {result.size} is done")
-    console.print(report.table(results))
-    console.print(f"\n{report.LEGEND}\n", soft_wrap=True)
+    small = [result for result in results if result.kind == "small"]
+    large = [result for result in results if result.kind != "small"]
+    kernels = [result for result in results if result.kind == "kernel"]
+    if large:
+        console.print(report.table(large))
+        console.print(f"\n{report.LEGEND}\n", soft_wrap=True)
+    if small:
+        console.print(report.small_table(small))
+        console.print(f"\n{report.SMALL_LEGEND}\n", soft_wrap=True)
 
-    from vae_fast.plots.bench import plot_factors, plot_roofline
+    from vae_fast.plots.bench import plot_factors, plot_roofline, plot_small
 
     out.mkdir(parents=True, exist_ok=True)
-    written = [out / "bench.json", out / "factors.png"]
+    written = [out / "bench.json"]
     written[0].write_text(json.dumps(report.as_json(limits, results), indent=2) + "\n")
-    plot_factors(written[1], limits, results)
-    if any(result.nbytes is not None for result in results):
-        written.append(out / "roofline.png")
-        plot_roofline(written[-1], limits, results)
+    pictures = (
+        ("factors.png", plot_factors, large),
+        ("roofline.png", plot_roofline, kernels),
+        ("small.png", plot_small, small),
+    )
+    for name, plot, shown in pictures:
+        if shown:
+            written.append(out / name)
+            plot(written[-1], limits, shown)
     console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
