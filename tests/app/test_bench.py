@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
-from vae_fast.bench import report
+from vae_fast.bench import growth, growth_report, report
 from vae_fast.bench.cases import SMALL, kernels
 from vae_fast.bench.find_jax import find_jax
+from vae_fast.bench.machine import free_memory
 from vae_fast.bench.measure import Step
 from vae_fast.bench.run import Result, Setting, race
 from vae_fast.bench.training import PlainVAE
@@ -25,7 +26,14 @@ def without_jax(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
 
 
-def test_bench(tmp_path, run_cli, without_jax):
+@pytest.fixture
+def short_curves(monkeypatch):
+    monkeypatch.setattr(growth, "ELEMENTS", (1, 1000))
+    monkeypatch.setattr(growth, "BATCHES", (1, 4))
+    monkeypatch.setattr(growth, "WIDTHS", (8, 16))
+
+
+def test_bench(tmp_path, run_cli, without_jax, short_curves):
     output = run_cli(
         "bench", "--seconds", 0.01, "--no-compile", "--images", 256, "--device", "cpu",
         "--out", tmp_path,
@@ -50,7 +58,14 @@ def test_bench(tmp_path, run_cli, without_jax):
         assert row["rounds"] >= 5
         assert row["name"] in output
         assert row["size"] in output
-    for name in ("factors.png", "roofline.png", "small.png"):
+    points = written["growth"]
+    assert [point["axis"] for point in points] == [
+        *["elements"] * 4,
+        *["batch"] * 2,
+        *["width"] * 2,
+    ]
+    assert all(point["result"]["seconds"]["vae_fast"] > 0 for point in points)
+    for name in ("factors.png", "growth.png", "roofline.png", "small.png"):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
@@ -68,6 +83,30 @@ def test_factors():
     result = Result("step", "a", "b", {"eager": 3.0, "vae_fast": 1.5}, {}, 5, None, None)
     assert result.times_faster("eager") == pytest.approx(2.0)
     assert result.times_faster("compile") is None
+
+
+def test_growth_on_one_thread_and_on_all(cpu_threads, short_curves):
+    cpu_threads(2)
+    points = list(growth.growth(Setting("cpu", 1e-9, False, None)))
+    functions = [point for point in points if point.axis == "elements"]
+    assert [(point.at, point.threads) for point in functions] == [
+        *[(1, 1), (1, 2), (1000, 1), (1000, 2)] * 2
+    ]
+    assert torch.get_num_threads() == 2
+
+
+def test_growth_says_where_memory_is_too_small(monkeypatch, short_curves):
+    monkeypatch.setattr(growth, "free_memory", lambda device: 10_000)
+    points = list(growth.growth(Setting("cpu", 1e-9, False, None)))
+    missing = [point for point in points if point.result is None]
+    assert {(point.axis, point.at) for point in missing} == {("elements", 1000)}
+    functions, _ = growth_report.tables(points)
+    said = list(functions.columns[-1].cells)
+    assert said.count("not measured: takes 9.6e-05 GB, 1e-05 GB are free") == len(missing)
+
+
+def test_free_memory():
+    assert 0 < free_memory("cpu") < 1 << 50
 
 
 @pytest.mark.parametrize(

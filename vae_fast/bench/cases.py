@@ -157,6 +157,11 @@ SMALL = tuple(
 )
 
 
+def growing(op: str, elements: int) -> Case:
+    """A likelihood or a sampler on one datum of so many elements."""
+    return _bernoulli(1, elements) if op == "bernoulli_nll" else _latent(op, 1, elements)
+
+
 def kernels(device: str) -> tuple[Case, ...]:
     """The rows for a device."""
     return _KERNELS + (_ON_A_GPU if device == "cuda" else ())

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from vae_fast.bench.growth import Point
 from vae_fast.bench.run import Result
 
 _PEERS = ("eager", "compile", "jax")
@@ -28,14 +29,20 @@ class Machine:
     gemm_rate: float
 
 
-def as_json(machine: Machine, results: Iterable[Result]) -> dict[str, Any]:
+def as_json(machine: Machine, results: Iterable[Result], points: Iterable[Point]) -> dict[str, Any]:
     """Everything, with the units in the names."""
     return {
         "conditions": machine.conditions,
         "copy_bytes_per_second": machine.copy_bandwidth,
         "gemm_flops": machine.gemm_rate,
         "results": [asdict(result) for result in results],
+        "growth": [asdict(point) for point in points],
     }
+
+
+def share(used_by_others: float | None) -> str:
+    """Of the machine, in percent; "-" where unknown."""
+    return "-" if used_by_others is None else f"{used_by_others:.0%}"
 
 
 def _milliseconds(result: Result, peer: str) -> str:
@@ -59,7 +66,6 @@ def table(results: Iterable[Result]) -> Table:
     for result in results:
         own = result.seconds["vae_fast"]
         copied = result.seconds.get("copy")
-        others = result.used_by_others
         made.add_row(
             result.name if result.kind == "kernel" else f"{result.name}, {result.kind}",
             result.size,
@@ -68,7 +74,7 @@ def table(results: Iterable[Result]) -> Table:
             *(_factor(result, peer) for peer in _PEERS),
             "-" if result.nbytes is None else f"{result.nbytes / own * 1e-9:.1f}",
             "-" if copied is None else f"{copied / own:.0%}",
-            "-" if others is None else f"{others:.0%}",
+            share(result.used_by_others),
         )
     return made
 
@@ -98,14 +104,13 @@ def small_table(results: Iterable[Result]) -> Table:
         made.add_column(title, justify="right", no_wrap=True)
     made.add_column("beside JAX", no_wrap=True)
     for result in results:
-        others = result.used_by_others
         made.add_row(
             result.name,
             result.size,
             *(_microseconds(result, peer) for peer in (*_PEERS, "floor", "vae_fast")),
             f"{result.spread['vae_fast'] / result.seconds['vae_fast']:.0%}",
             *(_factor(result, peer) for peer in ("eager", "jax")),
-            "-" if others is None else f"{others:.0%}",
+            share(result.used_by_others),
             _beside_jax(result),
         )
     return made

@@ -14,13 +14,13 @@ from vae_fast.bench import plain
 from vae_fast.models import VAE
 from vae_fast.training import Trainer, TrainerConfig
 
-PIXELS, _HIDDEN, _LATENT = 784, 400, 20
+PIXELS, HIDDEN, _LATENT = 784, 400, 20
 
 
 class PlainVAE(nn.Module):
     """784-400-20 as the example has it, but for logits, which its loss should have taken."""
 
-    def __init__(self, hidden: int = _HIDDEN) -> None:
+    def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.hidden = nn.Linear(PIXELS, hidden)
         self.mu = nn.Linear(hidden, _LATENT)
@@ -43,12 +43,12 @@ def _plain_step(model: Callable[[Tensor], Tensor], adam: torch.optim.Optimizer, 
     adam.step()
 
 
-def _trainer(device: str, batch_size: int, hidden: int = _HIDDEN) -> Trainer:
+def _trainer(device: str, batch_size: int, hidden: int = HIDDEN) -> Trainer:
     model = VAE((PIXELS,), latent_dim=_LATENT, hidden=(hidden,))
     return Trainer(model, TrainerConfig(epochs=1, batch_size=batch_size, device=device))
 
 
-def products(device: str, batch: int, hidden: int = _HIDDEN) -> Callable[[], None]:
+def products(device: str, batch: int, hidden: int = HIDDEN) -> Callable[[], None]:
     """The eleven matrix products of a step of that model, and nothing else."""
     layers = ((PIXELS, hidden), (hidden, 2 * _LATENT), (_LATENT, hidden), (hidden, PIXELS))
     inputs = [torch.rand(batch, i, device=device) for i, _ in layers]
@@ -66,7 +66,7 @@ def products(device: str, batch: int, hidden: int = _HIDDEN) -> Callable[[], Non
 
 
 def step_peers(
-    device: str, batch: int, with_compile: bool, hidden: int = _HIDDEN
+    device: str, batch: int, with_compile: bool, hidden: int = HIDDEN
 ) -> dict[str, Callable[[], Any]]:
     """One optimizer step of each on the same batch."""
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from rich.console import Console
 from vae_fast.cli.grouped import Device, GroupedCommand, option
 from vae_fast.training import choose_device
 
-_KINDS = ("kernel", "small", "step", "epoch")
+_KINDS = ("kernel", "small", "step", "epoch", "growth")
 _WIDTH = 150  # of a table that goes into a file
 
 
@@ -69,17 +69,27 @@ def bench(
     """Measure what this package gains on this machine.
 
     Eager PyTorch, torch.compile, JAX (where it is installed) and vae_fast take turns in one
-    process: each kernel forward and backward, a training step and an epoch of pytorch/examples'
-    VAE. Leaves in FOLDER: bench.json, factors.png (how many times faster) and roofline.png (how
-    near the memory's speed).
+    process:
+
+    \b
+    kernel  each function forward and backward, as training does it
+    small   the same where a call's overhead is all there is
+    step    a training step of pytorch/examples' VAE
+    epoch   an epoch of it, with the loader
+    growth  time over elements, threads, batch and width (3 minutes, 10 GB)
+
+    Leaves in FOLDER bench.json and a picture for each: factors.png (how many times faster),
+    roofline.png (how near the memory's speed), small.png, growth.png.
     """
-    from vae_fast.bench import machine, measure, report
+    from vae_fast.bench import growth_report, machine, measure, report
     from vae_fast.bench.find_jax import find_jax
+    from vae_fast.bench.growth import growth
     from vae_fast.bench.run import Setting, run
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
+    kinds = kinds or _KINDS
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = choose_device(device)
@@ -100,9 +110,13 @@ def bench(
     data = torch.randint(0, 256, (images, 784), dtype=torch.uint8)
     results = []
     with console.status("measuring") as status:
-        for result in run(setting, kinds or _KINDS, data):
+        for result in run(setting, kinds, data):
             results.append(result)
             status.update(f"measuring: {result.name} {result.size} is done")
+        points = []
+        for point in growth(setting) if "growth" in kinds else ():
+            points.append(point)
+            status.update(f"measuring: {point.name}, {point.axis} {point.at} is done")
     small = [result for result in results if result.kind == "small"]
     large = [result for result in results if result.kind != "small"]
     kernels = [result for result in results if result.kind == "kernel"]
@@ -112,12 +126,18 @@ def bench(
     if small:
         console.print(report.small_table(small))
         console.print(f"\n{report.SMALL_LEGEND}\n", soft_wrap=True)
+    if points:
+        for table in growth_report.tables(points):
+            console.print(table)
+            console.print()
+        console.print(f"{growth_report.LEGEND}\n", soft_wrap=True)
 
     from vae_fast.plots.bench import plot_factors, plot_roofline, plot_small
+    from vae_fast.plots.growth import plot_growth
 
     out.mkdir(parents=True, exist_ok=True)
     written = [out / "bench.json"]
-    written[0].write_text(json.dumps(report.as_json(limits, results), indent=2) + "\n")
+    written[0].write_text(json.dumps(report.as_json(limits, results, points), indent=2) + "\n")
     pictures = (
         ("factors.png", plot_factors, large),
         ("roofline.png", plot_roofline, kernels),
@@ -127,4 +147,7 @@ def bench(
         if shown:
             written.append(out / name)
             plot(written[-1], limits, shown)
+    if points:
+        written.append(out / "growth.png")
+        plot_growth(written[-1], limits, points)
     console.print("written: " + " ".join(map(str, written)), soft_wrap=True)

@@ -34,7 +34,7 @@ def plot_factors(path: Path, machine: Machine, results: Sequence[Result]) -> Non
         axes.barh(y, factor, height, color=color)
         axes.text(max(factor, 1.0), y, f" {factor:.1f}", va="center", fontsize=8)
     axes.axvline(1, color=COLORS[0], linewidth=2, label="vae_fast = 1")
-    axes.set_xlabel(f"time / time of vae_fast, forward + backward ({_where(machine)})", fontsize=9)
+    axes.set_xlabel(f"time / time of vae_fast, forward + backward ({where(machine)})", fontsize=9)
     made.legend(frameon=False, loc="outside lower center", ncols=4)
     save(made, path)
 
@@ -51,7 +51,7 @@ def plot_small(path: Path, machine: Machine, results: Sequence[Result]) -> None:
         floor = result.seconds["floor"] * 1e6
         axes.plot([floor, floor], [row - 0.42, row + 0.42], color="black", linewidth=1.5)
     axes.plot([], [], color="black", linewidth=1.5, label="autograd's engine alone")
-    axes.set_xlabel(f"microseconds, forward + backward ({_where(machine)})", fontsize=9)
+    axes.set_xlabel(f"microseconds, forward + backward ({where(machine)})", fontsize=9)
     made.legend(frameon=False, loc="outside lower center", ncols=5)
     save(made, path)
 
@@ -102,7 +102,7 @@ def plot_roofline(path: Path, machine: Machine, results: Sequence[Result]) -> No
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks([1 << k for k in _TICKS], list(_TICKS.values()))
-    axes.set_xlabel(f"bytes that any implementation must move ({_where(machine)})", fontsize=9)
+    axes.set_xlabel(f"bytes that any implementation must move ({where(machine)})", fontsize=9)
     axes.set_ylabel("GB/s")
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
     axes.legend(frameon=False, loc="lower right")
@@ -115,5 +115,6 @@ def _label(result: Result) -> str:
     return f"{result.name}{kind}\n{result.size}"
 
 
-def _where(machine: Machine) -> str:
+def where(machine: Machine) -> str:
+    """The machine and the torch that stand below a picture."""
     return f"{machine.conditions['machine']}, torch {machine.conditions['torch']}"
