@@ -80,7 +80,7 @@ def bench(
 
     Leaves in FOLDER bench.json and a picture for each: factors.png (how many times faster),
     roofline.png (how near the memory's speed), small.png, growth.png.
-    """
+    """  # noqa: D301 - click's mark: these lines stay as they are
     from vae_fast.bench import growth_report, machine, measure, report
     from vae_fast.bench.find_jax import find_jax
     from vae_fast.bench.growth import growth
