@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vae_fast.bench.report import Machine
 from vae_fast.bench.run import Result
-from vae_fast.plots.figure import COLORS, MUTED, figure, save, soften
+from vae_fast.plots.figure import COLORS, MUTED, figure, plain_log, save, soften
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TICKS = {14: "16 kB", 16: "64 kB", 18: "256 kB", 20: "1 MB", 22: "4 MB", 24: "16 MB", 26: "64 MB"}
 _TICKS |= {28: "256 MB", 30: "1 GB"}
 _Peer = tuple[str, str, str]  # its key, its name, its colour
+_MARKERS = ("o", "^", "D", "v", "P", "X")  # by function
 _PEERS: tuple[_Peer, ...] = (
     ("eager", "eager PyTorch", COLORS[1]),
     ("compile", "torch.compile", COLORS[2]),
@@ -91,21 +92,23 @@ def plot_roofline(path: Path, machine: Machine, results: Sequence[Result]) -> No
     sizes = list(machine.copy_bandwidth)
     rates = [machine.copy_bandwidth[size] * 1e-9 for size in sizes]
     axes.plot(sizes, rates, color=MUTED, linewidth=2, label="a copy: the limit")
+    shapes = dict(zip(dict.fromkeys(result.name for result in results), _MARKERS, strict=False))
+    for result in results:
+        for peer, _, color in _ALL:
+            if result.nbytes is not None and peer in result.seconds:
+                rate = result.nbytes / result.seconds[peer] * 1e-9
+                axes.plot(result.nbytes, rate, shapes[result.name], color=color, alpha=0.85)
     for peer, label, color in _ALL:
-        points = [
-            (result.nbytes, result.nbytes / result.seconds[peer] * 1e-9)
-            for result in results
-            if result.nbytes is not None and peer in result.seconds
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), "o", color=color, label=label, alpha=0.85)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+        if any(peer in result.seconds for result in results):
+            axes.plot([], [], "s", color=color, label=label)
+    for name, marker in shapes.items():
+        axes.plot([], [], marker, color=MUTED, fillstyle="none", label=name)
+    plain_log(axes)
     axes.set_xticks([1 << k for k in _TICKS], list(_TICKS.values()))
+    axes.set_xlim(min(result.nbytes or sizes[0] for result in results) / 2, 2 * sizes[-1])
     axes.set_xlabel(f"bytes that any implementation must move ({where(machine)})", fontsize=9)
-    axes.set_ylabel("GB/s")
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_ylabel("GB/s of those bytes, forward + backward: higher is faster")
+    axes.legend(frameon=False, loc="lower right", ncols=2, fontsize=9)
     soften(axes)
     save(made, path)
 
