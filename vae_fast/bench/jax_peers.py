@@ -82,7 +82,7 @@ def _reparameterize_kl(key: Array, mu: Array, logvar: Array) -> tuple[Array, Arr
     return _reparameterize(key, mu, logvar), _gaussian_kl(key, mu, logvar)
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bernoulli_nll": _batch_mean(_bernoulli_nll),
     "gaussian_nll": _batch_mean(_gaussian_nll),
     "gaussian_kl": _gaussian_kl,
@@ -98,9 +98,9 @@ def kernel_peer(case: Case, inputs: list[Tensor], device: str) -> Callable[[], A
     backward: less work than in a model, where the decoder comes between.
 
     Raises:
-        KeyError: the case's function is not written here.
+        KeyError: the case's function is not in FUNCTIONS.
     """
-    function = _FUNCTIONS[case.op]
+    function = FUNCTIONS[case.op]
     arrays = [_array(x, device) for x in inputs]
     variables = sum(x.requires_grad for x in inputs)  # they come first
     key = jax.device_put(jax.random.key(0), jax.devices(_PLATFORMS[device])[0])

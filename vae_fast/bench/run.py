@@ -120,7 +120,7 @@ def _contestants(
     if setting.with_compile:
         torch.compiler.reset()  # every row is compiled for its own shape
         peers["compile"] = Step(torch.compile(case.plain, dynamic=False), inputs)
-    if setting.jax is not None:
+    if setting.jax is not None and case.op in setting.jax.FUNCTIONS:
         peers["jax"] = setting.jax.kernel_peer(case, inputs, setting.device)
     return peers | {"vae_fast": fused}
 
