@@ -24,7 +24,7 @@ class Result:
     """A row of the table.
 
     Attributes:
-        kind: "kernel", "small", "step" or "epoch".
+        kind: "kernel", "small", "step", "epoch" or "growth".
         name: what was measured.
         size: of it.
         seconds: of each contestant, the median.

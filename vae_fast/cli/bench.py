@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import torch
@@ -11,6 +13,11 @@ from rich.console import Console
 
 from vae_fast.cli.grouped import Device, GroupedCommand, option
 from vae_fast.training import choose_device
+
+if TYPE_CHECKING:
+    from vae_fast.bench.growth import Point
+    from vae_fast.bench.report import Machine
+    from vae_fast.bench.run import Result
 
 _KINDS = ("kernel", "small", "step", "epoch", "growth")
 _WIDTH = 150  # of a table that goes into a file
@@ -81,7 +88,7 @@ def bench(
     Leaves in FOLDER bench.json and a picture for each: factors.png (how many times faster),
     roofline.png (how near the memory's speed), small.png, growth.png.
     """  # noqa: D301 - click's mark: these lines stay as they are
-    from vae_fast.bench import growth_report, machine, measure, report
+    from vae_fast.bench import machine, measure, report
     from vae_fast.bench.find_jax import find_jax
     from vae_fast.bench.growth import growth
     from vae_fast.bench.run import Setting, run
@@ -117,9 +124,16 @@ def bench(
         for point in growth(setting) if "growth" in kinds else ():
             points.append(point)
             status.update(f"measuring: {point.name}, {point.axis} {point.at} is done")
+    _print(console, results, points)
+    written = _write(out, limits, results, points)
+    console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
+
+
+def _print(console: Console, results: Sequence[Result], points: Sequence[Point]) -> None:
+    from vae_fast.bench import growth_report, report
+
     small = [result for result in results if result.kind == "small"]
     large = [result for result in results if result.kind != "small"]
-    kernels = [result for result in results if result.kind == "kernel"]
     if large:
         console.print(report.table(large))
         console.print(f"\n{report.LEGEND}\n", soft_wrap=True)
@@ -132,6 +146,11 @@ def bench(
             console.print()
         console.print(f"{growth_report.LEGEND}\n", soft_wrap=True)
 
+
+def _write(
+    out: Path, limits: Machine, results: Sequence[Result], points: Sequence[Point]
+) -> list[Path]:
+    from vae_fast.bench import report
     from vae_fast.plots.bench import plot_factors, plot_roofline, plot_small
     from vae_fast.plots.growth import plot_growth
 
@@ -139,9 +158,9 @@ def bench(
     written = [out / "bench.json"]
     written[0].write_text(json.dumps(report.as_json(limits, results, points), indent=2) + "\n")
     pictures = (
-        ("factors.png", plot_factors, large),
-        ("roofline.png", plot_roofline, kernels),
-        ("small.png", plot_small, small),
+        ("factors.png", plot_factors, [result for result in results if result.kind != "small"]),
+        ("roofline.png", plot_roofline, [result for result in results if result.kind == "kernel"]),
+        ("small.png", plot_small, [result for result in results if result.kind == "small"]),
     )
     for name, plot, shown in pictures:
         if shown:
@@ -150,4 +169,4 @@ def bench(
     if points:
         written.append(out / "growth.png")
         plot_growth(written[-1], limits, points)
-    console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
+    return written
