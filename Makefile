@@ -9,7 +9,7 @@ CPP_BUILD   ?= build/cpp
 CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench lint format clean
+.PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
 .PHONY: cuda-check cuda-table gpu
 
 help: ## this list
@@ -60,6 +60,10 @@ test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
 
 bench: build ## eager, torch.compile and vae_fast side by side, with the machine's copy bandwidth
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only $(PYTEST_ARGS)
+
+bench-against: build ## this tree and REV=commit side by side; BENCH_ARGS="--only TEXT --seconds N"
+	@test -n "$(REV)" || { echo 'which commit? make bench-against REV=main'; exit 2; }
+	$(BIN)/python -m benchmarks.against "$(REV)" $(BENCH_ARGS)
 
 # What has CUDA wants the build of PyTorch that has it, and an error where a piece is missing.
 cuda-check cuda-table gpu: export VAE_FAST_CUDA := 1

@@ -4,7 +4,7 @@ from itertools import chain
 
 from tests.cases import CASES as LOSSES
 from tests.device import DEVICE
-from vae_fast.bench.cases import kernels, likelihood
+from vae_fast.bench.cases import SMALL, kernels, likelihood
 
 _OF_THE_TABLE = (
     likelihood(loss.op, loss.draws, loss.public, loss.torch, size)
@@ -15,5 +15,5 @@ _OF_THE_TABLE = (
 
 # A new likelihood is measured without a line here.
 CASES = list(
-    {(case.op, case.name): case for case in chain(_OF_THE_TABLE, kernels(DEVICE))}.values()
+    {(case.op, case.name): case for case in chain(_OF_THE_TABLE, kernels(DEVICE), SMALL)}.values()
 )

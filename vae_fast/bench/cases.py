@@ -145,6 +145,22 @@ _ON_A_GPU = (
     _latent("reparameterize_kl", 8192, 8192),
 )
 
+# Where a call's overhead is all there is: a batch's latent variables, and a single vector.
+SMALL = tuple(
+    case
+    for size in ((128, 20), (1, 16))
+    for case in (
+        _bernoulli(*size),
+        _gaussian(*size),
+        *(_latent(op, *size) for op in ("gaussian_kl", "reparameterize", "reparameterize_kl")),
+    )
+)
+
+
+def growing(op: str, elements: int) -> Case:
+    """A likelihood or a sampler on one datum of so many elements."""
+    return _bernoulli(1, elements) if op == "bernoulli_nll" else _latent(op, 1, elements)
+
 
 def kernels(device: str) -> tuple[Case, ...]:
     """The rows for a device."""

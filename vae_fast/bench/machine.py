@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -40,3 +41,22 @@ def gemm_rate(device: str, seconds: float = 0.3) -> float:
     out = torch.empty_like(a)
     product = finished(lambda: torch.mm(a, a, out=out), device)
     return 2 * _GEMM**3 / _median_seconds(product, seconds)
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that can still be taken on a device; None where the system does not say."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines)
+    free = int(fields["MemAvailable"].split()[0]) << 10
+    group = Path("/sys/fs/cgroup")
+    try:  # a container may have less than the machine
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - used)

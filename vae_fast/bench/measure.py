@@ -17,6 +17,8 @@ from torch import Tensor
 
 import vae_fast as vf
 
+_SETTLING = 0.02
+
 
 class Step:
     """One forward and backward, as a training step does them: old gradients are dropped first."""
@@ -108,6 +110,17 @@ class Interleaved:
             self.timings[name].seconds.append(perf_counter() - start)
         self._order.rotate(1)
 
+    def settle(self) -> None:
+        """Run untimed until the threads of the contestants before have gone to sleep.
+
+        The pools of OpenMP and of XLA look for more work for up to ten milliseconds after the last,
+        and take a core from those of the other.
+        """
+        end = perf_counter() + _SETTLING
+        while perf_counter() < end:
+            for _, peer in self._order:
+                peer()
+
     def forget(self) -> None:
         """What was timed up to here was the warm-up."""
         for timings in self.timings.values():
@@ -161,7 +174,7 @@ def _allocator() -> str:
 
 
 def conditions(device: str) -> dict[str, str]:
-    """What has to stand beside every figure."""
+    """What has to stand beside every figure of PyTorch's and of this package's."""
     info = vf.build_info()
     always = {
         "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs",

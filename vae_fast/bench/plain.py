@@ -39,7 +39,21 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(mu)
 
 
+def reparameterize(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Z."""
+    std = torch.exp(0.5 * logvar)
+    return mu + torch.randn_like(std) * std
+
+
 def reparameterize_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
     """z, and the divergence."""
-    std = torch.exp(0.5 * logvar)
-    return mu + torch.randn_like(std) * std, gaussian_kl(mu, logvar)
+    return reparameterize(mu, logvar), gaussian_kl(mu, logvar)
+
+
+def engine_floor(*operands: Tensor) -> Tensor:
+    """The least that autograd can do with one or two operands that want a gradient.
+
+    One node of PyTorch's own, in C++: the forward is one pass over the numbers, the backward hands
+    the gradient on as it is, or negated, and the engine stores it in every operand.
+    """
+    return torch.neg(*operands) if len(operands) == 1 else torch.add(*operands)

@@ -14,19 +14,19 @@ from vae_fast.bench import plain
 from vae_fast.models import VAE
 from vae_fast.training import Trainer, TrainerConfig
 
-_PIXELS, _HIDDEN, _LATENT = 784, 400, 20
+PIXELS, HIDDEN, _LATENT = 784, 400, 20
 
 
 class PlainVAE(nn.Module):
     """784-400-20 as the example has it, but for logits, which its loss should have taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.hidden = nn.Linear(_PIXELS, _HIDDEN)
-        self.mu = nn.Linear(_HIDDEN, _LATENT)
-        self.logvar = nn.Linear(_HIDDEN, _LATENT)
-        self.decoder_hidden = nn.Linear(_LATENT, _HIDDEN)
-        self.logits = nn.Linear(_HIDDEN, _PIXELS)
+        self.hidden = nn.Linear(PIXELS, hidden)
+        self.mu = nn.Linear(hidden, _LATENT)
+        self.logvar = nn.Linear(hidden, _LATENT)
+        self.decoder_hidden = nn.Linear(_LATENT, hidden)
+        self.logits = nn.Linear(hidden, PIXELS)
 
     def forward(self, x: Tensor) -> Tensor:
         """The loss of a batch, per datum."""
@@ -43,21 +43,21 @@ def _plain_step(model: Callable[[Tensor], Tensor], adam: torch.optim.Optimizer, 
     adam.step()
 
 
-def _trainer(device: str, batch_size: int) -> Trainer:
-    model = VAE((_PIXELS,), latent_dim=_LATENT, hidden=(_HIDDEN,))
+def _trainer(device: str, batch_size: int, hidden: int = HIDDEN) -> Trainer:
+    model = VAE((PIXELS,), latent_dim=_LATENT, hidden=(hidden,))
     return Trainer(model, TrainerConfig(epochs=1, batch_size=batch_size, device=device))
 
 
-def products(device: str, batch: int) -> Callable[[], None]:
+def products(device: str, batch: int, hidden: int = HIDDEN) -> Callable[[], None]:
     """The eleven matrix products of a step of that model, into memory that is there already."""
-    layers = ((_PIXELS, _HIDDEN), (_HIDDEN, 2 * _LATENT), (_LATENT, _HIDDEN), (_HIDDEN, _PIXELS))
+    layers = ((PIXELS, hidden), (hidden, 2 * _LATENT), (_LATENT, hidden), (hidden, PIXELS))
     operands: list[tuple[Tensor, Tensor, Tensor]] = []
     for inputs, outputs in layers:
         x, y = (torch.rand(batch, n, device=device) for n in (inputs, outputs))
         weight = torch.rand(outputs, inputs, device=device)
-        operands += [(x, weight.t(), torch.empty_like(y)), (y.t(), x, torch.empty_like(weight))]
-        if inputs != _PIXELS:  # the data need no gradient
+        if operands:  # the data, read by the first layer, need no gradient
             operands.append((y, weight, torch.empty_like(x)))
+        operands += [(x, weight.t(), torch.empty_like(y)), (y.t(), x, torch.empty_like(weight))]
 
     def run() -> None:
         for left, right, out in operands:
@@ -66,20 +66,22 @@ def products(device: str, batch: int) -> Callable[[], None]:
     return run
 
 
-def step_peers(device: str, batch: int, with_compile: bool) -> dict[str, Callable[[], Any]]:
+def step_peers(
+    device: str, batch: int, with_compile: bool, hidden: int = HIDDEN
+) -> dict[str, Callable[[], Any]]:
     """One optimizer step of each on the same batch."""
     torch.manual_seed(0)
-    x = torch.rand(batch, _PIXELS, device=device)
-    model = PlainVAE().to(device)
+    x = torch.rand(batch, PIXELS, device=device)
+    model = PlainVAE(hidden).to(device)
     adam = torch.optim.Adam(model.parameters())
-    trainer = _trainer(device, batch)
+    trainer = _trainer(device, batch, hidden)
     peers: dict[str, Callable[[], Any]] = {
-        "products": products(device, batch),
+        "products": products(device, batch, hidden),
         "eager": lambda: _plain_step(model, adam, x),
         "vae_fast": lambda: trainer._step(x, place=0.0),
     }
     if with_compile:
-        other = PlainVAE().to(device)
+        other = PlainVAE(hidden).to(device)
         fused_adam = torch.optim.Adam(other.parameters(), fused=True)
         compiled = torch.compile(other, dynamic=False)
         peers["compile"] = lambda: _plain_step(compiled, fused_adam, x)

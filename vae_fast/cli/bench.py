@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import torch
@@ -12,7 +14,12 @@ from rich.console import Console
 from vae_fast.cli.grouped import Device, GroupedCommand, option
 from vae_fast.training import choose_device
 
-_KINDS = ("kernel", "step", "epoch")
+if TYPE_CHECKING:
+    from vae_fast.bench.growth import Point
+    from vae_fast.bench.report import Machine
+    from vae_fast.bench.run import Result
+
+_KINDS = ("kernel", "small", "step", "epoch", "growth")
 _WIDTH = 150  # of a table that goes into a file
 
 
@@ -68,23 +75,37 @@ def bench(
 ) -> None:
     """Measure what this package gains on this machine.
 
-    Eager PyTorch, torch.compile and vae_fast take turns in one process: each kernel forward and
-    backward, a training step and an epoch of pytorch/examples' VAE. Leaves in FOLDER: bench.json,
-    factors.png (how many times faster) and roofline.png (how near the memory's speed).
-    """
+    Eager PyTorch, torch.compile, JAX (where it is installed) and vae_fast take turns in one
+    process:
+
+    \b
+    kernel  each function forward and backward, as training does it
+    small   the same where a call's overhead is all there is
+    step    a training step of pytorch/examples' VAE
+    epoch   an epoch of it, with the loader
+    growth  time over elements, threads, batch and width (3 minutes, 10 GB)
+
+    Leaves in FOLDER bench.json and a picture for each: factors.png (how many times faster),
+    roofline.png (how near the memory's speed), small.png, growth.png.
+    """  # noqa: D301 - click's mark: these lines stay as they are
     from vae_fast.bench import machine, measure, report
-    from vae_fast.bench.run import run
+    from vae_fast.bench.find_jax import find_jax
+    from vae_fast.bench.growth import growth
+    from vae_fast.bench.run import Setting, run
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
+    kinds = kinds or _KINDS
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = choose_device(device)
     if chosen.index is not None:  # of several GPUs, the one that was named
         torch.accelerator.set_device_index(chosen.index)
     place = chosen.type
-    conditions = measure.conditions(place)
+    jax, of_jax = find_jax(place)
+    setting = Setting(place, seconds, with_compile, jax)
+    conditions = measure.conditions(place) | {"JAX": of_jax}
     for name, value in conditions.items():
         console.print(f"{name:<16}{value}", soft_wrap=True)
     with console.status("the machine: copies and matrix products"):
@@ -96,19 +117,56 @@ def bench(
     data = torch.randint(0, 256, (images, 784), dtype=torch.uint8)
     results = []
     with console.status("measuring") as status:
-        for result in run(place, seconds, with_compile, kinds or _KINDS, data):
+        for result in run(setting, kinds, data):
             results.append(result)
             status.update(f"measuring: {result.name} {result.size} is done")
-    console.print(report.table(results))
-    console.print(f"\n{report.LEGEND}\n", soft_wrap=True)
+        points = []
+        for point in growth(setting) if "growth" in kinds else ():
+            points.append(point)
+            status.update(f"measuring: {point.name}, {point.axis} {point.at} is done")
+    _print(console, results, points)
+    written = _write(out, limits, results, points)
+    console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
 
-    from vae_fast.plots.bench import plot_factors, plot_roofline
+
+def _print(console: Console, results: Sequence[Result], points: Sequence[Point]) -> None:
+    from vae_fast.bench import growth_report, report
+
+    small = [result for result in results if result.kind == "small"]
+    large = [result for result in results if result.kind != "small"]
+    if large:
+        console.print(report.table(large))
+        console.print(f"\n{report.LEGEND}\n", soft_wrap=True)
+    if small:
+        console.print(report.small_table(small))
+        console.print(f"\n{report.SMALL_LEGEND}\n", soft_wrap=True)
+    if points:
+        for table in growth_report.tables(points):
+            console.print(table)
+            console.print()
+        console.print(f"{growth_report.LEGEND}\n", soft_wrap=True)
+
+
+def _write(
+    out: Path, limits: Machine, results: Sequence[Result], points: Sequence[Point]
+) -> list[Path]:
+    from vae_fast.bench import report
+    from vae_fast.plots.bench import plot_factors, plot_roofline, plot_small
+    from vae_fast.plots.growth import plot_growth
 
     out.mkdir(parents=True, exist_ok=True)
-    written = [out / "bench.json", out / "factors.png"]
-    written[0].write_text(json.dumps(report.as_json(limits, results), indent=2) + "\n")
-    plot_factors(written[1], limits, results)
-    if any(result.nbytes is not None for result in results):
-        written.append(out / "roofline.png")
-        plot_roofline(written[-1], limits, results)
-    console.print("written: " + " ".join(map(str, written)), soft_wrap=True)
+    written = [out / "bench.json"]
+    written[0].write_text(json.dumps(report.as_json(limits, results, points), indent=2) + "\n")
+    pictures = (
+        ("factors.png", plot_factors, [result for result in results if result.kind != "small"]),
+        ("roofline.png", plot_roofline, [result for result in results if result.kind == "kernel"]),
+        ("small.png", plot_small, [result for result in results if result.kind == "small"]),
+    )
+    for name, plot, shown in pictures:
+        if shown:
+            written.append(out / name)
+            plot(written[-1], limits, shown)
+    if points:
+        written.append(out / "growth.png")
+        plot_growth(written[-1], limits, points)
+    return written

@@ -79,3 +79,20 @@ def soften(axes: Axes) -> None:
     """Leave out of a diagram what nobody reads."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
+
+
+def short(value: float) -> str:
+    """A number the way that people label an axis: 0.5, 200, 4096, 10k, 3M."""
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor and value % factor == 0:
+            return f"{value / factor:g}{unit}"
+    return f"{value:g}"
+
+
+def plain_log(axes: Axes) -> None:
+    """Logarithmic axes with such numbers, and ticks at these alone."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: short(value))
