@@ -86,6 +86,19 @@ struct SampleBackwardArgs {
   Input noise;
 };
 
+// values[r] = the multinomial's loss of row r, a run of `classes` elements of the index space, and
+// its gradient in the logits, times scale: to memory of its own or to that of the logits.
+struct MultinomialArgs {
+  bool float64 = false;
+  Shape shape;
+  int64_t classes = 1;
+  double scale = 1;
+  Input logits;
+  Input target;
+  Output value;  // dense, a number per row
+  Output gradient;
+};
+
 namespace cpu {
 
 // Calls body(context, begin, end) on parts of [0, n), each of at least `grain`, in any order and on
@@ -97,6 +110,7 @@ using ParallelFor = void (*)(int64_t n, int64_t grain,
 void loss(const LossArgs& args, ParallelFor parallel_for);
 void sample(const SampleArgs& args, ParallelFor parallel_for);
 void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for);
+void multinomial(const MultinomialArgs& args, ParallelFor parallel_for);
 
 // The instruction sets that this machine can run, best last, and the one in use: the best, or
 // what VAE_FAST_CPU_CAPABILITY names. Choosing one that is not there throws std::invalid_argument.

@@ -13,9 +13,11 @@ LOGVARS = {"number": 0.3, "learned": (), "per feature": (OUT,)}
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Of 64 features."""
-    monkeypatch.setattr("vae_fast.linear._CHUNK_BYTES", 1)
-    monkeypatch.setattr("vae_fast.linear._LEAST_FEATURES", 64)
+    """Of 64 features, or of two rows."""
+    monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
+    monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
+    monkeypatch.setattr("vae_fast.chunked._OUTPUT_BYTES", 1)
+    monkeypatch.setattr("vae_fast.chunked._LEAST_ROWS", 2)
 
 
 def _inputs(dtype=torch.float64, logvar="number", batch=(BATCH,)):
@@ -32,7 +34,7 @@ def _fused(leaves, target, likelihood="bernoulli", **settings):
 
 
 def _two_steps(leaves, target, likelihood="bernoulli", **settings):
-    nll = vf.bernoulli_nll if likelihood == "bernoulli" else vf.gaussian_nll
+    nll = getattr(vf, f"{likelihood}_nll")
     output = functional.linear(*leaves[:3])
     settings.setdefault("batch_dims", output.dim() - 1)
     return nll(output, target, *leaves[3:], **settings)
@@ -45,28 +47,32 @@ def _with_gradients(function, leaves, target, **settings):
 
 
 CASES = [("bernoulli", "number"), ("gaussian", "learned"), ("gaussian", "per feature")]
+ROWWISE = [("multinomial", "number")]
+MASKED = [(*case, masked) for case in CASES for masked in (False, True)]
 
 
 @pytest.mark.parametrize("reduction", ["none", "sample", "sum", "batchmean", "mean"])
-@pytest.mark.parametrize(("likelihood", "logvar"), CASES)
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("likelihood", "logvar", "masked"), [*MASKED, (*ROWWISE[0], False)])
 def test_same_as_in_two_steps(likelihood, logvar, reduction, masked):
     """The sums of samples under an upstream gradient of each sample's own, too."""
     leaves, target = _inputs(logvar=logvar)
-    mask = torch.rand(BATCH, OUT) < 0.8 if masked else None
-    settings = {"likelihood": likelihood, "reduction": reduction, "mask": mask}
+    mask = torch.rand(BATCH, OUT) < 0.8
+    settings = {"likelihood": likelihood, "reduction": reduction}
+    if masked:
+        settings["mask"] = mask
     got = _with_gradients(_fused, leaves, target, **settings)
     expected = _with_gradients(_two_steps, leaves, target, **settings)
     for x, y in zip(got, expected, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
 
 
-def test_float32_is_as_exact_as_two_steps():
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+def test_float32_is_as_exact_as_two_steps(likelihood):
     leaves, target = _inputs()
-    exact = _with_gradients(_two_steps, leaves, target)
+    exact = _with_gradients(_two_steps, leaves, target, likelihood=likelihood)
     singles = [x.detach().float().requires_grad_() for x in leaves]
-    got = _with_gradients(_fused, singles, target.float())
-    peer = _with_gradients(_two_steps, singles, target.float())
+    got = _with_gradients(_fused, singles, target.float(), likelihood=likelihood)
+    peer = _with_gradients(_two_steps, singles, target.float(), likelihood=likelihood)
     for x, y, z in zip(got, peer, exact, strict=True):
         error, peers = (x - z).abs().max(), (y - z).abs().max()
         assert error <= 2 * peers + 1e-6 * z.abs().max()
@@ -75,12 +81,15 @@ def test_float32_is_as_exact_as_two_steps():
 def test_more_batch_dimensions_and_no_bias():
     leaves, target = _inputs(batch=(2, 3))
     for reduction, shape in (("sample", (2, 3)), ("none", (2, 3, OUT)), ("batchmean", ())):
-        value = vf.linear_nll(leaves[0], leaves[1], None, target, reduction=reduction)
-        expected = vf.bernoulli_nll(
-            leaves[0] @ leaves[1].t(), target, batch_dims=2, reduction=reduction
-        )
-        assert value.shape == shape
-        torch.testing.assert_close(value, expected)
+        for likelihood in ("bernoulli", "multinomial"):
+            value = vf.linear_nll(
+                leaves[0], leaves[1], None, target, likelihood=likelihood, reduction=reduction
+            )
+            expected = getattr(vf, f"{likelihood}_nll")(
+                leaves[0] @ leaves[1].t(), target, batch_dims=2, reduction=reduction
+            )
+            assert value.shape == shape
+            torch.testing.assert_close(value, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
@@ -91,11 +100,12 @@ def test_bytes_as_target(dtype):
 
 
 @pytest.mark.parametrize("reduction", ["sample", "sum"])
-@pytest.mark.parametrize(("likelihood", "logvar"), CASES)
+@pytest.mark.parametrize(("likelihood", "logvar"), [*CASES, *ROWWISE])
 def test_derivatives(likelihood, logvar, reduction):
     leaves, target = _inputs(logvar=logvar)
-    target = target[:2]
-    leaves[0] = leaves[0].detach()[:2].requires_grad_()
+    rows = 3 if likelihood == "multinomial" else 2  # more than a chunk of them
+    target = target[:rows]
+    leaves[0] = leaves[0].detach()[:rows].requires_grad_()
 
     def function(*leaves):
         return _fused(leaves, target, likelihood, reduction=reduction)
@@ -104,12 +114,13 @@ def test_derivatives(likelihood, logvar, reduction):
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
 @pytest.mark.parametrize("wanted", range(8))
-def test_only_the_gradients_that_are_wanted(wanted):
+def test_only_the_gradients_that_are_wanted(wanted, likelihood):
     leaves, target = _inputs()
     for k, leaf in enumerate(leaves):
         leaf.requires_grad_(bool(wanted >> k & 1))
-    value = _fused(leaves, target)
+    value = _fused(leaves, target, likelihood)
     assert value.requires_grad == bool(wanted)
     if wanted:
         value.backward()
@@ -117,9 +128,10 @@ def test_only_the_gradients_that_are_wanted(wanted):
         assert (leaf.grad is not None) == bool(wanted >> k & 1)
 
 
-def test_backward_twice_accumulates():
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+def test_backward_twice_accumulates(likelihood):
     leaves, target = _inputs()
-    value = _fused(leaves, target)
+    value = _fused(leaves, target, likelihood)
     value.backward(retain_graph=True)
     once = [leaf.grad.clone() for leaf in leaves]
     (3 * value).backward()
@@ -161,6 +173,7 @@ MISTAKES = {
     "logvar is given": {"logvar": 1.0},
     "logvar has shape": {"likelihood": "gaussian", "logvar": torch.zeros(3)},
     "reduction is 'total'": {"reduction": "total"},
+    "mask is given": {"likelihood": "multinomial", "mask": torch.ones(OUT, dtype=torch.bool)},
     "mask has": {"mask": torch.zeros(3, dtype=torch.bool)},
 }
 

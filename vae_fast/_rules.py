@@ -128,6 +128,19 @@ def _fake_reparameterize_kl_backward(
     return *gradients, *(_nothing(mu) for _ in range(absent))
 
 
+def _fake_multinomial_rows(
+    logits: Tensor, target: Tensor, scale: float, want: bool
+) -> tuple[Tensor, Tensor]:
+    checks.check_operands("multinomial_nll", ("logits", "target"), (logits, target))
+    dims = logits.dim() - 1
+    value = _value((logits, target), logits.shape, dims)
+    return value, _gradient(logits, logits.shape, 0) if want else _nothing(logits)
+
+
+def _fake_multinomial_rows_(logits: Tensor, target: Tensor, scale: float) -> Tensor:
+    return _fake_multinomial_rows(logits, target, scale, False)[0]
+
+
 # ---- batch rules: the batch becomes one more leading dimension -----------------------------------
 
 
@@ -233,6 +246,18 @@ def _without_padding(gradient: Tensor, operand: Tensor, dim: int | None) -> Tens
     return gradient.reshape(gradient.shape[0], *sizes)
 
 
+def _batch_multinomial_rows(
+    info: Any,
+    in_dims: Sequence[int | None],
+    logits: Tensor,
+    target: Tensor,
+    scale: float,
+    want: bool,
+) -> Any:
+    operands = _batch_operands(info, (logits, target), in_dims[:2])
+    return _ops.multinomial_rows(*operands, scale, want), (0, 0 if want else None)
+
+
 def _batch_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Keeps vmap's ``randomness``: a row for each batch entry, or one for all, or an error."""
     vmap: Any = retrieve_current_functorch_interpreter()
@@ -261,6 +286,7 @@ for _name, _names in C.LOSSES.items():
 for _name, _fake, _rule in (
     ("reparameterize", _fake_reparameterize, _batch_reparameterize),
     ("reparameterize_kl", _fake_reparameterize_kl, _batch_reparameterize_kl),
+    ("multinomial_rows", _fake_multinomial_rows, _batch_multinomial_rows),
     (
         "reparameterize_kl_backward",
         _fake_reparameterize_kl_backward,
@@ -270,6 +296,7 @@ for _name, _fake, _rule in (
     torch.library.register_fake(f"vae_fast::{_name}", _fake)
     torch.library.register_vmap(f"vae_fast::{_name}", _rule)
 
+torch.library.register_fake("vae_fast::multinomial_rows_", _fake_multinomial_rows_)
 torch.library.register_fake("vae_fast::draw_seed", _fake_draw_seed)
 # register_vmap runs for batched inputs alone, and a draw has none.
 _library: Any = torch.library.Library("vae_fast", "FRAGMENT")  # type: ignore[no-untyped-call]

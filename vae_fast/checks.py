@@ -133,6 +133,16 @@ def check_public_reduction(
         )
 
 
+def check_has_classes(function: str, batch_dims: int, tensors: Iterable[Tensor]) -> None:
+    """Raises ValueError unless a dimension is left for the classes of a softmax."""
+    dims = max(tensor.dim() for tensor in tensors)
+    if batch_dims >= dims:
+        raise ValueError(
+            f"{function}: batch_dims is {batch_dims}, expected less than {dims}, the number of "
+            f"dimensions: the last one are the classes"
+        )
+
+
 def check_linear(function: str, h: Any, weight: Any, bias: Any, target: Any) -> None:
     """A linear layer's input and parameters, and a target for each of its outputs."""
     for name, value in (("h", h), ("weight", weight), ("target", target)):

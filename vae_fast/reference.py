@@ -289,6 +289,43 @@ def gradient_formula(name: str, operands: Sequence[Tensor]) -> list[Tensor]:
     return list(loss.gradients(*_compute_operands(loss, operands)))
 
 
+# ---- the multinomial: a row's elements hang together by its softmax ------------------------------
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """-infinity all along a row where every logit is."""
+    is_void = (logits == -math.inf).all(-1, keepdim=True)
+    log_p = torch.log_softmax(torch.where(is_void, 0, logits), -1)
+    return torch.where(is_void, -math.inf, log_p)
+
+
+def _costs(logits: Tensor, target: Tensor) -> Tensor:
+    """-log softmax(l), but 0 where it is infinite and nothing is counted."""
+    log_p = _log_softmax(logits)
+    return -torch.where((target == 0) & (log_p == -math.inf), 0, log_p)
+
+
+def multinomial_nll(logits: Tensor, target: Tensor, keep: int, mean: int) -> Tensor:
+    """-t_k log softmax(l)_k, reduced as by :func:`evaluate`. Differentiable to any order.
+
+    Logits and target have one shape; the softmax is over its last dimension.
+    """
+    dtype = sum_dtype(promoted_dtype((logits, target)))
+    counts = target.to(dtype)
+    value = counts * _costs(logits.to(dtype), counts)
+    if keep == value.dim():
+        return value.to(_result_dtype((logits, target)))
+    return reduce(value, keep, mean)
+
+
+def multinomial_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of a row's sum: count softmax(l) - t, and -log softmax(l)."""
+    dtype = sum_dtype(promoted_dtype((logits, target)))
+    wide, counts = logits.to(dtype), target.to(dtype)
+    softmax = torch.exp(_log_softmax(wide))
+    return counts.sum(-1, keepdim=True) * softmax - counts, _costs(wide, counts)
+
+
 # ---- noise: Philox4x32-10 (Salmon et al. 2011) and Box-Muller ------------------------------------
 #
 # The element i of z, in row-major order, belongs to block b = i // 64; within its block its place

@@ -64,6 +64,7 @@ const Device kCpu = {
         },
     .sample_backward =
         [](const SampleBackwardArgs& args) { cpu::sample_backward(args, parallel_for); },
+    .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, parallel_for); },
     .scale =
         [](const Tensor& gradient, const Tensor& factor) {
           if (!is_one(factor)) gradient.mul_(factor);

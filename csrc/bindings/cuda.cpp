@@ -121,6 +121,7 @@ const Device kCuda = {
     .loss = loss,
     .sample = sample,
     .sample_backward = sample_backward,
+    .multinomial = nullptr,
     .scale = scale,
     .draw_seeds = draw_seeds,
     .is_capturing = is_capturing,

@@ -21,6 +21,7 @@ struct InstructionSet {
   void (*sample)(const SampleArgs&, const Tiling&, int64_t begin, int64_t end, const Sums&);
   void (*sample_backward)(const SampleBackwardArgs&, const Tiling&, int64_t begin, int64_t end,
                           const Sums&);
+  void (*multinomial)(const MultinomialArgs&, int64_t begin, int64_t end, double* values);
   void (*store)(const double* sums, double scale, const Output& out);  // dense
 };
 

@@ -160,4 +160,14 @@ void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for) {
       });
 }
 
+void multinomial(const MultinomialArgs& args, ParallelFor parallel_for) {
+  const int64_t rows = args.shape.numel / args.classes;
+  std::vector<double> values(rows);
+  parallel(parallel_for, rows, std::max<int64_t>(1, kGrain / args.classes),
+           [&](int64_t begin, int64_t end) {
+             instruction_set().multinomial(args, begin, end, values.data());
+           });
+  instruction_set().store(values.data(), 1, args.value);
+}
+
 }  // namespace vae_fast::cpu

@@ -2,6 +2,7 @@
 // two macros, and then includes this: all of it, the formulas too, is compiled for that target, in
 // a namespace of its own, so that the linker has nothing to merge across instruction sets.
 #include "cpu/loops.h"
+#include "cpu/multinomial.h"
 
 namespace vae_fast::cpu {
 inline namespace VAE_FAST_ISA {
@@ -24,6 +25,10 @@ void sample_backward(const SampleBackwardArgs& args, const Tiling& tiling, int64
                            : sample_backward_tiles<float>)(args, tiling, begin, end, sums);
 }
 
+void multinomial(const MultinomialArgs& args, int64_t begin, int64_t end, double* values) {
+  (args.float64 ? multinomial_rows<double> : multinomial_rows<float>)(args, begin, end, values);
+}
+
 }  // namespace
 }  // namespace VAE_FAST_ISA
 
@@ -32,6 +37,7 @@ const InstructionSet VAE_FAST_TABLE = {
     .loss = VAE_FAST_ISA::loss,
     .sample = VAE_FAST_ISA::sample,
     .sample_backward = VAE_FAST_ISA::sample_backward,
+    .multinomial = VAE_FAST_ISA::multinomial,
     .store = VAE_FAST_ISA::store_sums,
 };
 

@@ -1,0 +1,83 @@
+// The kernels of the multinomial likelihood as ops, on the CPU:
+//
+//   vae_fast::multinomial_rows(Tensor logits, Tensor target, float scale, bool want)
+//       -> (Tensor value, Tensor grad_logits)
+//   vae_fast::multinomial_rows_(Tensor(a!) logits, Tensor target, float scale) -> Tensor value
+//
+// A value for each row, of the sizes but the last, and the gradient in the logits times `scale`:
+// where `want` asks for it, or, in the second one, in place of the logits. Neither is
+// differentiable by itself: vae_fast/multinomial.py gives them autograd.
+#include <torch/library.h>
+
+#include <tuple>
+
+#include "bindings/arguments.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+constexpr const char* kName = "multinomial_nll";
+constexpr const char* kOperands[] = {"logits", "target"};
+constexpr LossInfo kInfo{kName, kOperands, 2, true};
+
+at::DimVector check_rows(const Tensor& logits, const Tensor& target) {
+  const at::DimVector shape = check_operands(kInfo, kName, {logits, target}, std::nullopt);
+  TORCH_CHECK_VALUE(!shape.empty(), kName, ": logits have no dimension of classes");
+  TORCH_CHECK_VALUE(logits.sizes() == target.sizes(), kName, ": target has shape ", target.sizes(),
+                    ", expected that of logits ", logits.sizes());
+  return shape;
+}
+
+// `gradient`: undefined where it is not wanted.
+Tensor evaluate_rows(const Tensor& logits, const Tensor& target, double scale,
+                     const Tensor& gradient) {
+  const at::DimVector shape = check_rows(logits, target);
+  const at::ScalarType dtype = sum_dtype(promoted_dtype({logits, target}));
+  Tensor value = kCpu.empty(at::IntArrayRef(shape).slice(0, shape.size() - 1), dtype);
+  if (product(shape) == 0) return value.zero_();
+
+  MultinomialArgs args;
+  args.float64 = dtype == at::kDouble;
+  args.classes = shape.back();
+  args.scale = scale;
+  IndexSpace space(shape);
+  space.add(args.logits, logits);
+  space.add(args.target, target);
+  if (gradient.defined()) space.add(args.gradient, gradient);
+  space.add_value(args.value, value);
+  space.simplify(args.shape, static_cast<int64_t>(shape.size()));
+  kCpu.multinomial(args);
+  return value;
+}
+
+std::tuple<Tensor, Tensor> multinomial_rows(const Tensor& logits, const Tensor& target,
+                                            double scale, bool want) {
+  if (!want) {
+    return {evaluate_rows(logits, target, scale, Tensor()), kCpu.empty({0}, logits.scalar_type())};
+  }
+  Tensor gradient = empty_gradient(kCpu, logits, logits.sizes());
+  return {evaluate_rows(logits, target, scale, gradient), gradient};
+}
+
+Tensor multinomial_rows_in_place(Tensor& logits, const Tensor& target, double scale) {
+  return evaluate_rows(logits, target, scale, logits);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
+  library.set_python_module("vae_fast._rules");
+  library.def(
+      "multinomial_rows(Tensor logits, Tensor target, float scale, bool want)"
+      " -> (Tensor value, Tensor grad_logits)",
+      {at::Tag::pt2_compliant_tag});
+  library.def("multinomial_rows_(Tensor(a!) logits, Tensor target, float scale) -> Tensor value",
+              {at::Tag::pt2_compliant_tag});
+}
+
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
+  library.impl("multinomial_rows", &multinomial_rows);
+  library.impl("multinomial_rows_", &multinomial_rows_in_place);
+}
+
+}  // namespace vae_fast::bindings
