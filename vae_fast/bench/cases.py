@@ -114,6 +114,19 @@ def _gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
     return functional.gaussian_nll(mean, target, logvar)
 
 
+def _counts(shape: tuple[int, ...]) -> Tensor:
+    """Mostly none, as what users have clicked on or documents contain."""
+    return torch.poisson(torch.full(shape, 0.01, dtype=torch.float64))
+
+
+def _multinomial(rows: int, columns: int) -> Case:
+    draws = (_normal(1.0), _counts)
+    size = (rows, columns)
+    return likelihood(
+        "multinomial_nll", draws, functional.multinomial_nll, plain.multinomial_nll, size
+    )
+
+
 def _latent(op: str, rows: int, columns: int) -> Case:
     draws = (_normal(1.0), _normal(0.5))
     return Case(op, (rows, columns), draws, getattr(functional, op), getattr(plain, op))
@@ -128,6 +141,7 @@ _KERNELS = (
     _bernoulli(512, 3072, torch.bfloat16),
     _gaussian(512, 3072),
     _gaussian(128, 20000),
+    _multinomial(512, 20000),
     _latent("gaussian_kl", 128, 20),
     _latent("gaussian_kl", 4096, 128),
     _latent("reparameterize_kl", 128, 20),

@@ -70,6 +70,10 @@ def _gaussian_nll(mean: Array, logvar: Array, target: Array) -> Array:
     return 0.5 * (math.log(2 * math.pi) + logvar + (target - mean) ** 2 * jnp.exp(-logvar))
 
 
+def _multinomial_nll(logits: Array, target: Array) -> Array:
+    return -target * jax.nn.log_softmax(logits)
+
+
 def _gaussian_kl(_key: Array, mu: Array, logvar: Array) -> Array:
     return -0.5 * jnp.sum(1 + logvar - mu**2 - jnp.exp(logvar)) / len(mu)
 
@@ -85,6 +89,7 @@ def _reparameterize_kl(key: Array, mu: Array, logvar: Array) -> tuple[Array, Arr
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bernoulli_nll": _batch_mean(_bernoulli_nll),
     "gaussian_nll": _batch_mean(_gaussian_nll),
+    "multinomial_nll": _batch_mean(_multinomial_nll),
     "gaussian_kl": _gaussian_kl,
     "reparameterize": _reparameterize,
     "reparameterize_kl": _reparameterize_kl,

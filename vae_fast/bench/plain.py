@@ -34,6 +34,11 @@ def gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
     return value
 
 
+def multinomial_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Elementwise."""
+    return -target * functional.log_softmax(logits, -1)
+
+
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """To the standard normal, per datum."""
     return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(mu)
