@@ -279,7 +279,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
     usual = loss_and_gradients()
     assert wide_decoder(model.decoder, x) is None
     monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
-    monkeypatch.setattr("vae_fast.linear._LEAST_FEATURES", 64)
+    monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
     monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
     of_pixel = likelihood.get("decoder_logvar") == "pixel"
     assert (wide_decoder(model.decoder, x) is None) == of_pixel
