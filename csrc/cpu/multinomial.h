@@ -1,5 +1,5 @@
-// The loop over rows that the multinomial likelihood needs: their sums, tile by tile and with the
-// exponentials' center raised on the way, then their gradient, while the row is in the cache.
+// The loop over rows that the multinomial likelihood needs: their largest logit, their sums, their
+// gradient, a tile at a time, while the row is in the cache.
 #pragma once
 
 #include "cpu/tile_memory.h"
@@ -19,22 +19,24 @@ VAE_FAST_FN T largest_of(const T* x, int64_t n) {
 }
 
 template <class T>
-VAE_FAST_FN void multinomial_terms_tile(const T* logits, const T* target, T center, T* weights,
-                                        T* costs, int64_t n) {
+VAE_FAST_FN void multinomial_costs(const T* logits, const T* target, T center, T* costs,
+                                   int64_t n) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const auto terms = multinomial_terms(logits[i], target[i], center);
-    weights[i] = terms.weight;
-    costs[i] = terms.cost;
-  }
+  for (int64_t i = 0; i < n; ++i) costs[i] = multinomial_cost(logits[i], target[i], center);
 }
 
 template <class T>
-VAE_FAST_FN void multinomial_gradient_tile(const T* logits, const T* target, T center, T share,
-                                           T scale, T* gradient, int64_t n) {
+VAE_FAST_FN void multinomial_weights(const T* logits, T center, T* weights, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) weights[i] = multinomial_weight(logits[i], center);
+}
+
+template <class T>
+VAE_FAST_FN void multinomial_gradients(const T* weights, const T* target, T share, T scale,
+                                       T* gradient, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    gradient[i] = multinomial_gradient(logits[i], target[i], center, share, scale);
+    gradient[i] = multinomial_gradient(weights[i], target[i], share, scale);
   }
 }
 
@@ -43,24 +45,35 @@ class MultinomialRows {
  public:
   explicit MultinomialRows(const MultinomialArgs& args) : args_(args) {}
 
-  // Returns the row's value; its gradient, where it is wanted, is stored.
+  // Returns the row's value; its gradient, where it is wanted, is stored. The weights wait in the
+  // gradient's memory where they can: it may be the logits' own, which are then no longer there.
   double row(int64_t index) {
-    MultinomialRow<T> row;
-    for_each_tile(index, [&](int64_t, int64_t n) {
-      row.raise(largest_of(logits_, n));
-      multinomial_terms_tile(logits_, target_, row.center(), weights_, costs_, n);
-      row.weights += sum_of(weights_, n);
-      row.count += sum_of(target_, n);
-      row.cost += sum_of(costs_, n);
+    T largest = -kInfinity<T>;
+    for_each_tile(index, [&](int64_t first, int64_t n) {
+      largest = max_(largest_of(load(args_.logits, first, n, logits_), n), largest);
+    });
+    MultinomialRow<T> row(largest);
+    for_each_tile(index, [&](int64_t first, int64_t n) {
+      const T* logits = load(args_.logits, first, n, logits_);
+      const T* target = load(args_.target, first, n, target_);
+      multinomial_costs(logits, target, row.center, buffer_, n);
+      row.cost += sum_of(buffer_, n);
+      row.count += sum_of(target, n);
+      T* const weights = in_gradient(first, n);
+      multinomial_weights(logits, row.center, weights, n);
+      row.weights += sum_of(weights, n);
     });
     if (args_.gradient.data == nullptr) return row.value();
     const T scale = static_cast<T>(args_.scale);
     const T share = static_cast<T>(args_.scale * row.share());
     for_each_tile(index, [&](int64_t first, int64_t n) {
-      T* const direct = direct_tile<T>(args_.gradient, args_.shape, first, n);
-      T* const gradient = direct != nullptr ? direct : weights_;
-      multinomial_gradient_tile(logits_, target_, row.center(), share, scale, gradient, n);
-      if (direct == nullptr) store_tile(args_.gradient, args_.shape, first, n, gradient);
+      const T* target = load(args_.target, first, n, target_);
+      T* const gradient = in_gradient(first, n);
+      if (gradient == buffer_) {
+        multinomial_weights(load(args_.logits, first, n, logits_), row.center, gradient, n);
+      }
+      multinomial_gradients(gradient, target, share, scale, gradient, n);
+      if (gradient == buffer_) store_tile(args_.gradient, args_.shape, first, n, gradient);
     });
     return row.value();
   }
@@ -72,20 +85,24 @@ class MultinomialRows {
   VAE_FAST_FN void for_each_tile(int64_t row, const F& body) {
     const int64_t end = (row + 1) * args_.classes;
     for (int64_t first = row * args_.classes; first < end; first += kCapacity) {
-      const int64_t n = smaller(kCapacity, end - first);
-      logits_ = load_tile(args_.logits, false, args_.shape, first, n, logits_buffer_);
-      target_ = load_tile(args_.target, false, args_.shape, first, n, target_buffer_);
-      body(first, n);
+      body(first, smaller(kCapacity, end - first));
     }
   }
 
+  const T* load(const Input& input, int64_t first, int64_t n, T* buffer) {
+    return load_tile(input, false, args_.shape, first, n, buffer);
+  }
+
+  T* in_gradient(int64_t first, int64_t n) {
+    const Output& out = args_.gradient;
+    T* const direct = out.data == nullptr ? nullptr : direct_tile<T>(out, args_.shape, first, n);
+    return direct != nullptr ? direct : buffer_;
+  }
+
   const MultinomialArgs& args_;
-  const T* logits_ = nullptr;
-  const T* target_ = nullptr;
-  alignas(64) T logits_buffer_[kCapacity];
-  alignas(64) T target_buffer_[kCapacity];
-  alignas(64) T weights_[kCapacity];
-  alignas(64) T costs_[kCapacity];
+  alignas(64) T logits_[kCapacity];
+  alignas(64) T target_[kCapacity];
+  alignas(64) T buffer_[kCapacity];
 };
 
 template <class T>

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "cpu/compensated_sum.h"
+#include "cpu/vector_bytes.h"
 #include "formulas/storage.h"
 #include "kernels.h"
 
@@ -144,29 +145,55 @@ void copy_out(const Output& out, const Shape& shape, int64_t first, int64_t n, c
   });
 }
 
-// 64 bytes, on any instruction set: as many registers as that takes.
-typedef float Lanes __attribute__((vector_size(64)));
+// Sixteen floats, in as many registers as that takes: gcc keeps a wider vector in memory.
+struct Lanes {
+  typedef float Vector __attribute__((vector_size(VAE_FAST_VECTOR_BYTES)));
+  static constexpr int kCount = 16;
+  static constexpr int kVectors = kCount * sizeof(float) / VAE_FAST_VECTOR_BYTES;
+  Vector vectors[kVectors] = {};
+
+  VAE_FAST_FN void add(const float* x) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      Vector next;
+      std::memcpy(&next, x + v * (kCount / kVectors), sizeof next);
+      vectors[v] += next;
+    }
+  }
+
+  // In double: the upper half put onto the lower one, again and again.
+  VAE_FAST_FN double sum() const {
+    typedef double Eight __attribute__((vector_size(64)));
+    typedef double Four __attribute__((vector_size(32)));
+    typedef double Two __attribute__((vector_size(16)));
+    typedef float All __attribute__((vector_size(64)));
+    typedef double AllWide __attribute__((vector_size(128)));
+    All all;
+    std::memcpy(&all, vectors, sizeof all);
+    const AllWide wide = __builtin_convertvector(all, AllWide);
+    Eight eight[2];
+    std::memcpy(eight, &wide, sizeof wide);
+    const Eight sum8 = eight[0] + eight[1];
+    Four four[2];
+    std::memcpy(four, &sum8, sizeof sum8);
+    const Four sum4 = four[0] + four[1];
+    Two two[2];
+    std::memcpy(two, &sum4, sizeof sum4);
+    const Two sum2 = two[0] + two[1];
+    return sum2[0] + sum2[1];
+  }
+};
 
 // The sum of n numbers: short sums in every lane, put together in double. The lanes are the same on
 // every instruction set, and so is the sum.
 double sum_of(const float* x, int64_t n) {
-  constexpr int64_t kCount = sizeof(Lanes) / sizeof(float);
-  constexpr int64_t kBlock = 16 * kCount;
+  constexpr int64_t kBlock = 16 * Lanes::kCount;
   double sum = 0;
-  while (n >= kCount) {
-    Lanes lanes = {};
-    const int64_t block = n < kBlock ? n / kCount * kCount : kBlock;
-    for (int64_t i = 0; i < block; i += kCount) {
-      Lanes next;
-      std::memcpy(&next, x + i, sizeof next);
-      lanes += next;
-    }
-    double sums[kCount];
-    for (int64_t lane = 0; lane < kCount; ++lane) sums[lane] = lanes[lane];
-    for (int64_t half = kCount / 2; half > 0; half /= 2) {
-      for (int64_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-    }
-    sum += sums[0];
+  while (n >= Lanes::kCount) {
+    Lanes lanes;
+    const int64_t block = n < kBlock ? n / Lanes::kCount * Lanes::kCount : kBlock;
+    for (int64_t i = 0; i < block; i += Lanes::kCount) lanes.add(x + i);
+    sum += lanes.sum();
     x += block;
     n -= block;
   }

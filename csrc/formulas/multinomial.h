@@ -2,7 +2,7 @@
 // target: -sum_k t_k log softmax(l)_k (Liang et al. 2018, arXiv:1802.05814, equation 2).
 //
 // Not one of the list's losses: a row's elements are coupled by its softmax. All exponentials are
-// taken relative to a `center`, the largest logit met so far, which can be raised on the way.
+// taken relative to the row's largest logit, the `center`.
 #pragma once
 
 #include "elementary.h"
@@ -10,45 +10,35 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// What an element adds to its row's sums. Neither is ever negative for a target that is not.
+// exp(l - center).
 template <class T>
-struct MultinomialTerms {
-  T weight;  // exp(l - center)
-  T cost;    // t (center - l); a logit of -infinity that has no target costs nothing
-};
-
-template <class T>
-VAE_FAST_FN MultinomialTerms<T> multinomial_terms(T logit, T target, T center) {
-  const T below = center - logit;
-  return {exp_nonpositive(-below), select(target == T(0), T(0), target * below)};
+VAE_FAST_FN T multinomial_weight(T logit, T center) {
+  return exp_nonpositive(logit - center);
 }
 
-// scale * (count softmax(l) - t), where `share` is scale * count / (the row's sum of weights).
+// t (center - l): never negative for a target that is not. A logit of -infinity that has no target
+// costs nothing.
 template <class T>
-VAE_FAST_FN T multinomial_gradient(T logit, T target, T center, T share, T scale) {
-  return exp_nonpositive(logit - center) * share - target * scale;
+VAE_FAST_FN T multinomial_cost(T logit, T target, T center) {
+  return select(target == T(0), T(0), target * (center - logit));
+}
+
+// scale * (count softmax(l) - t), where `share` is scale * count / (the sum of the row's weights).
+template <class T>
+VAE_FAST_FN T multinomial_gradient(T weight, T target, T share, T scale) {
+  return weight * share - target * scale;
 }
 
 // The sums of one row.
 template <class T>
 struct MultinomialRow {
-  T largest = -kInfinity<T>;
-  double weights = 0;  // relative to center()
-  double count = 0;    // of the target
-  double cost = 0;     // relative to center()
+  T center;
+  double weights = 0;
+  double count = 0;  // of the target
+  double cost = 0;
 
-  // Finite where every logit so far is -infinity: then infinity - infinity must not arise.
-  T center() const { return largest > -kInfinity<T> ? largest : T(0); }
-
-  void raise(T candidate) {
-    if (!(candidate > largest)) return;
-    if (largest > -kInfinity<T>) {
-      const double step = static_cast<double>(candidate) - static_cast<double>(largest);
-      weights *= exp_(-step);
-      if (count != 0) cost += count * step;
-    }
-    largest = candidate;
-  }
+  // Finite where every logit is -infinity: infinity - infinity must not arise.
+  explicit MultinomialRow(T largest) : center(largest > -kInfinity<T> ? largest : T(0)) {}
 
   // Without a weight, every logit being -infinity, the costs alone say what the row costs.
   double value() const { return weights == 0 ? cost : cost + count * log_(weights); }
