@@ -139,6 +139,17 @@ def test_backward_twice_accumulates(likelihood):
         torch.testing.assert_close(leaf.grad, 4 * first)
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+def test_a_batch_of_upstream_gradients(likelihood):
+    """What torch.autograd.functional.jacobian(vectorize=True) asks for."""
+    leaves, target = _inputs()
+    value = _fused(leaves, target, likelihood)
+    upstream = torch.tensor([1.0, 2.0], dtype=value.dtype)
+    batch = torch.autograd.grad(value, leaves, upstream, is_grads_batched=True, retain_graph=True)
+    for two, one in zip(batch, torch.autograd.grad(value, leaves), strict=True):
+        torch.testing.assert_close(two, torch.stack([one, 2 * one]))
+
+
 def test_under_the_compiler_and_autocast():
     leaves, target = _inputs(torch.float32)
     expected = _fused(leaves, target)

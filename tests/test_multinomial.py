@@ -145,7 +145,9 @@ def test_derivatives_of_higher_order(backend):
         def of_both(x, t, reduction=reduction):
             return vf.multinomial_nll(x, t, reduction=reduction)
 
-        assert torch.autograd.gradcheck(of_logits, logits, check_forward_ad=True)
+        assert torch.autograd.gradcheck(
+            of_logits, logits, check_forward_ad=True, check_batched_grad=True
+        )
         assert torch.autograd.gradgradcheck(of_logits, logits)
         assert torch.autograd.gradcheck(of_both, (logits, counts), check_forward_ad=True)
         assert torch.autograd.gradgradcheck(of_both, (logits, counts))
@@ -230,6 +232,16 @@ def test_second_backward_and_no_gradient():
     torch.testing.assert_close(logits.grad, 4 * once)
     with torch.no_grad():
         assert not vf.multinomial_nll(logits, target).requires_grad
+
+
+def test_the_gradient_is_handed_out_as_it_was_made():
+    """No pass over it, no zeros for it: nothing of its size is allocated in the backward."""
+    logits, target = _inputs((50, 4000), torch.float32)
+    value = vf.multinomial_nll(logits, target)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        torch.autograd.grad(value, logits)
+    assert len(profile.events()) > 0
+    assert max(event.cpu_memory_usage for event in profile.events()) < logits.nbytes
 
 
 def test_in_the_elbo():

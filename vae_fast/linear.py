@@ -13,6 +13,7 @@ from vae_fast import checks
 from vae_fast._extension import use_reference
 from vae_fast.chunked import ByFeatures, ByRows, Problem
 from vae_fast.functional import LIKELIHOODS, Reduction
+from vae_fast.upstream import scaled
 
 __all__ = ["linear_nll"]
 
@@ -85,11 +86,8 @@ class _LinearNll(torch.autograd.Function):
             rows = len(problem.h)
             of_rows = upstream / rows if ctx.reduction == "batchmean" else upstream
             _, gradients = problem.sum_and_gradients(wanted, of_rows.expand(rows).unsqueeze(1))
-        # On the CPU a look at it waits for nobody.
-        elif upstream.device.type != "cpu" or upstream != 1:
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.mul_(upstream)
+        else:
+            gradients = [None if x is None else scaled(x, upstream) for x in gradients]
         return (None, None, *gradients, None, None)
 
 

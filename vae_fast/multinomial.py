@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vae_fast import reference
 from vae_fast._extension import C
+from vae_fast.upstream import scaled
 
 if C is not None:
     from vae_fast import _rules  # noqa: F401  (registers what the ops need from Python)
@@ -25,8 +26,12 @@ def _entries(shape: torch.Size, keep: int, mean: int) -> int:
 
 
 def _spread(upstream: Tensor, dims: int) -> Tensor:
-    """(shape[:keep]) -> a shape that broadcasts with ``dims`` dimensions."""
-    return upstream.reshape(*upstream.shape, *(1,) * (dims - upstream.dim()))
+    """(shape[:keep]) -> a shape that broadcasts with ``dims`` dimensions; a number as it is."""
+    return (
+        upstream
+        if upstream.dim() == 0
+        else upstream.reshape(*upstream.shape, *(1,) * (dims - upstream.dim()))
+    )
 
 
 class _Multinomial(torch.autograd.Function):
@@ -54,20 +59,21 @@ class _Multinomial(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         logits, target, ctx.keep, ctx.mean, _ = inputs
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # else the second output would get one, of zeros
         ctx.save_for_backward(logits, target, output[1])
         ctx.save_for_forward(logits, target)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, _of_gradient: None) -> Any:
+        if upstream is None:
+            return (None,) * 5
         logits, target, gradient = ctx.saved_tensors
         factor = _spread(upstream, logits.dim())
         if torch.is_grad_enabled():
-            in_logits, _ = reference.multinomial_gradient(logits, target)
-            in_logits = in_logits * (factor / _entries(logits.shape, ctx.keep, ctx.mean))
+            of_rows, _in_target = reference.multinomial_gradient(logits, target)
+            in_logits = of_rows * (factor / _entries(logits.shape, ctx.keep, ctx.mean))
             return in_logits.to(logits.dtype), None, None, None, None
-        # On the CPU a look at it waits for nobody.
-        is_one = not torch.compiler.is_compiling() and not upstream.dim() and bool(upstream == 1)
-        return gradient if is_one else (gradient * factor).to(logits.dtype), None, None, None, None
+        return scaled(gradient, factor), None, None, None, None
 
 
 class _MultinomialForward(_Multinomial):
