@@ -158,6 +158,9 @@ def test_under_the_compiler_and_autocast():
     with torch.autocast(expected.device.type, torch.bfloat16):
         half = _fused(leaves, target)
         half.backward()
+        # As the layer before it gives its input:
+        from_half = _fused([leaves[0].bfloat16(), *leaves[1:]], target)
+        torch.testing.assert_close(from_half, half)
     assert half.dtype == torch.float32
     assert leaves[0].grad.dtype == torch.float32
     torch.testing.assert_close(half, expected, rtol=2e-2, atol=0)

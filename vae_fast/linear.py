@@ -104,6 +104,13 @@ def _differentiable_gradients(
     return [next(found) if want else None for _, want in pairs]
 
 
+def _as_autocast_has_it(x: Any) -> Any:
+    """A linear layer's input or parameter, in the dtype that torch.autocast computes in."""
+    if not isinstance(x, Tensor) or not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
+
+
 def linear_nll(
     h: Tensor,
     weight: Tensor,
@@ -148,14 +155,11 @@ def linear_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: Shapes or devices that do not fit, an unknown likelihood or reduction.
     """
+    h, weight, bias = (_as_autocast_has_it(x) for x in (h, weight, bias))
     checks.check_linear("linear_nll", h, weight, bias, target)
     checks.check_likelihood("linear_nll", likelihood, _CHUNKED)
     checks.check_public_reduction("linear_nll", reduction, h.dim() - 1, (target, mask))
     variance = _logvar_of(likelihood, logvar, h, weight)
-    if torch.is_autocast_enabled(h.device.type):
-        dtype = torch.get_autocast_dtype(h.device.type)
-        h, weight = h.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
     batch, features = h.shape[:-1], len(weight)
     rows = h.reshape(-1, h.shape[-1])
     flat_mask = None
