@@ -67,3 +67,13 @@ def fresh_compiler():
     torch.compiler.reset()
     yield
     torch.compiler.reset()
+
+
+@pytest.fixture(params=["torch", "oneDNN"])
+def products(request):
+    """Who makes the large matrix products on the CPU."""
+    before = _extension.C.uses_onednn()
+    _extension.C.set_uses_onednn(request.param == "oneDNN")
+    assert vf.build_info().matrix_products == request.param
+    yield request.param
+    _extension.C.set_uses_onednn(before)

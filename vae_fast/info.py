@@ -21,6 +21,8 @@ class BuildInfo:
         torch: the torch release that is running.
         cpu_capability: the instruction set in use, or None without the extension.
         cpu_capabilities: the instruction sets that this machine can run, best last.
+        matrix_products: who makes the large matrix products of this package's models and of
+            `linear_nll` on the CPU: "oneDNN", or "torch" for whatever torch itself takes.
         threads: how many threads the CPU kernels use (`torch.get_num_threads()`).
         buffer_cache_limit: bytes of CPU memory that may be kept for later outputs
             (`set_buffer_cache_limit`).
@@ -39,6 +41,7 @@ class BuildInfo:
     torch: str
     cpu_capability: str | None
     cpu_capabilities: tuple[str, ...]
+    matrix_products: str
     threads: int
     buffer_cache_limit: int
     buffer_cache_bytes: int
@@ -56,6 +59,7 @@ class BuildInfo:
             "built for torch": self.built_for_torch or "not built",
             "CPU instruction set": self.cpu_capability or "none",
             "available here": ", ".join(self.cpu_capabilities) or "none",
+            "matrix products": self.matrix_products,
             "threads": str(self.threads),
             "buffer cache": f"{kept} of {limit} MiB",
             "CUDA kernels": f"CUDA {self.cuda_kernels}" if self.cuda_kernels else "not built",
@@ -78,6 +82,7 @@ def build_info() -> BuildInfo:
         torch=torch.__version__,
         cpu_capability=extension.cpu_capability() if extension else None,
         cpu_capabilities=tuple(extension.cpu_capabilities()) if extension else (),
+        matrix_products="oneDNN" if extension and extension.uses_onednn() else "torch",
         threads=torch.get_num_threads(),
         buffer_cache_limit=limit,
         buffer_cache_bytes=kept,

@@ -46,5 +46,7 @@ void set_gradient_formula(pybind11::function formula);
 
 void register_losses(pybind11::module_& module);
 void register_sampling(pybind11::module_& module);
+void register_products(pybind11::module_& module);
+void register_mlp(pybind11::module_& module);
 
 }  // namespace vae_fast::bindings

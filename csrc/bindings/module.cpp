@@ -33,6 +33,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   namespace cpu = vae_fast::cpu;
   vae_fast::bindings::register_losses(module);
   vae_fast::bindings::register_sampling(module);
+  vae_fast::bindings::register_products(module);
+  vae_fast::bindings::register_mlp(module);
   module.def("set_gradient_formula", &vae_fast::bindings::set_gradient_formula);
   module.def("cpu_capability", &cpu::capability);
   module.def("set_cpu_capability", &cpu::set_capability);

@@ -1,4 +1,4 @@
-"""The encoders and decoders of this package: plain `nn.Sequential`s."""
+"""The encoders and decoders of this package."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from vae_fast.models.fused import FusedSequential
+
 # A convolution of stride 2 with this kernel and padding halves any size, rounding down.
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1
 
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
+def mlp(sizes: Sequence[int]) -> list[nn.Module]:
     """Linear layers of these sizes with ReLU between them, (B, sizes[0]) to (B, sizes[-1])."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+    return layers[:-1]
 
 
-def mlp_encoder(shape: Sequence[int], hidden: Sequence[int], outputs: int) -> nn.Sequential:
+def mlp_encoder(shape: Sequence[int], hidden: Sequence[int], outputs: int) -> FusedSequential:
     """(B, *shape) to (B, outputs) through linear layers.
 
     Where `outputs` are the two heads of a VAE, one layer for both computes what two layers would,
     and starts in the same distribution: `nn.Linear` draws by its number of inputs alone.
     """
-    return nn.Sequential(nn.Flatten(), *mlp([math.prod(shape), *hidden, outputs]))
+    return FusedSequential(nn.Flatten(), *mlp([math.prod(shape), *hidden, outputs]))
 
 
-def mlp_decoder(inputs: int, hidden: Sequence[int], shape: Sequence[int]) -> nn.Sequential:
+def mlp_decoder(inputs: int, hidden: Sequence[int], shape: Sequence[int]) -> FusedSequential:
     """(B, inputs) to (B, *shape) through linear layers."""
     sizes = [inputs, *reversed(hidden), math.prod(shape)]
-    return nn.Sequential(*mlp(sizes), nn.Unflatten(1, tuple(shape)))
+    return FusedSequential(*mlp(sizes), nn.Unflatten(1, tuple(shape)))
 
 
 def conv_encoder(
     shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], outputs: int
-) -> nn.Sequential:
+) -> FusedSequential:
     """(B, C, H, W) to (B, outputs): each convolution halves the picture, linear layers follow."""
     sizes = _sizes(shape, channels)
     layers: list[nn.Module] = []
@@ -47,12 +49,12 @@ def conv_encoder(
             nn.ReLU(inplace=True),
         ]
     features = channels[-1] * math.prod(sizes[-1])
-    return nn.Sequential(*layers, nn.Flatten(), *mlp([features, *hidden, outputs]))
+    return FusedSequential(*layers, nn.Flatten(), *mlp([features, *hidden, outputs]))
 
 
 def conv_decoder(
     inputs: int, channels: Sequence[int], hidden: Sequence[int], shape: Sequence[int]
-) -> nn.Sequential:
+) -> FusedSequential:
     """(B, inputs) to (B, C, H, W): the mirror of `conv_encoder`."""
     sizes = _sizes(shape, channels)
     smallest = (channels[-1], *sizes[-1])
@@ -72,7 +74,7 @@ def conv_decoder(
             nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING, output_padding=odd),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*layers[:-1])
+    return FusedSequential(*layers[:-1])
 
 
 def _sizes(shape: Sequence[int], channels: Sequence[int]) -> list[tuple[int, int]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
+
+from vae_fast.models.fused import FusedSequential, has_hooks
 
 # The C library maps every larger block afresh; from there on `linear_nll` is faster, too.
 _PAYS_FROM_BYTES = 32 << 20
@@ -27,26 +29,19 @@ def wide_decoder(decoder: nn.Module, x: Tensor) -> WideDecoder | None:
         decoder: from codes (B, ...) to x's shape.
         x: (B, ...), the data.
     """
-    if type(decoder) is not nn.Sequential or x.device.type != "cpu" or len(x) == 0:
+    if (
+        type(decoder) not in (nn.Sequential, FusedSequential)
+        or x.device.type != "cpu"
+        or len(x) == 0
+    ):
         return None
-    modules = list(decoder)
+    modules = list(cast(nn.Sequential, decoder))
     last = 2 if modules and type(modules[-1]) is nn.Unflatten else 1
     layer = modules[-last] if len(modules) >= last else None
     # No subclass: parametrizations make one, and what it computes is its own affair.
-    if type(layer) is not nn.Linear or any(map(_has_hooks, (decoder, *modules[-last:]))):
+    if type(layer) is not nn.Linear or any(map(has_hooks, (decoder, *modules[-last:]))):
         return None
     is_large = len(x) * layer.out_features * layer.weight.element_size() > _PAYS_FROM_BYTES
     if not is_large or layer.out_features != x[0].numel():
         return None
-    return WideDecoder(nn.Sequential(*modules[:-last]), layer)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(
-        (
-            module._forward_hooks,
-            module._forward_pre_hooks,
-            module._backward_hooks,
-            module._backward_pre_hooks,
-        )
-    )
+    return WideDecoder(FusedSequential(*modules[:-last]), layer)

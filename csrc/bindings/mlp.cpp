@@ -1,0 +1,162 @@
+// A multilayer perceptron as one node of the graph: its activations are saved once, its products
+// are those of products.h, and autograd has one node to visit where it had one for each layer and
+// ReLU.
+#include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/autocast_mode.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <vector>
+
+#include "bindings/autograd.h"
+#include "bindings/products.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+// `parameters` everywhere: weight (out, in) and bias (out,) of each layer, in their order.
+using Parameters = std::vector<Tensor>;
+
+// The same in torch's own ops, which every transform and subclass knows.
+Tensor plain_mlp(const Tensor& x, const Parameters& parameters) {
+  Tensor h = x;
+  for (size_t k = 0; k < parameters.size(); k += 2) {
+    if (k > 0) h = at::relu(h);
+    h = at::linear(h, parameters[k], parameters[k + 1]);
+  }
+  return h;
+}
+
+bool is_plain_float32(const Tensor& x, int64_t dims) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.layout() == at::kStrided &&
+         x.dim() == dims && !at::isTensorSubclassLike(x) && !has_tangent(x);
+}
+
+// Whether somebody wants to see torch's own ops go by, or to change them.
+bool is_watched() {
+  return at::autocast::is_autocast_enabled(at::kCPU) || torch::jit::tracer::isTracing() ||
+         c10::impl::TorchDispatchModeTLS::any_modes_set() ||
+         at::impl::torch_function_mode_enabled();
+}
+
+// Whether the products can take the tensors as they are; what does not fit is left to torch, which
+// says so.
+bool fits(const Tensor& x, const Parameters& parameters) {
+  if (is_watched() || !is_plain_float32(x, 2) || x.numel() == 0) return false;
+  int64_t inputs = x.size(1);
+  for (size_t k = 0; k < parameters.size(); k += 2) {
+    const Tensor &weight = parameters[k], &bias = parameters[k + 1];
+    if (!is_plain_float32(weight, 2) || !is_plain_float32(bias, 1)) return false;
+    if (weight.numel() == 0 || weight.size(1) != inputs || bias.size(0) != weight.size(0)) {
+      return false;
+    }
+    inputs = weight.size(0);
+  }
+  return true;
+}
+
+class MlpBackward : public torch::autograd::Node {
+ public:
+  MlpBackward(const Tensor& x, const Parameters& parameters) : x_(x, false) {
+    for (const Tensor& parameter : parameters) parameters_.emplace_back(parameter, false);
+  }
+
+  void save_hidden(const Tensor& h) { hidden_.emplace_back(h, false); }
+
+  std::string name() const override { return "VaeFastBackward[mlp]"; }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    x_.reset_data();
+    for (SavedVariable& parameter : parameters_) parameter.reset_data();
+    for (SavedVariable& h : hidden_) h.reset_data();
+  }
+
+  variable_list apply(variable_list&& upstream) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!upstream[0].defined()) return variable_list(1 + parameters_.size());
+    const bool is_differentiable =
+        at::GradMode::is_enabled() || at::isTensorSubclassLike(upstream[0]);
+    return is_differentiable ? differentiable(upstream[0]) : gradients(upstream[0]);
+  }
+
+ private:
+  // Of x, then of the parameters.
+  variable_list gradients(const Tensor& upstream) {
+    variable_list result(1 + parameters_.size());
+    Tensor gradient = upstream;
+    for (size_t k = parameters_.size(); k > 0; k -= 2) {
+      const bool is_first = k == 2;
+      const Tensor read = is_first ? x_.unpack() : hidden_[k / 2 - 2].unpack();
+      if (task_should_compute_output(k - 1)) result[k - 1] = weight_gradient(gradient, read);
+      if (task_should_compute_output(k)) result[k] = gradient.sum(0);
+      if (is_first && !task_should_compute_output(0)) break;
+      gradient = input_gradient(gradient, parameters_[k - 2].unpack());
+      if (!is_first) at::threshold_backward_out(gradient, gradient, read, 0);
+    }
+    if (task_should_compute_output(0)) result[0] = gradient;
+    return result;
+  }
+
+  variable_list differentiable(const Tensor& upstream) {
+    const Tensor x = x_.unpack();
+    Parameters parameters;
+    for (const SavedVariable& parameter : parameters_) parameters.push_back(parameter.unpack());
+    variable_list inputs, result(1 + parameters.size());
+    std::vector<size_t> indices;
+    for (size_t k = 0; k < result.size(); ++k) {
+      if (!task_should_compute_output(k)) continue;
+      inputs.push_back(k == 0 ? x : parameters[k - 1]);
+      indices.push_back(k);
+    }
+    const bool create_graph = at::GradMode::is_enabled();
+    const at::AutoGradMode with_graph(true);
+    const variable_list found =
+        torch::autograd::grad({plain_mlp(x, parameters)}, inputs, {upstream},
+                              /*retain_graph=*/std::nullopt, create_graph);
+    for (size_t k = 0; k < indices.size(); ++k) result[indices[k]] = found[k];
+    return result;
+  }
+
+  SavedVariable x_;
+  c10::SmallVector<SavedVariable, 8> parameters_;
+  c10::SmallVector<SavedVariable, 4> hidden_;  // what the layers but the first read
+};
+
+Tensor mlp(const Tensor& x, const Parameters& parameters) {
+  if (!fits(x, parameters)) return plain_mlp(x, parameters);
+  std::vector<Tensor> operands = {x};
+  operands.insert(operands.end(), parameters.begin(), parameters.end());
+  c10::intrusive_ptr<MlpBackward> node;
+  if (requiring_gradient(operands) != 0) {
+    node = c10::make_intrusive<MlpBackward>(x, parameters);
+    connect(*node, operands);
+  }
+  Tensor h = x;
+  {
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    for (size_t k = 0; k < parameters.size(); k += 2) {
+      if (k > 0) {
+        at::relu_(h);  // oneDNN's own would make NaN a zero
+        if (node) node->save_hidden(h);
+      }
+      h = layer_output(h, parameters[k], parameters[k + 1]);
+    }
+  }
+  if (node) {
+    torch::autograd::set_history(h, node);
+    announce(node);
+  }
+  return h;
+}
+
+}  // namespace
+
+void register_mlp(pybind11::module_& module) {
+  module.def("mlp", torch::wrap_pybind_function_no_gil(&mlp));
+}
+
+}  // namespace vae_fast::bindings

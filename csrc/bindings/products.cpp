@@ -1,0 +1,114 @@
+// On AMD's processors with AVX-512, Intel's library, by which torch multiplies, uses registers half
+// as wide as there are. oneDNN, which torch has for convolutions and for its compiler's code, does
+// not ask who made the processor.
+#include "bindings/products.h"
+
+#include <ATen/Context.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace vae_fast::bindings {
+namespace {
+
+using Scalars = c10::List<std::optional<at::Scalar>>;
+// x, weight, bias, what is fused behind the product, and how.
+using Signature = Tensor(const Tensor&, const Tensor&, const OptionalTensor&, std::string_view,
+                         Scalars, std::optional<std::string_view>);
+using Onednn = c10::TypedOperatorHandle<Signature>;
+
+// Multiply-adds below which setting oneDNN up costs more than it saves.
+constexpr int64_t kWorthIt = int64_t{1} << 22;
+// For a product whose left side must be transposed first: columns that it takes to make up for
+// that.
+constexpr int64_t kWorthTransposing = 128;
+
+bool is_faster_here() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f");
+#else
+  return false;
+#endif
+}
+
+// Null where torch was built without oneDNN.
+const Onednn* find_onednn() {
+  static const std::optional<Onednn> op = []() -> std::optional<Onednn> {
+    const auto handle = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    return handle ? std::optional(handle->typed<Signature>()) : std::nullopt;
+  }();
+  return op ? &*op : nullptr;
+}
+
+std::atomic<bool>& is_wanted() {
+  static std::atomic<bool> wanted = is_faster_here();
+  return wanted;
+}
+
+bool pays(const Tensor& x, int64_t rows, int64_t inputs, int64_t outputs) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && rows * inputs * outputs >= kWorthIt &&
+         uses_onednn();
+}
+
+// x (rows, in) dense, weight (out, in) of any strides, bias (out,): x weight^T + bias.
+Tensor by_onednn(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
+  return find_onednn()->call(x, weight, bias, "none", Scalars(), std::nullopt);
+}
+
+bool weight_gradient_pays(const Tensor& gradient, const Tensor& x) {
+  const int64_t inputs = x.size(1), outputs = gradient.size(1);
+  return std::min(inputs, outputs) >= kWorthTransposing && pays(x, x.size(0), inputs, outputs);
+}
+
+Tensor weight_gradient_by_onednn(const Tensor& gradient, const Tensor& x) {
+  return by_onednn(transposed(gradient), x.t(), std::nullopt);
+}
+
+}  // namespace
+
+bool uses_onednn() {
+  return is_wanted() && find_onednn() != nullptr && at::globalContext().userEnabledMkldnn();
+}
+
+void set_uses_onednn(bool wanted) { is_wanted() = wanted; }
+
+Tensor layer_output(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
+  if (pays(x, x.size(0), x.size(1), weight.size(0))) return by_onednn(x, weight, bias);
+  return bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
+}
+
+Tensor input_gradient(const Tensor& gradient, const Tensor& weight) {
+  if (pays(gradient, gradient.size(0), weight.size(0), weight.size(1))) {
+    return by_onednn(gradient, weight.t(), std::nullopt);
+  }
+  return at::mm(gradient, weight);
+}
+
+Tensor weight_gradient(const Tensor& gradient, const Tensor& x) {
+  return weight_gradient_pays(gradient, x) ? weight_gradient_by_onednn(gradient, x)
+                                           : at::mm(gradient.t(), x);
+}
+
+void write_weight_gradient(Tensor out, const Tensor& gradient, const Tensor& x, bool add) {
+  if (weight_gradient_pays(gradient, x)) {
+    const Tensor result = weight_gradient_by_onednn(gradient, x);
+    add ? out.add_(result) : out.copy_(result);
+  } else if (add) {
+    out.addmm_(gradient.t(), x);
+  } else {
+    at::mm_out(out, gradient.t(), x);
+  }
+}
+
+void register_products(pybind11::module_& module) {
+  module.def("layer_output", torch::wrap_pybind_function_no_gil(&layer_output));
+  module.def("input_gradient", torch::wrap_pybind_function_no_gil(&input_gradient));
+  module.def("weight_gradient", torch::wrap_pybind_function_no_gil(&weight_gradient));
+  module.def("write_weight_gradient", torch::wrap_pybind_function_no_gil(&write_weight_gradient));
+  module.def("uses_onednn", &uses_onednn);
+  module.def("set_uses_onednn", &set_uses_onednn);
+}
+
+}  // namespace vae_fast::bindings

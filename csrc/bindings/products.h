@@ -1,0 +1,28 @@
+// The matrix products of linear layers in float32, each by whichever of torch's two libraries is
+// the faster one for it on this machine.
+#pragma once
+
+#include "bindings/common.h"
+
+namespace vae_fast::bindings {
+
+// Whether oneDNN takes the products that are large enough for it: where it is the faster one, or as
+// it was set, unless torch does without it (torch.backends.mkldnn).
+bool uses_onednn();
+void set_uses_onednn(bool wanted);
+
+// Of two dimensions and one dtype, without a graph.
+//
+// x (rows, in), weight (out, in), bias (out,): x weight^T + bias.
+Tensor layer_output(const Tensor& x, const Tensor& weight, const OptionalTensor& bias);
+// gradient (rows, out): gradient weight, the gradient in x.
+Tensor input_gradient(const Tensor& gradient, const Tensor& weight);
+// gradient^T x, the gradient in the weight.
+Tensor weight_gradient(const Tensor& gradient, const Tensor& x);
+// The same into `out`, or added to what is there.
+void write_weight_gradient(Tensor out, const Tensor& gradient, const Tensor& x, bool add);
+
+// (rows, columns) float32 of the CPU: its transpose, dense.
+Tensor transposed(const Tensor& x);
+
+}  // namespace vae_fast::bindings
