@@ -10,21 +10,33 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-# By features: of a chunk of the layer's output, which then stays in the cache with its gradient.
-_CHUNK_BYTES = 2 << 20
+from vae_fast._extension import C
+
+# The matrix products: only with the extension is anything divided.
+_products: Any = C
+
+# By features: of a chunk of the layer's output, which stays in the cache with its gradient. The
+# gradient's transpose takes its place.
+_CHUNK_BYTES = 3 << 19
 # Below these, matrix products are slow.
 _LEAST_FEATURES = 256
 # By rows: of the memory that all chunks share.
 _OUTPUT_BYTES = 10 << 20
 # Below these, matrix products are slow.
 _LEAST_ROWS = 32
+_BLOCK_FEATURES = 1024
 
 
 def _features_of_chunk(h: Tensor) -> int:
     row_bytes = h.element_size() * max(1, len(h))
     return max(_LEAST_FEATURES, _CHUNK_BYTES // row_bytes // 64 * 64)
+
+
+def _blocks(features: int) -> Iterator[slice]:
+    """Of the weight's gradient, a part that a product may make apart before it is added."""
+    for start in range(0, features, _BLOCK_FEATURES):
+        yield slice(start, min(features, start + _BLOCK_FEATURES))
 
 
 class Problem(NamedTuple):
@@ -81,7 +93,7 @@ class ByFeatures(Problem):
 
         It is divided by the number of rows where ``mean`` is 1.
         """
-        output = functional.linear(self.h, self.weight, self.bias)
+        output = _products.layer_output(self.h, self.weight, self.bias)
         others = () if self.logvar is None else (self.logvar,)
         results: tuple[Tensor, ...] = self.op(
             output, *others, self.target, self.mask, keep, mean, want
@@ -124,9 +136,9 @@ class ByFeatures(Problem):
             if of_rows is not None:
                 in_output.mul_(of_rows)
             if in_h is not None:
-                in_h.addmm_(in_output, part.weight)
+                in_h.add_(_products.input_gradient(in_output, part.weight))
             if in_weight is not None:
-                torch.mm(in_output.t(), self.h, out=in_weight[own])
+                _products.write_weight_gradient(in_weight[own], in_output, self.h, False)
             if in_bias is not None:
                 torch.sum(in_output, 0, out=in_bias[own])
             if in_logvar is not None:
@@ -152,50 +164,59 @@ class ByRows(Problem):
     def _rows_of_chunk(self) -> int:
         return max(_LEAST_ROWS, _OUTPUT_BYTES // (self.h.element_size() * max(1, len(self.weight))))
 
-    def _outputs(self) -> Iterator[tuple[slice, Tensor]]:
-        """The layer's output of each chunk, to be used up before the next one is asked for."""
+    def _chunks(self) -> Iterator[slice]:
+        """The rows of each part."""
         rows, height = len(self.h), self._rows_of_chunk()
-        buffer = self.h.new_empty(min(rows, height), len(self.weight))
         for start in range(0, rows, height):
-            own = slice(start, min(rows, start + height))
-            output = buffer[: own.stop - start]
-            if self.bias is None:
-                torch.mm(self.h[own], self.weight.t(), out=output)
-            else:
-                torch.addmm(self.bias, self.h[own], self.weight.t(), out=output)
-            yield own, output
+            yield slice(start, min(rows, start + height))
+
+    def _output(self, own: slice) -> Tensor:
+        output: Tensor = _products.layer_output(self.h[own], self.weight, self.bias)
+        return output
 
     def values(self) -> Tensor:
         """The sum of each row."""
         op = torch.ops.vae_fast.multinomial_rows
         return torch.cat(
-            [op(output, self.target[own], 1.0, False)[0] for own, output in self._outputs()]
+            [op(self._output(own), self.target[own], 1.0, False)[0] for own in self._chunks()]
         )
 
     def sum_and_gradients(
         self, wanted: tuple[bool, ...], of_rows: Tensor | None = None, *, mean: bool = False
     ) -> tuple[Tensor, list[Tensor | None]]:
         """As :meth:`ByFeatures.sum_and_gradients`."""
-        in_h, in_weight, in_bias = (
+        gradients = [
             torch.empty_like(x) if x is not None and want else None
             for x, want in zip((self.h, self.weight, self.bias), wanted[:3], strict=True)
-        )
+        ]
         scale = 1 / len(self.h) if mean else 1.0
         total = torch.zeros((), device=self.h.device)
-        for own, output in self._outputs():
-            value = torch.ops.vae_fast.multinomial_rows_(output, self.target[own], scale)
-            total = total + value.sum()
-            in_output, is_first = output, own.start == 0
-            if of_rows is not None:
-                in_output.mul_(of_rows[own])
-            if in_h is not None:
-                torch.mm(in_output, self.weight, out=in_h[own])
-            if in_weight is not None and is_first:
-                torch.mm(in_output.t(), self.h[own], out=in_weight)
-            elif in_weight is not None:
-                in_weight.addmm_(in_output.t(), self.h[own])
-            if in_bias is not None and is_first:
-                torch.sum(in_output, 0, out=in_bias)
-            elif in_bias is not None:
-                in_bias.add_(in_output.sum(0))
-        return total * scale, [in_h, in_weight, in_bias, None]
+        for own in self._chunks():
+            total = total + self._add_chunk(own, gradients, of_rows, scale)
+        return total * scale, [*gradients, None]
+
+    def _add_chunk(
+        self, own: slice, gradients: list[Tensor | None], of_rows: Tensor | None, scale: float
+    ) -> Tensor:
+        """The sum of a chunk's rows, whose share goes into the gradients.
+
+        A function of its own: its output is gone before the next one is made.
+        """
+        in_h, in_weight, in_bias = gradients
+        h, in_output = self.h[own], self._output(own)
+        rows: Tensor = torch.ops.vae_fast.multinomial_rows_(in_output, self.target[own], scale)
+        is_first = own.start == 0
+        if of_rows is not None:
+            in_output.mul_(of_rows[own])
+        if in_h is not None:
+            in_h[own] = _products.input_gradient(in_output, self.weight)
+        if in_weight is not None:
+            for block in _blocks(len(self.weight)):
+                _products.write_weight_gradient(
+                    in_weight[block], in_output[:, block], h, not is_first
+                )
+        if in_bias is not None and is_first:
+            torch.sum(in_output, 0, out=in_bias)
+        elif in_bias is not None:
+            in_bias.add_(in_output.sum(0))
+        return rows.sum()
