@@ -48,5 +48,6 @@ void register_losses(pybind11::module_& module);
 void register_sampling(pybind11::module_& module);
 void register_products(pybind11::module_& module);
 void register_mlp(pybind11::module_& module);
+void register_elbo(pybind11::module_& module);
 
 }  // namespace vae_fast::bindings

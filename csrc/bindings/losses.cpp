@@ -16,16 +16,13 @@
 
 #include "bindings/arguments.h"
 #include "bindings/autograd.h"
+#include "bindings/calls.h"
 #include "formulas/list.h"
 
 namespace vae_fast::bindings {
 namespace {
 
 constexpr int kLossCount = Losses::size;
-
-// Calls the op `loss` through the dispatcher.
-TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
-                       Reduction reduction, int64_t want);
 
 // ---- the kernel, on any device -----------------------------------------------------------------
 
@@ -310,11 +307,6 @@ TensorVector call_in_list(FormulaList<Formula...>, int loss, at::TensorList oper
   return kCalls[loss](operands, mask, reduction, want);
 }
 
-TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
-                       Reduction reduction, int64_t want) {
-  return call_in_list(Losses{}, loss, operands, mask, reduction, want);
-}
-
 template <class... Formula>
 void define_all(torch::Library& library, FormulaList<Formula...>) {
   (library.def(Op<Formula>::schema().c_str(), {at::Tag::pt2_compliant_tag}), ...);
@@ -338,6 +330,11 @@ const LossInfo& info_in_list(int loss, FormulaList<Formula...>) {
 }
 
 }  // namespace
+
+TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
+                       Reduction reduction, int64_t want) {
+  return call_in_list(Losses{}, loss, operands, mask, reduction, want);
+}
 
 const LossInfo& loss_info(int loss) { return info_in_list(loss, Losses{}); }
 

@@ -9,16 +9,12 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include <vector>
+#include "bindings/mlp.h"
 
 #include "bindings/autograd.h"
-#include "bindings/products.h"
 
 namespace vae_fast::bindings {
 namespace {
-
-// `parameters` everywhere: weight (out, in) and bias (out,) of each layer, in their order.
-using Parameters = std::vector<Tensor>;
 
 // The same in torch's own ops, which every transform and subclass knows.
 Tensor plain_mlp(const Tensor& x, const Parameters& parameters) {
@@ -86,19 +82,11 @@ class MlpBackward : public torch::autograd::Node {
  private:
   // Of x, then of the parameters.
   variable_list gradients(const Tensor& upstream) {
-    variable_list result(1 + parameters_.size());
-    Tensor gradient = upstream;
-    for (size_t k = parameters_.size(); k > 0; k -= 2) {
-      const bool is_first = k == 2;
-      const Tensor read = is_first ? x_.unpack() : hidden_[k / 2 - 2].unpack();
-      if (task_should_compute_output(k - 1)) result[k - 1] = weight_gradient(gradient, read);
-      if (task_should_compute_output(k)) result[k] = gradient.sum(0);
-      if (is_first && !task_should_compute_output(0)) break;
-      gradient = input_gradient(gradient, parameters_[k - 2].unpack());
-      if (!is_first) at::threshold_backward_out(gradient, gradient, read, 0);
-    }
-    if (task_should_compute_output(0)) result[0] = gradient;
-    return result;
+    return mlp_gradients(
+        parameters_.size() / 2, upstream,
+        [&](size_t layer) { return layer == 0 ? x_.unpack() : hidden_[layer - 1].unpack(); },
+        [&](size_t layer) { return parameters_[2 * layer].unpack(); },
+        [&](size_t k) { return task_should_compute_output(k); });
   }
 
   variable_list differentiable(const Tensor& upstream) {
@@ -135,22 +123,18 @@ Tensor mlp(const Tensor& x, const Parameters& parameters) {
     node = c10::make_intrusive<MlpBackward>(x, parameters);
     connect(*node, operands);
   }
-  Tensor h = x;
+  std::vector<Tensor> activations;
   {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    for (size_t k = 0; k < parameters.size(); k += 2) {
-      if (k > 0) {
-        at::relu_(h);  // oneDNN's own would make NaN a zero
-        if (node) node->save_hidden(h);
-      }
-      h = layer_output(h, parameters[k], parameters[k + 1]);
-    }
+    activations = mlp_activations(x, parameters);
   }
+  const Tensor& y = activations.back();
   if (node) {
-    torch::autograd::set_history(h, node);
+    for (size_t k = 1; k + 1 < activations.size(); ++k) node->save_hidden(activations[k]);
+    torch::autograd::set_history(y, node);
     announce(node);
   }
-  return h;
+  return y;
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   vae_fast::bindings::register_sampling(module);
   vae_fast::bindings::register_products(module);
   vae_fast::bindings::register_mlp(module);
+  vae_fast::bindings::register_elbo(module);
   module.def("set_gradient_formula", &vae_fast::bindings::set_gradient_formula);
   module.def("cpu_capability", &cpu::capability);
   module.def("set_cpu_capability", &cpu::set_capability);

@@ -14,13 +14,12 @@
 
 #include "bindings/arguments.h"
 #include "bindings/autograd.h"
+#include "bindings/calls.h"
 
 namespace vae_fast::bindings {
 namespace {
 
-using Sample = std::tuple<Tensor, Tensor>;                             // z, noise
-using SampleKl = std::tuple<Tensor, Tensor, Tensor>;                   // z, kl, noise
-using SampleKlGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // mu, logvar, the prior's
+using Sample = std::tuple<Tensor, Tensor>;  // z, noise
 
 // ---- the ops, as typed calls through the dispatcher --------------------------------------------
 
@@ -37,7 +36,14 @@ at::Device place_of_seed(const Tensor& mu, const OptionalGenerator& generator) {
   return kernels->is_capturing() ? mu.device() : at::Device(at::kCPU);
 }
 
-// The seed of one call with `mu`, from the generator of its device if no other is given.
+Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
+  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, bool)>(
+      "vae_fast::reparameterize");
+  return op.call(mu, logvar, seed, want);
+}
+
+}  // namespace
+
 Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   static const auto op = op_handle<Tensor(const Tensor&, OptionalGenerator)>("vae_fast::draw_seed");
   TORCH_CHECK_VALUE(!generator || generator->device().is_cpu() ||
@@ -49,12 +55,6 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   }
   // A fresh tensor makes every call distinct: the compiler merges equal calls of custom random ops.
   return op.call(at::empty({1, 2}, at::TensorOptions(at::kLong).device(place)), generator);
-}
-
-Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
-  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, bool)>(
-      "vae_fast::reparameterize");
-  return op.call(mu, logvar, seed, want);
 }
 
 SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
@@ -78,6 +78,8 @@ SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
   return op.call(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, noise, reduction.keep,
                  reduction.mean);
 }
+
+namespace {
 
 // ---- the kernels, on any device ----------------------------------------------------------------
 

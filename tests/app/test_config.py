@@ -14,7 +14,7 @@ def test_json_keeps_every_field():
         epochs=3, batch_size=7, eval_batch_size=5, learning_rate=1 / 3, weight_decay=0.1,
         schedule="cosine", lr_warmup=0.5, clip_norm=1.5, beta=0.1, kl_warmup=2.0, free_bits=0.01,
         patience=4, min_delta=1e-3, checkpoint_every=2, seed=11, device="cpu", tensorboard=True,
-        precision="bfloat16", cuda_graphs=False,
+        precision="bfloat16", native_step=False, cuda_graphs=False,
     )  # fmt: skip
     default = TrainerConfig()
     for field in dataclasses.fields(config):
@@ -48,6 +48,7 @@ def test_json_keeps_every_field():
         ("schedule", "steps", ValueError),
         ("device", None, TypeError),
         ("tensorboard", "yes", TypeError),
+        ("native_step", None, TypeError),
         ("cuda_graphs", 1, TypeError),
         ("precision", "float16", ValueError),
     ],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vae_fast.models.fused import FusedSequential, has_hooks
 
 # The C library maps every larger block afresh; from there on `linear_nll` is faster, too.
-_PAYS_FROM_BYTES = 32 << 20
+PAYS_FROM_BYTES = 32 << 20
 
 
 class WideDecoder(NamedTuple):
@@ -41,7 +41,7 @@ def wide_decoder(decoder: nn.Module, x: Tensor) -> WideDecoder | None:
     # No subclass: parametrizations make one, and what it computes is its own affair.
     if type(layer) is not nn.Linear or any(map(has_hooks, (decoder, *modules[-last:]))):
         return None
-    is_large = len(x) * layer.out_features * layer.weight.element_size() > _PAYS_FROM_BYTES
+    is_large = len(x) * layer.out_features * layer.weight.element_size() > PAYS_FROM_BYTES
     if not is_large or layer.out_features != x[0].numel():
         return None
     return WideDecoder(FusedSequential(*modules[:-last]), layer)

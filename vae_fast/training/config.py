@@ -38,6 +38,10 @@ class TrainerConfig:
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", …
         precision: of the networks' matrix products: "float32", or "bfloat16" (autocast; weights,
             losses and sums stay in float32).
+        native_step: on the CPU, compute the gradients of this package's models of plain linear
+            layers without autograd: faster, and the same to rounding. Models and settings that it
+            does not know (convolutions, "pixel" variances, hooks, bfloat16, free bits) go the
+            ordinary way.
         cuda_graphs: on a GPU, record the training step once and replay it.
         tensorboard: write the curves for TensorBoard too.
     """
@@ -59,6 +63,7 @@ class TrainerConfig:
     seed: int = 0
     device: str = "auto"
     precision: Precision = "float32"
+    native_step: bool = True
     cuda_graphs: bool = True
     tensorboard: bool = False
 
@@ -83,7 +88,7 @@ class TrainerConfig:
         self._choice("precision", get_args(Precision))
         if not isinstance(self.device, str):
             raise TypeError(f"TrainerConfig.device is {self.device!r}; expected a string")
-        for name in ("cuda_graphs", "tensorboard"):
+        for name in ("native_step", "cuda_graphs", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"TrainerConfig.{name} is {getattr(self, name)!r}; expected a bool")
 

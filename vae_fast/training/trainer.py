@@ -21,6 +21,7 @@ from vae_fast._version import __version__
 from vae_fast.functional import ELBO
 from vae_fast.memory import keep_freed_heap
 from vae_fast.models import build
+from vae_fast.training.adam import FusedAdam
 from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
 from vae_fast.training.checkpoint import Checkpoint, snapshot
@@ -33,6 +34,7 @@ from vae_fast.training.config import (
 from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
 from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
+from vae_fast.training.native import NativeGradients, native_gradients
 from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL
 
 # Steps between looks at the loss, each of which waits for the device.
@@ -99,6 +101,7 @@ class Trainer:
         self._waited = 0
         self._loader_state: Tensor | None = None
         self._steps: int | None = None
+        self._native = self._choose_native()
 
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = (optimizer or self._adam)(parameters)
@@ -248,6 +251,7 @@ class Trainer:
 
     def _train_epoch(self, train: Source) -> Terms:
         self.model.train()
+        self._native = self._choose_native()  # hooks may have come, or gone
         average = Average(self.device)
         total = step_count(train, self.config.batch_size) or self._steps
         steps = 0
@@ -270,13 +274,25 @@ class Trainer:
         return self._step_on(x, kl_weight(self.config, place))
 
     def _plain_step(self, x: Tensor, beta: float | Tensor) -> ELBO:
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = self._loss(x, beta, self.config.free_bits)
-        terms.loss.backward()  # type: ignore[no-untyped-call]
+        terms = self._gradients(x, beta)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return terms
+
+    def _gradients(self, x: Tensor, beta: float | Tensor) -> ELBO:
+        """The terms of a batch's loss; its gradients are then in the parameters."""
+        if self._native is not None and not isinstance(beta, Tensor) and self._native.takes(x):
+            return self._native(x, beta)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._loss(x, beta, self.config.free_bits)
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        return terms
+
+    def _choose_native(self) -> NativeGradients | None:
+        config = self.config
+        is_plain = config.precision == "float32" and config.free_bits == 0
+        return native_gradients(self.model) if config.native_step and is_plain else None
 
     def _loss(self, x: Tensor, beta: float | Tensor, free_bits: float) -> ELBO:
         loss = cast(Callable[..., ELBO], self.model.loss)
@@ -326,6 +342,8 @@ class Trainer:
         )
 
     def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        if self.device.type == "cpu" and all(p.dtype == torch.float32 for p in parameters):
+            return FusedAdam(parameters, self.config.learning_rate, self.config.weight_decay)
         return torch.optim.Adam(
             parameters,
             self.config.learning_rate,

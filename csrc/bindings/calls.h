@@ -1,0 +1,28 @@
+// The ops as typed calls through the dispatcher, for other files than the ones that define them.
+#pragma once
+
+#include "bindings/autograd.h"
+
+namespace vae_fast::bindings {
+
+using SampleKl = std::tuple<Tensor, Tensor, Tensor>;                   // z, kl, noise
+using SampleKlGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // mu, logvar, the prior's
+
+// The value of the op `loss`, then the gradients that `want` has a bit for.
+TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
+                       Reduction reduction, int64_t want);
+
+// The seed of one call with `mu`, from the generator of its device if no other is given.
+Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator);
+
+SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
+                        const OptionalTensor& prior_logvar, const Tensor& seed, Reduction reduction,
+                        bool want);
+
+SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
+                                          const OptionalTensor& grad_kl, const Tensor& mu,
+                                          const Tensor& logvar, const OptionalTensor& prior_mu,
+                                          const OptionalTensor& prior_logvar, const Tensor& noise,
+                                          Reduction reduction);
+
+}  // namespace vae_fast::bindings
