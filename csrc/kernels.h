@@ -86,8 +86,8 @@ struct SampleBackwardArgs {
   Input noise;
 };
 
-// values[r] = the multinomial's loss of row r, a run of `classes` elements of the index space, and
-// its gradient in the logits, times scale: to memory of its own or to that of the logits.
+// value[r] = the multinomial's loss of row r, a run of `classes` elements along the last dimension,
+// and its gradient in the logits, times scale: to memory of its own or to that of the logits.
 struct MultinomialArgs {
   bool float64 = false;
   Shape shape;
@@ -163,6 +163,7 @@ size_t workspace_bytes(const SampleBackwardArgs& args);
 // args.seeds lies on the device; where it is null, `seed` drives all of z.
 [[nodiscard]] int sample(const SampleArgs& args, const Seed& seed, const Launch& launch);
 [[nodiscard]] int sample_backward(const SampleBackwardArgs& args, const Launch& launch);
+[[nodiscard]] int multinomial(const MultinomialArgs& args, const Launch& launch);
 [[nodiscard]] int scale_by_upstream(const ScaleArgs& args, const Launch& launch);
 
 // Draws a seed for each row: seed_of_generator(), the offsets kSeedStride apart.

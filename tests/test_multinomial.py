@@ -188,7 +188,6 @@ def test_compiles_whole(reduction):
     torch.testing.assert_close(got, peer)
 
 
-@pytest.mark.usefixtures("cpu_capability")  # the ops are the CPU's
 def test_the_ops_keep_their_schemas():
     logits, target = _inputs((3, 40), torch.float32)
     logits = logits.detach()
@@ -234,6 +233,7 @@ def test_second_backward_and_no_gradient():
         assert not vf.multinomial_nll(logits, target).requires_grad
 
 
+@pytest.mark.usefixtures("cpu_threads")  # elsewhere nobody waits to learn the upstream gradient
 def test_the_gradient_is_handed_out_as_it_was_made():
     """No pass over it, no zeros for it: nothing of its size is allocated in the backward."""
     logits, target = _inputs((50, 4000), torch.float32)

@@ -478,10 +478,10 @@ def multinomial_nll(
     "Variational autoencoders for collaborative filtering", equation 2). A logit of -infinity
     excludes its class: without a count it costs nothing, with one it costs infinity.
 
-    The CPU kernel reads logits and target and writes the gradient in the logits, if it is wanted,
-    in the forward, a row at a time: 8 bytes per element in float32 (5 with a uint8 target), 12 (9)
-    with the gradient, for rows that fit the cache. Threads share the rows, not a row's elements.
-    In plain PyTorch: on other devices, for a gradient in the target, and for ``"none"``.
+    The kernel reads logits and target and writes the gradient in the logits, if it is wanted, in
+    the forward, a row at a time: 8 bytes per element in float32 (5 with a uint8 target), 12 (9)
+    with the gradient, for rows that fit the cache. The CPU's threads share the rows, a GPU's also a
+    row's elements. In plain PyTorch: for a gradient in the target, and for ``"none"``.
 
     Args:
         logits: (*batch, *event), not normalised; the last dimension of the event are the classes.
@@ -506,12 +506,7 @@ def multinomial_nll(
         shape = reference.broadcast_shape((logits, target))
         logits, target = logits.expand(shape), target.expand(shape)
     keep, mean = _keep_and_mean(reduction, batch_dims, logits)
-    is_plain = (
-        reduction == "none"
-        or target.requires_grad
-        or use_reference(logits.device.type)
-        or not logits.is_cpu
-    )
+    is_plain = reduction == "none" or target.requires_grad or use_reference(logits.device.type)
     evaluate = reference.multinomial_nll if is_plain else multinomial.evaluate
     return evaluate(logits, target, keep, mean)
 

@@ -132,7 +132,7 @@ def linear_nll(
     Where everything is summed the gradients are made in the forward; ``"sample"`` makes each chunk
     again in the backward.
 
-    Under ``torch.compile``, on devices without kernels for the likelihood, for ``reduction="none"``
+    Under ``torch.compile``, on devices without kernels, for ``reduction="none"``
     and where the output is a single chunk (2 MB and 256 features at least, or 10 MB and 32 rows),
     it is computed in two steps.
 
@@ -176,7 +176,6 @@ def linear_nll(
         or target.requires_grad
         or torch.compiler.is_compiling()
         or use_reference(h.device.type)
-        or (likelihood == "multinomial" and not h.is_cpu)
         or problem.is_one_chunk
     )
     if in_two_steps:

@@ -95,7 +95,7 @@ _apply_forward = cast(Callable[..., tuple[Tensor, Tensor]], _MultinomialForward.
 def evaluate(logits: Tensor, target: Tensor, keep: int, mean: int) -> Tensor:
     """As :func:`vae_fast.reference.multinomial_nll`, where at least the last dimension is summed.
 
-    On the CPU, with the extension, for a target that requires no gradient.
+    With the extension, for a target that requires no gradient.
     """
     apply = _apply if torch.compiler.is_compiling() else _apply_forward
     want = torch.is_grad_enabled() and logits.requires_grad

@@ -81,6 +81,8 @@ void sample_backward(const SampleBackwardArgs& args) {
   check(cuda::sample_backward(args, queue.launch()));
 }
 
+void multinomial(const MultinomialArgs& args) { check(cuda::multinomial(args, Queue().launch())); }
+
 void scale(const Tensor& gradient, const Tensor& factor) {
   if (gradient.numel() == 0) return;
   cuda::ScaleArgs args;
@@ -121,7 +123,7 @@ const Device kCuda = {
     .loss = loss,
     .sample = sample,
     .sample_backward = sample_backward,
-    .multinomial = nullptr,
+    .multinomial = multinomial,
     .scale = scale,
     .draw_seeds = draw_seeds,
     .is_capturing = is_capturing,

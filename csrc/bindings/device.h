@@ -15,7 +15,7 @@ struct Device {
   // `seeds`: (args.seed_rows, 2) int64, dense, on the device, or one row on the CPU.
   void (*sample)(SampleArgs& args, const Tensor& seeds);
   void (*sample_backward)(const SampleBackwardArgs& args);
-  void (*multinomial)(const MultinomialArgs& args);  // null where there is none
+  void (*multinomial)(const MultinomialArgs& args);
 
   // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
   // waits to learn whether it is one.

@@ -1,4 +1,4 @@
-// The kernels of the multinomial likelihood as ops, on the CPU:
+// The kernels of the multinomial likelihood as ops:
 //
 //   vae_fast::multinomial_rows(Tensor logits, Tensor target, float scale, bool want)
 //       -> (Tensor value, Tensor grad_logits)
@@ -29,11 +29,12 @@ at::DimVector check_rows(const Tensor& logits, const Tensor& target) {
 }
 
 // `gradient`: undefined where it is not wanted.
+template <const Device& device>
 Tensor evaluate_rows(const Tensor& logits, const Tensor& target, double scale,
                      const Tensor& gradient) {
   const at::DimVector shape = check_rows(logits, target);
   const at::ScalarType dtype = sum_dtype(promoted_dtype({logits, target}));
-  Tensor value = kCpu.empty(at::IntArrayRef(shape).slice(0, shape.size() - 1), dtype);
+  Tensor value = device.empty(at::IntArrayRef(shape).slice(0, shape.size() - 1), dtype);
   if (product(shape) == 0) return value.zero_();
 
   MultinomialArgs args;
@@ -46,21 +47,32 @@ Tensor evaluate_rows(const Tensor& logits, const Tensor& target, double scale,
   if (gradient.defined()) space.add(args.gradient, gradient);
   space.add_value(args.value, value);
   space.simplify(args.shape, static_cast<int64_t>(shape.size()));
-  kCpu.multinomial(args);
+  device.multinomial(args);
   return value;
 }
 
+template <const Device& device>
 std::tuple<Tensor, Tensor> multinomial_rows(const Tensor& logits, const Tensor& target,
                                             double scale, bool want) {
+  const c10::DeviceGuard guard(logits.device());
   if (!want) {
-    return {evaluate_rows(logits, target, scale, Tensor()), kCpu.empty({0}, logits.scalar_type())};
+    return {evaluate_rows<device>(logits, target, scale, Tensor()),
+            device.empty({0}, logits.scalar_type())};
   }
-  Tensor gradient = empty_gradient(kCpu, logits, logits.sizes());
-  return {evaluate_rows(logits, target, scale, gradient), gradient};
+  Tensor gradient = empty_gradient(device, logits, logits.sizes());
+  return {evaluate_rows<device>(logits, target, scale, gradient), gradient};
 }
 
+template <const Device& device>
 Tensor multinomial_rows_in_place(Tensor& logits, const Tensor& target, double scale) {
-  return evaluate_rows(logits, target, scale, logits);
+  const c10::DeviceGuard guard(logits.device());
+  return evaluate_rows<device>(logits, target, scale, logits);
+}
+
+template <const Device& device>
+void register_kernels(torch::Library& library) {
+  library.impl("multinomial_rows", &multinomial_rows<device>);
+  library.impl("multinomial_rows_", &multinomial_rows_in_place<device>);
 }
 
 }  // namespace
@@ -75,9 +87,10 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
               {at::Tag::pt2_compliant_tag});
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
-  library.impl("multinomial_rows", &multinomial_rows);
-  library.impl("multinomial_rows_", &multinomial_rows_in_place);
-}
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
+
+#ifdef VAE_FAST_CUDA_RELEASE
+TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) { register_kernels<kCuda>(library); }
+#endif
 
 }  // namespace vae_fast::bindings

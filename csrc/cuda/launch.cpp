@@ -52,6 +52,11 @@ int sample_backward(const SampleBackwardArgs& args, const Launch& launch) {
   });
 }
 
+int multinomial(const MultinomialArgs& args, const Launch& launch) {
+  return run(plan_multinomial(args), launch,
+             [&](const Pass& pass) { return start_multinomial(pass, launch.stream); });
+}
+
 int scale_by_upstream(const ScaleArgs& args, const Launch& launch) {
   return run(plan_scale(args), launch,
              [&](const Pass& pass) { return start_scale(pass, launch.stream); });

@@ -17,6 +17,9 @@ inline constexpr int kMaxOutputs = kMaxOperands;
 
 // The smallest team of threads that adds up a group, as a power of two.
 inline constexpr uint32_t kMinTeamShift = 2;
+// Elements of a row of classes that a thread holds, as its registers allow.
+inline constexpr int kHeldFloats = 16;
+inline constexpr int kHeldDoubles = 4;
 // Threads that share a block of noise.
 inline constexpr int64_t kNoiseThreads = 4;
 

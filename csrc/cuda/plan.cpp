@@ -135,7 +135,6 @@ struct Call {
     for_each([&](Tensor& tensor, bool) { reorder(tensor.strides); });
   }
 
- private:
   // Dimension d becomes (outer, rest).
   void cut(int d, int64_t outer) {
     const int64_t rest = sizes[d] / outer;
@@ -249,6 +248,24 @@ Path path_of(Call& call, int64_t groups) {
   if (const auto flat = flat_path_of(call, call.numel / groups)) return *flat;
   if (call.float64) return Path::kDouble;
   return fits(call, vector_of(Path::kFour), groups) ? Path::kFour : Path::kOne;
+}
+
+// Of the loop over rows of classes: in vectors where logits and gradient share a dtype, rows are
+// consecutive, and all tensors' begin at the same place between two vectors.
+Path path_of_classes(Call& call) {
+  const std::optional<Path> flat = flat_path_for(call);
+  const Tensor &logits = call.inputs[0], &gradient = call.outputs[0];
+  bool is_flat = flat && (gradient.data == nullptr || gradient.dtype == logits.dtype);
+  const int64_t vector = is_flat ? vector_of(*flat) : 1;
+  const int inner = call.dims - 1;
+  call.for_each([&](const Tensor& tensor, bool follows_elements) {
+    if (!follows_elements) return;
+    is_flat &= tensor.strides[inner] == 1 && is_aligned(tensor, vector);
+    for (int d = 0; d < inner; ++d) {
+      is_flat &= call.sizes[d] == 1 || (tensor.strides[d] - logits.strides[d]) % vector == 0;
+    }
+  });
+  return is_flat ? *flat : call.float64 ? Path::kDouble : Path::kOne;
 }
 
 // The index space and the tensors as the loops see them.
@@ -604,6 +621,38 @@ Plan plan_sample(const SampleArgs& args, const Seed& seed) {
   if (is_summed && !call.split_at(groups)) return invalid();
   add_rows(plan, call, groups, call.float64 ? Path::kDouble : Path::kOne);
   for (Pass& pass : plan.passes) with_seeds(pass);
+  return plan;
+}
+
+Plan plan_multinomial(const MultinomialArgs& args) {
+  Call call(args.shape, args.float64);
+  call.add_input(args.logits);
+  call.add_input(args.target);
+  call.add_output(args.gradient);
+  call.value = tensor_of(args.value, call.dims);
+  call.value_is_summed = true;
+  call.scale = args.scale;
+  const int64_t rows = call.groups = args.value.numel;
+  if (!is_valid(call)) return invalid();
+  if (!call.split_at(rows)) return invalid();
+  const int last = call.dims - 1;
+  if (args.classes == 1 && call.sizes[last] != 1) call.cut(last, call.sizes[last]);
+  if (call.sizes[call.dims - 1] != args.classes) return invalid();
+
+  const Path path = path_of_classes(call);
+  Pass pass = lay_out(call, Loop::kClasses, path);
+  Parts& parts = pass.args.parts;
+  // Threads that hold the row, or as many as there are elements before and behind its vectors.
+  const int64_t threads =
+      std::max<int64_t>(divide_up(args.classes, args.float64 ? kHeldDoubles : kHeldFloats),
+                        2 * (vector_of(path) - 1));
+  parts.team_shift = std::clamp(log2_up(threads), kMinTeamShift, kBlockShift);
+  parts.group_elements = args.classes;
+  parts.count = rows;
+  const int64_t blocks = divide_up(rows << parts.team_shift, kBlockThreads);
+  pass.blocks = static_cast<uint32_t>(std::min(blocks, kMaxBlocks));
+  Plan plan;
+  add_pass(plan, std::move(pass), blocks > kMaxBlocks ? kInvalidArguments : 0);
   return plan;
 }
 

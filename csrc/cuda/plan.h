@@ -18,6 +18,7 @@ enum class Loop : uint8_t {
   kRows,     // each vector by itself, and sums over groups of rows
   kColumns,  // sums over rows, one for each column
   kNoise,    // blocks of 64 elements that share their noise
+  kClasses,  // rows whose elements a softmax couples
 };
 
 // How a kernel reaches memory; one is compiled for each.
@@ -52,6 +53,7 @@ struct Plan {
 Plan plan_loss(const LossArgs& args);
 Plan plan_sample(const SampleArgs& args, const Seed& seed);
 Plan plan_sample_backward(const SampleBackwardArgs& args);
+Plan plan_multinomial(const MultinomialArgs& args);
 Plan plan_scale(const ScaleArgs& args);
 
 }  // namespace vae_fast::cuda

@@ -9,12 +9,43 @@ namespace vae_fast::cuda {
 inline constexpr uint32_t kAllLanes = 0xffffffffu;
 inline constexpr int kWarps = kBlockThreads / kWarp;
 
-// The sum over each team of `team` neighbouring threads, in all of them; team is a power of two up
-// to a warp. All threads of the warp call it.
-__device__ __forceinline__ double warp_sum(double x, int team) {
+// Each x[k] of each team of `team` neighbouring threads combined, in all of them; team is a power
+// of two up to a warp. All threads of the warp call it.
+template <int kCount, class T, class Combine>
+__device__ __forceinline__ void warp_combine(T* x, int team, const Combine& combine) {
   for (int distance = team / 2; distance > 0; distance /= 2) {
-    x += __shfl_xor_sync(kAllLanes, x, distance);
+    VAE_FAST_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      x[k] = combine(x[k], __shfl_xor_sync(kAllLanes, x[k], distance));
+    }
   }
+}
+
+// The same for teams up to the block. All threads of the block call it, and once.
+template <int kCount, class T, class Combine>
+__device__ __forceinline__ void team_combine(T* x, int team, const Combine& combine) {
+  VAE_FAST_SHARED(T, of_warps, kCount * kWarps);
+  const int warp = threadIdx.x / kWarp;
+  warp_combine<kCount>(x, team < kWarp ? team : kWarp, combine);
+  if (team <= kWarp) return;
+  if (threadIdx.x % kWarp == 0) {
+    VAE_FAST_UNROLL
+    for (int k = 0; k < kCount; ++k) of_warps[k * kWarps + warp] = x[k];
+  }
+  __syncthreads();
+  const int warps = team / kWarp, first = warp & ~(warps - 1);
+  VAE_FAST_UNROLL
+  for (int k = 0; k < kCount; ++k) x[k] = of_warps[k * kWarps + first];
+  VAE_FAST_NO_UNROLL
+  for (int i = 1; i < warps; ++i) {
+    VAE_FAST_UNROLL
+    for (int k = 0; k < kCount; ++k) x[k] = combine(x[k], of_warps[k * kWarps + first + i]);
+  }
+}
+
+// The sum over each team of a warp, likewise.
+__device__ __forceinline__ double warp_sum(double x, int team) {
+  warp_combine<1>(&x, team, [](double a, double b) { return a + b; });
   return x;
 }
 

@@ -27,9 +27,9 @@ struct BernoulliNll {
 };
 
 // From probabilities, as torch's binary_cross_entropy computes it: logarithms clamped at -100. In
-// the gradient, (p - x) / (p (1 - p)), the two factors are clamped at 1e-12 one by one, so that it
-// is finite at 0 and 1 and right wherever the value is not clamped; p - x is taken from the side on
-// which it is exact.
+// the gradient, (p - x) / (p (1 - p)), the factors are clamped at 1e-12, so that it is finite at 0
+// and 1 and right wherever the value is not clamped. All is written in the smaller one of p and
+// 1 - p, which is exact, and the only one that meets a clamp.
 struct BernoulliProbsNll {
   static constexpr const char* kName = "bernoulli_probs_nll";
   static constexpr const char* kOperands[] = {"probs", "target"};
@@ -37,13 +37,17 @@ struct BernoulliProbsNll {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T p, T target) {
+    const bool is_smaller = p < T(0.5);
     const T q = T(1) - p, other = T(1) - target;
-    const T log_p = max_(T(-100), log_(p));
-    const T log_q = max_(T(-100), log1p_(-p));
-    const T floored_p = max_(T(1e-12), p), floored_q = max_(T(1e-12), q);
-    const T excess = select(p < T(0.5), floored_p - target, other - floored_q);
-    return {-(target * log_p + other * log_q),
-            {divide_by_normal(excess, floored_p * floored_q), log_q - log_p}};
+    const T smaller = select(is_smaller, p, q), larger = select(is_smaller, q, p);
+    const T counted = select(is_smaller, target, other);  // what the smaller one is to be
+    const T rest = select(is_smaller, other, target);
+    const Logs<T> log = logs_of_smaller(smaller);
+    const T floored = max_(T(1e-12), smaller);
+    const T slope = divide_by_normal(floored - counted, floored * larger);
+    const T odds = log.larger - log.smaller;
+    return {-(counted * log.smaller + rest * log.larger),
+            {select(is_smaller, slope, -slope), select(is_smaller, odds, -odds)}};
   }
 };
 

@@ -38,11 +38,23 @@ struct MultinomialRow {
   double cost = 0;
 
   // Finite where every logit is -infinity: infinity - infinity must not arise.
-  explicit MultinomialRow(T largest) : center(largest > -kInfinity<T> ? largest : T(0)) {}
+  VAE_FAST_FN explicit MultinomialRow(T largest)
+      : center(largest > -kInfinity<T> ? largest : T(0)) {}
+
+  // The same sums about a center that is not below the largest logit among them. All terms stay
+  // positive. Without a weight each cost is zero or infinite, wherever the center is.
+  VAE_FAST_FN void move_to(T new_center) {
+    if (weights != 0) {
+      const double distance = static_cast<double>(new_center) - center;
+      weights *= exp_(-distance);
+      cost += count * distance;
+    }
+    center = new_center;
+  }
 
   // Without a weight, every logit being -infinity, the costs alone say what the row costs.
-  double value() const { return weights == 0 ? cost : cost + count * log_(weights); }
-  double share() const { return weights == 0 ? 0 : count / weights; }
+  VAE_FAST_FN double value() const { return weights == 0 ? cost : cost + count * log_(weights); }
+  VAE_FAST_FN double share() const { return weights == 0 ? 0 : count / weights; }
 };
 
 }  // namespace VAE_FAST_ISA

@@ -16,8 +16,10 @@
   ROW(exp_nonpositive, exp_nonpositive(x), std::exp(x), -kInf, 0, 1.1, 1.1)                      \
   ROW(expm1, expm1_(x), std::expm1(x), -kInf, kInf, 2, 2)                                        \
   ROW(expm1_minus, expm1_minus(x), oracle_expm1_minus(x), -kInf, kInf, 2, 2.5)                   \
-  ROW(log, log_(x), std::log(x), -kInf, kInf, 1, 1)                                              \
-  ROW(log1p, log1p_(x), std::log1p(x), -kInf, kInf, 2, 2)                                        \
+  ROW(log_positive_normal, select(x > 0, log_positive_normal(x), x), std::log(x), 0x1p-126,      \
+      kMax, 1, 1)                                                                                \
+  ROW(log_smaller, logs_of_smaller(x).smaller, std::max(std::log(x), -100.), 0, 0.5, 1, 1)       \
+  ROW(log_larger, logs_of_smaller(x).larger, std::log1p(-x), 0, 0.5, 1, 1)                       \
   ROW(log1p_unit, log1p_unit(x), std::log1p(x), 0, 1, 2, 2)                                      \
   ROW(log1p_by_division, log1p_by_division(x), std::log1p(x), -0.29, 1, 2, 2)                    \
   ROW(sigmoid, sigmoid(x), 1 / (1 + std::exp(-x)), -kInf, kInf, 2.5, 2.5)                        \

@@ -1,4 +1,5 @@
 // The oracles, and the choice of instruction sets.
+#include <algorithm>
 #include <cmath>
 
 #include "functions.h"
@@ -7,6 +8,7 @@ namespace vae_fast::testing {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kMax = std::numeric_limits<float>::max();
 constexpr double kHalfPi = 1.57079632679489661923;
 
 // exp(x) - 1 - x: the series where the difference cancels, 64 bits of mantissa where it still

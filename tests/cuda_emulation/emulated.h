@@ -65,6 +65,9 @@ struct Emulated {
     run(cuda::workspace_bytes(args), setting,
         [&](const cuda::Launch& launch) { return cuda::sample_backward(args, launch); });
   }
+  void multinomial(const MultinomialArgs& args, int setting) {
+    run(0, setting, [&](const cuda::Launch& launch) { return cuda::multinomial(args, launch); });
+  }
 };
 
 inline Shape shape_of(std::initializer_list<int64_t> sizes) {

@@ -120,10 +120,10 @@ BUGS = (
         "sums.cuh",
         (
             (
-                "x += __shfl_xor_sync(kAllLanes, x, distance);",
-                "VAE_FAST_SHARED(double, lanes, kBlockThreads);\n"
-                "    lanes[threadIdx.x] = x;\n"
-                "    x += lanes[threadIdx.x ^ distance];",
+                "x[k] = combine(x[k], __shfl_xor_sync(kAllLanes, x[k], distance));",
+                "VAE_FAST_SHARED(T, lanes, kBlockThreads);\n"
+                "      lanes[threadIdx.x] = x[k];\n"
+                "      x[k] = combine(x[k], lanes[threadIdx.x ^ distance]);",
             ),
         ),
     ),
@@ -132,6 +132,30 @@ BUGS = (
         "tsan",
         "sums.cuh",
         (("== blocks - 1;\n    __threadfence();", "== blocks - 1;"),),
+    ),
+    Bug(
+        "a team's sums read without a barrier",
+        "tsan",
+        "sums.cuh",
+        (("__syncthreads();\n  const int warps", "const int warps"),),
+    ),
+    Bug(
+        "a row that is read past its end",
+        "asan",
+        "multinomial.cuh",
+        (("if (i >= count) continue;\n        raw", "raw"),),
+    ),
+    Bug(
+        "sums about a center of each thread's own",
+        "plain",
+        "multinomial.cuh",
+        (("sums.move_to(MultinomialRow<T>(of_team[0]).center);", ""),),
+    ),
+    Bug(
+        "a long row that is not read again",
+        "plain",
+        "multinomial.cuh",
+        (("if (first >= 0) held.load(args, offsets, first, team, count_from(first));", ""),),
     ),
     Bug(
         "a ticket that is not counted by an atomic",

@@ -1,10 +1,12 @@
 // What planted_bugs.py runs on kernels with a bug in them: few cases and few kernels, compiled
-// fast, yet every way in which the loops over losses share their work.
+// fast, yet every way in which the loops over losses and over rows of classes share their work.
 #include "cuda/launch.cpp"
 #include "cuda/losses_columns.cu"
 #include "cuda/losses_float.cu"
+#include "cuda/multinomial.cu"
 #include "cuda/plan.cpp"
 #include "emulated.h"
+#include "multinomial_case.h"
 
 namespace vae_fast::cuda {
 
@@ -40,6 +42,12 @@ int main() {
     random.fill(loss.operands[1]);
     loss.connect(false, loss.wanted());
     loss.run_and_check(device);
+  }
+  for (const int64_t classes : {5, 48, 700, 1025, 5000}) {
+    for (const bool in_place : {false, true}) {
+      const Shape shape = shape_of({2, classes});
+      testing::MultinomialCase(random, shape, dtype, dtype, 0, in_place).run_and_check(device);
+    }
   }
   return testing::report();
 }

@@ -6,12 +6,14 @@
 #include <string>
 
 #include "emulated.h"
+#include "multinomial_case.h"
 
 namespace {
 
 using namespace vae_fast;
 using testing::Emulated;
 using testing::LossCase;
+using testing::MultinomialCase;
 using testing::Random;
 using testing::shape_of;
 using testing::View;
@@ -195,6 +197,16 @@ void record_backward(Random& random) {
          [&](const cuda::Launch& launch) { return cuda::sample_backward(args, launch); });
 }
 
+void record_multinomial(Random& random, const Shape& shape, Dtype dtype, Dtype of_target,
+                        int64_t skew) {
+  MultinomialCase rows(random, shape, dtype, of_target, skew, false);
+  recorder.input(rows.logits);
+  recorder.input(rows.target);
+  recorder.output(rows.gradient);
+  recorder.output(rows.value);
+  launch(0, [&](const cuda::Launch& launch) { return cuda::multinomial(rows.args, launch); });
+}
+
 }  // namespace
 
 int main() {
@@ -206,6 +218,12 @@ int main() {
   record_sampling(random, Dtype::kFloat32, shape_of({3, 10}), 20);
   record_sampling(random, Dtype::kFloat64, shape_of({3, 10}), 20);
   record_backward(random);
+  // Rows that a few threads hold, a warp, a block, and nobody; that do not begin at a vector.
+  record_multinomial(random, shape_of({70, 12}), Dtype::kFloat32, Dtype::kFloat32, 0);
+  record_multinomial(random, shape_of({3, 203}), Dtype::kBFloat16, Dtype::kUInt8, 0);
+  record_multinomial(random, shape_of({2, 601}), Dtype::kFloat64, Dtype::kFloat64, 0);
+  record_multinomial(random, shape_of({1, 9000}), Dtype::kFloat32, Dtype::kBool, 0);
+  record_multinomial(random, shape_of({2, 70}), Dtype::kFloat16, Dtype::kFloat16, 1);
   recorder.finish();
   return testing::report();
 }

@@ -1,5 +1,6 @@
 // A kernel of each loop shape and path, for nvcc to compile and ptx_test.py to interpret.
 #include "cuda/loops.cuh"
+#include "cuda/multinomial.cuh"
 
 namespace vae_fast::cuda {
 
@@ -25,5 +26,9 @@ VAE_FAST_KERNEL(columns<Bernoulli, float, 4>);
 VAE_FAST_KERNEL(noise<Sample, float>);
 VAE_FAST_KERNEL(noise<Sample, BFloat16>);
 VAE_FAST_KERNEL(noise<Sample, AnyDtype>);
+VAE_FAST_KERNEL(multinomial_rows<float, 4, float>);
+VAE_FAST_KERNEL(multinomial_rows<float, 8, BFloat16>);
+VAE_FAST_KERNEL(multinomial_rows<float, 1, AnyDtype>);
+VAE_FAST_KERNEL(multinomial_rows<double, 2, double>);
 
 }  // namespace vae_fast::cuda

@@ -1,4 +1,5 @@
-"""The calls whose hot loops are looked at: each loss of the extension's list, and the sampling."""
+"""The calls whose hot loops are looked at: each loss of the extension's list, the multinomial, and
+the sampling."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Call:
         vector: elements of a load.
         vectors: of an iteration.
         scalars: bytes of what serves all elements, read anew for each vector (from the cache).
+        stores_later: in a loop of its own, which reads everything once more (from the cache).
     """
 
     name: str
@@ -37,12 +39,18 @@ class Call:
     vector: int
     vectors: int = 1
     scalars: tuple[int, ...] = ()
+    stores_later: bool = False
 
     @property
-    def accesses(self) -> dict[str, int]:
-        """What `sass.iteration_cost` asks for."""
+    def loops(self) -> list[dict[str, int]]:
+        """What `sass.iteration_cost` asks for, of each of the kernel's loops over elements."""
+        if not self.stores_later:
+            return [self._accesses(self.stores)]
+        return [self._accesses(()), self._accesses(self.stores)]
+
+    def _accesses(self, stores: tuple[int, ...]) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for kind, sizes in (("load", self.loads), ("store", self.stores)):
+        for kind, sizes in (("load", self.loads), ("store", stores)):
             for size in sizes:
                 access = f"{kind} {size * self.vector}"
                 counts[access] = counts.get(access, 0) + self.vectors
@@ -70,6 +78,21 @@ def _losses() -> Iterator[Call]:
             yield Call(f"{op}, gradients", f"{dtype}, uint8 target", kernel, loads, stores, vector)
         kernel = f"rows<LossElement<{_formula(op)}, false>, {_ROWS[0][2]}>"
         yield Call(op, "float32", kernel, (4,) * len(operands), (), 4)
+
+
+def _multinomial() -> Iterator[Call]:
+    """Of rows longer than a team holds."""
+    name = "multinomial_nll, gradients"
+    for dtype, size, path, vector in _ROWS:
+        kernel = f"multinomial_rows<{path}>"
+        vectors = (4 if dtype == "float64" else 16) // vector
+        yield Call(name, dtype, kernel, (size, size), (size,), vector, vectors, stores_later=True)
+        if dtype in ("float32", "bfloat16"):
+            bytes_too = f"{dtype}, uint8 target"
+            yield Call(
+                name, bytes_too, kernel, (size, 1), (size,), vector, vectors, stores_later=True
+            )
+    yield Call("multinomial_nll", "float32", f"multinomial_rows<{_ROWS[0][2]}>", (4, 4), (), 4, 4)
 
 
 def _sampling() -> Iterator[Call]:
@@ -100,4 +123,4 @@ def _sampling() -> Iterator[Call]:
 
 
 def calls() -> list[Call]:
-    return [*_losses(), *_sampling()]
+    return [*_losses(), *_multinomial(), *_sampling()]

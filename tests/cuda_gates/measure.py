@@ -39,20 +39,26 @@ def figure(call: calls.Call, kernel: sass.Kernel) -> roofline.Figure:
     Raises:
         LookupError: no loop of the kernel accesses memory as the call should.
     """
-    found = sass.iteration_cost(kernel, call.accesses)
-    if found is None:
-        raise LookupError(f"{kernel.name} has no loop with {call.accesses}")
-    low, high, unrolled = found
-    elements = call.vector * call.vectors * unrolled
+    under_way, dearest = 0, 0.0
+    cheapest = dict.fromkeys(sass.Cost._fields, 0.0)
+    for accesses in call.loops:
+        found = sass.iteration_cost(kernel, accesses)
+        if found is None:
+            raise LookupError(f"{kernel.name} has no loop with {accesses}")
+        low, high, unrolled = found
+        under_way = call.vector * call.vectors * unrolled
+        dearest += high.instructions / under_way
+        for unit, n in low._asdict().items():
+            cheapest[unit] += n / under_way
     return roofline.Figure(
         call=call.name,
         dtype=call.dtype,
         kernel=call.kernel,
         read=sum(call.loads),
         written=sum(call.stores),
-        elements=elements,
-        **{unit: round(n / elements, 3) for unit, n in low._asdict().items()},
-        dearest=round(high.instructions / elements, 3),
+        elements=under_way,
+        **{unit: round(n, 3) for unit, n in cheapest.items()},
+        dearest=round(dearest, 3),
         registers=kernel.registers,
     )
 

@@ -59,6 +59,29 @@ def targets_and_masks() -> int:
     return calls
 
 
+def multinomial() -> int:
+    """Rows that a few threads hold, a warp, a block, and nobody; in vectors or not."""
+    calls = 0
+    for dtype, classes in itertools.product(DTYPES, (1, 5, 48, 509, 1024, 4099, 20_000)):
+        wide = torch.randn(7, classes + 3, dtype=dtype, requires_grad=True)
+        counts = torch.randint(4, (7, classes))
+        for target in (counts.to(dtype), counts.to(torch.uint8), counts[0] > 1):
+            for logits in (wide[:, :classes].contiguous(), wide[:, 1 : classes + 1]):
+                (3 * vf.multinomial_nll(logits, target)).backward()
+                vf.multinomial_nll(logits.detach(), target, reduction="sample")
+                calls += 2
+    for dtype in DTYPES:
+        h, weight = (torch.randn(n, 8, dtype=dtype, requires_grad=True) for n in (70, 50_000))
+        target = torch.randint(3, (70, 50_000)).to(torch.uint8)
+        for reduction in ("batchmean", "sample"):  # the gradient in place of the logits, and none
+            value = vf.linear_nll(
+                h, weight, None, target, likelihood="multinomial", reduction=reduction
+            )
+            value.sum().backward()
+            calls += 1
+    return calls
+
+
 def sampling() -> int:
     def backward(*outputs: Tensor) -> None:
         torch.autograd.backward(outputs, [torch.randn_like(x) for x in outputs])
@@ -83,7 +106,7 @@ def sampling() -> int:
 def main() -> None:
     torch.manual_seed(0)
     with torch.device(DEVICE):
-        calls = losses() + targets_and_masks() + sampling()
+        calls = losses() + targets_and_masks() + multinomial() + sampling()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     print(f"{calls} calls on {DEVICE}")

@@ -1,5 +1,7 @@
 """What only a GPU can show of the ops: its streams, its graphs, its size, and the CPU's results."""
 
+import math
+
 import pytest
 import torch
 from cases import CASES, each_case, each_dtype
@@ -28,6 +30,24 @@ def test_losses_are_those_of_the_cpu(case, dtype):
 
 
 @pytest.mark.parametrize("dtype", **each_dtype)
+@pytest.mark.parametrize("classes", [3, 509, 1024, 20_000])
+def test_the_multinomial_is_that_of_the_cpu(dtype, classes):
+    logits = (3 * torch.randn(33, classes)).to(dtype).requires_grad_()
+    target = torch.poisson(torch.full((33, classes), 0.5)).to(torch.uint8)
+    value = vf.multinomial_nll(logits, target, reduction="sample")
+    (on_host,) = on_cpu([logits])
+    expected = vf.multinomial_nll(on_host, target.cpu(), reduction="sample")
+    rtol = 1e-12 if dtype == torch.float64 else 2e-6
+    torch.testing.assert_close(value.cpu(), expected, rtol=rtol, atol=0)
+    (ours,), (theirs,) = (
+        torch.autograd.grad(x.sum(), y) for x, y in ((value, logits), (expected, on_host))
+    )
+    # A gradient is the difference of two terms of up to its row's count; then it is rounded.
+    atol, stored = rtol * target.sum(-1).max().item(), 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(ours.cpu(), theirs, rtol=max(rtol, stored), atol=atol)
+
+
+@pytest.mark.parametrize("dtype", **each_dtype)
 def test_one_seed_gives_one_z_on_both(dtype):
     mu, logvar = torch.randn(301, 331, dtype=dtype), torch.randn(301, 331, dtype=dtype)
     near = 4 * torch.finfo(dtype).eps if dtype.itemsize == 2 else 2e-6
@@ -49,7 +69,7 @@ def test_sums_are_deterministic():
 def whole_step(logits, target, mu, logvar):
     """Forward and backward of everything; z, the losses, the gradients."""
     z, kl = vf.reparameterize_kl(mu, logvar)
-    nll = vf.bernoulli_nll(logits, target)
+    nll = vf.bernoulli_nll(logits, target) + vf.multinomial_nll(logits, target)
     gradients = torch.autograd.grad(nll + kl + z.sum(), (logits, mu, logvar))
     return [z, kl, nll, *gradients]
 
@@ -121,3 +141,14 @@ def test_more_elements_than_32_bits_count():
     torch.testing.assert_close(value[0].item(), columns * softplus, rtol=1e-2, atol=0)
     assert (value[:-1] == value[0]).all()
     assert value[-1] != value[0]
+
+
+def test_more_counts_than_32_bits_count():
+    """The same of the multinomial; its logits are one row for all."""
+    rows, columns = 2**25 + 3, 64
+    target = torch.zeros(rows, columns, dtype=torch.uint8)
+    target[-1, -1] = 255
+    logits = torch.zeros(1, columns, dtype=torch.bfloat16)
+    value = vf.multinomial_nll(logits, target, reduction="sample")
+    torch.testing.assert_close(value[-1].item(), 255 * math.log(columns), rtol=1e-6, atol=0)
+    assert not value[:-1].any()
