@@ -133,7 +133,7 @@ def linear_nll(
     again in the backward.
 
     Under ``torch.compile``, on devices without kernels, for ``reduction="none"``
-    and where the output is a single chunk (2 MB and 256 features at least, or 10 MB and 32 rows),
+    and where the output is a single chunk (1.5 MB and 256 features at least, or 10 MB and 32 rows),
     it is computed in two steps.
 
     Args:

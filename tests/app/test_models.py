@@ -278,7 +278,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
 
     usual = loss_and_gradients()
     assert wide_decoder(model.decoder, x) is None
-    monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
+    monkeypatch.setattr("vae_fast.models.wide.PAYS_FROM_BYTES", 0)
     monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
     monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
     of_pixel = likelihood.get("decoder_logvar") == "pixel"
@@ -287,7 +287,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
 
 
 def test_a_wide_output_that_someone_looks_at_is_made(monkeypatch):
-    monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
+    monkeypatch.setattr("vae_fast.models.wide.PAYS_FROM_BYTES", 0)
     model = VAE(30, 5)
     x = data(model)
     assert wide_decoder(model.decoder, x) is not None
