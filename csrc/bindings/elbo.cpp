@@ -70,7 +70,8 @@ class Code {
 
 struct Step {
   Tensor loss, nll, kl;
-  std::vector<Tensor> gradients;  // the encoder's, the decoder's, those of `shared`
+  // The encoder's, the decoder's, and those of what of `shared` requires one.
+  std::vector<Tensor> gradients;
 };
 
 // x (B, features) and the target (B, out), and all parameters, are plain float32 tensors of the
@@ -88,7 +89,7 @@ Step elbo_gradients(const Tensor& x, const Tensor& target, const Parameters& enc
   TensorVector operands = {decoded.output()};
   operands.append(shared.begin(), shared.end());
   operands.push_back(target);
-  const int64_t want = (int64_t{1} << (1 + shared.size())) - 1;
+  const int64_t want = 1 | requiring_gradient(shared) << 1;
   const TensorVector result =
       call_loss(loss_named(likelihood), operands, std::nullopt, kBatchMean, want);
 
@@ -98,7 +99,9 @@ Step elbo_gradients(const Tensor& x, const Tensor& target, const Parameters& enc
   Step step = {result[0] + beta * code.kl, result[0], code.kl, std::move(of_encoder)};
   step.gradients.insert(step.gradients.end(), of_decoder.begin(), of_decoder.end());
   for (size_t k = 0; k < shared.size(); ++k) {
-    step.gradients.push_back(result[2 + k].view(shared[k].sizes()));
+    if (shared[k].requires_grad()) {
+      step.gradients.push_back(result[2 + k].view(shared[k].sizes()));
+    }
   }
   return step;
 }

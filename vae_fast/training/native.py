@@ -33,6 +33,7 @@ class NativeGradients:
         self._encoder = list(model.encoder.parameters())
         self._decoder = list(model.decoder.parameters())
         self._shared = list(model.likelihood.parameters())
+        self._parameters = [*self._encoder, *self._decoder, *self._shared]
         row_bytes = 4 * self._decoder[-1].numel()
         self._most_rows = PAYS_FROM_BYTES // row_bytes
 
@@ -48,6 +49,8 @@ class NativeGradients:
 
     def __call__(self, x: Tensor, beta: float) -> ELBO:
         """The terms of the loss of a batch; its gradients are then in the parameters."""
+        for parameter in self._parameters:
+            parameter.grad = None  # the new ones take the memory, which the cache still holds
         likelihood = self._model.likelihood
         prepared = self._model.prepare(x).flatten(1)
         target = x.flatten(1) if likelihood.reads_bytes else prepared
@@ -62,15 +65,12 @@ class NativeGradients:
             isinstance(self._model, VAE),
             beta,
         )
-        # zip: those of `shared` come last.
-        for parameter, gradient in zip((*self._encoder, *self._decoder), gradients, strict=False):
-            parameter.grad = gradient
         if self._shared:
-            of_shared = gradients[-len(shared) :]
-            for parameter, gradient in zip(
-                self._shared, torch.autograd.grad(shared, self._shared, of_shared), strict=True
-            ):
-                parameter.grad = gradient
+            of_networks, of_shared = gradients[: -len(shared)], gradients[-len(shared) :]
+            of_parameters = torch.autograd.grad(shared, self._shared, of_shared)
+            gradients = [*of_networks, *of_parameters]
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
         return ELBO(loss, nll, kl)
 
 
