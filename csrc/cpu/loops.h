@@ -65,6 +65,29 @@ const Evaluator<T>& evaluator(int loss, FormulaList<Formula...>) {
   return kEvaluators[loss];
 }
 
+// ---- the tile after this one --------------------------------------------------------------------
+
+// Bytes of a call's tensors from which they are taken to come from memory. A processor's own
+// prefetching stops at the end of a page, which is as long as a tile; asked for while the tile
+// before is computed, the next one is there in time. In the cache it would cost 8%.
+constexpr int64_t kPrefetchFrom = int64_t{32} << 20;
+
+inline bool comes_from_memory(const LossArgs& args) {
+  int64_t bytes = 0;
+  for (int k = 0; k < kMaxOperands; ++k) {
+    if (args.operands[k].data != nullptr) bytes += bytes_of(args.operands[k].dtype);
+    if (args.gradients[k].data != nullptr) bytes += bytes_of(args.gradients[k].dtype);
+  }
+  return bytes * args.shape.numel >= kPrefetchFrom;
+}
+
+// Of n elements, which need not exist.
+template <class T>
+VAE_FAST_FN void prefetch(const T* x, int64_t n) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(x + i);
+}
+
 // ---- one tile of a loss ------------------------------------------------------------------------
 
 template <class T>
@@ -85,6 +108,7 @@ class LossTiles {
       const bool is_target = k >= evaluator_.parameter_count;
       operands_[k] = load_tile(args_.operands[k], is_target && evaluator_.unit_interval,
                                args_.shape, first, n, operand_buffers_[k]);
+      if (prefetches_ && operands_[k] != operand_buffers_[k]) prefetch(operands_[k] + n, n);
     }
   }
 
@@ -166,6 +190,7 @@ class LossTiles {
   const Evaluator<T>& evaluator_;
   TileFunction<T> function_;
   int gradient_count_ = 0;
+  const bool prefetches_ = comes_from_memory(args_);
   const T* operands_[kMaxOperands] = {};
   T* in_place_[kMaxOperands] = {};
   T* gradients_[kMaxOperands] = {};
