@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from vae_fast.bench import plain
 from vae_fast.models import VAE
@@ -88,16 +91,32 @@ def step_peers(
     return peers
 
 
+class _Pictures(Dataset[Tensor]):
+    """Items as the example's loader makes them: torchvision's MNIST, and its ToTensor."""
+
+    def __init__(self, data: Tensor) -> None:
+        side = math.isqrt(PIXELS)
+        self._data = data.view(-1, side, side)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Tensor:
+        picture = Image.fromarray(self._data[index].numpy())
+        pixels = torch.from_numpy(np.array(picture, copy=True)).view(*picture.size, 1)
+        return pixels.permute(2, 0, 1).contiguous().float().div(255)
+
+
 def epoch_peers(device: str, data: Tensor, batch: int) -> dict[str, Callable[[], Any]]:
-    """One epoch over uint8 images: through a DataLoader of float tensors, and the trainer."""
+    """One epoch over uint8 images: the example's loop with its loader, and the trainer."""
     torch.manual_seed(0)
     model = PlainVAE().to(device)
     adam = torch.optim.Adam(model.parameters())
-    dataset = TensorDataset(data.float() / 255)
-    loader = DataLoader(dataset, batch_size=batch, shuffle=True, pin_memory=device != "cpu")
+    pictures = _Pictures(data.cpu())
+    loader = DataLoader(pictures, batch_size=batch, shuffle=True, pin_memory=device != "cpu")
 
     def eager() -> None:
-        for (x,) in loader:
-            _plain_step(model, adam, x.to(device, non_blocking=True))
+        for x in loader:
+            _plain_step(model, adam, x.to(device, non_blocking=True).view(-1, PIXELS))
 
     return {"eager": eager, "vae_fast": lambda: _trainer(device, batch).fit(data)}

@@ -82,7 +82,7 @@ def bench(
     kernel  each function forward and backward, as training does it
     small   the same where a call's overhead is all there is
     step    a training step of pytorch/examples' VAE
-    epoch   an epoch of it, with the loader
+    epoch   an epoch of it; eager with the example's own loader
     growth  time over elements, threads, batch and width (3 minutes, 10 GB)
 
     Leaves in FOLDER bench.json and a picture for each: factors.png (how many times faster),
