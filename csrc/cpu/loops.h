@@ -70,7 +70,7 @@ const Evaluator<T>& evaluator(int loss, FormulaList<Formula...>) {
 // Bytes of a call's tensors from which they are taken to come from memory. A processor's own
 // prefetching stops at the end of a page, which is as long as a tile; asked for while the tile
 // before is computed, the next one is there in time. In the cache it would cost 8%.
-constexpr int64_t kPrefetchFrom = int64_t{32} << 20;
+constexpr int64_t kPrefetchFrom = int64_t{24} << 20;
 
 inline bool comes_from_memory(const LossArgs& args) {
   int64_t bytes = 0;

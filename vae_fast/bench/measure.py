@@ -21,11 +21,15 @@ _SETTLING = 0.02
 
 
 class Step:
-    """One forward and backward, as a training step does them: old gradients are dropped first."""
+    """One forward and backward, as a training step does them: old gradients are dropped first.
+
+    Its own, made by itself: the inputs' memory is shared with other contestants, their gradients
+    are not.
+    """
 
     def __init__(self, function: Callable[..., Any], inputs: list[Tensor]) -> None:
         self._function = function
-        self._inputs = inputs
+        self._inputs = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
         self.outputs = self._forward()
         # The loss's upstream gradient is one; z's is what a decoder would send back.
         self._upstream = [torch.randn_like(x) if x.dim() else None for x in self.outputs]
