@@ -112,6 +112,10 @@ void sample(const SampleArgs& args, ParallelFor parallel_for);
 void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for);
 void multinomial(const MultinomialArgs& args, ParallelFor parallel_for);
 
+// out (columns, rows) = the transpose of x (rows, columns), whose rows are `stride` apart.
+void transpose(const float* x, int64_t rows, int64_t columns, int64_t stride, float* out,
+               ParallelFor parallel_for);
+
 // The instruction sets that this machine can run, best last, and the one in use: the best, or
 // what VAE_FAST_CPU_CAPABILITY names. Choosing one that is not there throws std::invalid_argument.
 const char* const* capabilities();  // null-terminated

@@ -16,11 +16,6 @@ Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
                                    c10::DispatchKeySet(c10::DispatchKey::CPU), dtype, std::nullopt);
 }
 
-void parallel_for(int64_t n, int64_t grain, void (*body)(void* context, int64_t begin, int64_t end),
-                  void* context) {
-  at::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}
-
 bool is_one(const Tensor& x) {
   return x.dim() == 0 && x.scalar_type() == at::kFloat && *x.const_data_ptr<float>() == 1.0f;
 }
@@ -54,17 +49,22 @@ void draw_seeds(const Tensor& tensor, const OptionalGenerator& generator) {
 
 }  // namespace
 
+void cpu_parallel_for(int64_t n, int64_t grain,
+                      void (*body)(void* context, int64_t begin, int64_t end), void* context) {
+  at::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
 const Device kCpu = {
     .empty = empty,
-    .loss = [](const LossArgs& args) { cpu::loss(args, parallel_for); },
+    .loss = [](const LossArgs& args) { cpu::loss(args, cpu_parallel_for); },
     .sample =
         [](SampleArgs& args, const Tensor& seeds) {
           args.seeds = reinterpret_cast<const Seed*>(seeds.const_data_ptr());
-          cpu::sample(args, parallel_for);
+          cpu::sample(args, cpu_parallel_for);
         },
     .sample_backward =
-        [](const SampleBackwardArgs& args) { cpu::sample_backward(args, parallel_for); },
-    .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, parallel_for); },
+        [](const SampleBackwardArgs& args) { cpu::sample_backward(args, cpu_parallel_for); },
+    .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, cpu_parallel_for); },
     .scale =
         [](const Tensor& gradient, const Tensor& factor) {
           if (!is_one(factor)) gradient.mul_(factor);

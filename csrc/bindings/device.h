@@ -29,6 +29,11 @@ struct Device {
 };
 
 extern const Device kCpu;
+
+// torch's threads, for the CPU's kernels.
+void cpu_parallel_for(int64_t n, int64_t grain,
+                      void (*body)(void* context, int64_t begin, int64_t end), void* context);
+
 #ifdef VAE_FAST_CUDA_RELEASE
 extern const Device kCuda;
 #endif

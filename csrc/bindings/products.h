@@ -22,7 +22,4 @@ Tensor weight_gradient(const Tensor& gradient, const Tensor& x);
 // The same into `out`, or added to what is there.
 void write_weight_gradient(Tensor out, const Tensor& gradient, const Tensor& x, bool add);
 
-// (rows, columns) float32 of the CPU: its transpose, dense.
-Tensor transposed(const Tensor& x);
-
 }  // namespace vae_fast::bindings
