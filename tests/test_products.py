@@ -13,22 +13,25 @@ def _operands(rows, inputs, outputs):
     return torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
 
 
-def _assert_is(result, expected, terms):
-    """Within what float32 sums of so many terms of size 1 come to."""
-    error = (result.double() - expected).abs().max().item()
-    assert error <= 2**-24 * 8 * terms, error
+def _assert_product(result, a, b, added=0):
+    """Of a and b, within what float32 sums of their terms, in blocks, can come to."""
+    a, b = a.double(), b.double()
+    error = (result.double() - (a @ b + added)).abs()
+    assert (error <= 2**-24 * 16 * (a.abs() @ b.abs() + abs(added))).all()
+
+
+def _assert_all_products(x, weight, gradient):
+    _assert_product(C.layer_output(x, weight, None), x, weight.t())
+    _assert_product(C.input_gradient(gradient, weight), gradient, weight)
+    _assert_product(C.weight_gradient(gradient, x), gradient.t(), x)
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_each_product(products, sizes):
-    rows, inputs, outputs = sizes
     x, weight, gradient = _operands(*sizes)
-    bias = torch.randn(outputs)
-    wide = [t.double() for t in (x, weight, gradient, bias)]
-    _assert_is(C.layer_output(x, weight, bias), wide[0] @ wide[1].t() + wide[3], inputs)
-    _assert_is(C.layer_output(x, weight, None), wide[0] @ wide[1].t(), inputs)
-    _assert_is(C.input_gradient(gradient, weight), wide[2] @ wide[1], outputs)
-    _assert_is(C.weight_gradient(gradient, x), wide[2].t() @ wide[0], rows)
+    _assert_all_products(x, weight, gradient)
+    bias = torch.randn(len(weight))
+    _assert_product(C.layer_output(x, weight, bias), x, weight.t(), bias.double())
 
 
 def _columns_of_a_wider_one(t):
@@ -39,16 +42,18 @@ def _transpose_of_a_transpose(t):
     return t.t().contiguous().t()
 
 
-@pytest.mark.parametrize("view", [_columns_of_a_wider_one, _transpose_of_a_transpose])
+def _one_row_for_all(t):
+    return t[:1].expand_as(t)
+
+
+@pytest.mark.parametrize(
+    "view", [_columns_of_a_wider_one, _transpose_of_a_transpose, _one_row_for_all]
+)
 @pytest.mark.parametrize("sizes", SIZES[1:])
 def test_operands_that_are_views(products, sizes, view):
-    rows, inputs, outputs = sizes
     x, weight, gradient = map(view, _operands(*sizes))
     assert not any(t.is_contiguous() for t in (x, weight, gradient))
-    wide = [t.double() for t in (x, weight, gradient)]
-    _assert_is(C.layer_output(x, weight, None), wide[0] @ wide[1].t(), inputs)
-    _assert_is(C.input_gradient(gradient, weight), wide[2] @ wide[1], outputs)
-    _assert_is(C.weight_gradient(gradient, x), wide[2].t() @ wide[0], rows)
+    _assert_all_products(x, weight, gradient)
 
 
 @pytest.mark.parametrize("add", [False, True])
@@ -57,9 +62,9 @@ def test_into_memory_that_is_there(products, sizes, add):
     x, _, gradient = _operands(*sizes)
     there = torch.randn(gradient.shape[1] + 2, x.shape[1])
     out, around = there[1:-1], there[[0, -1]].clone()
-    expected = gradient.double().t() @ x.double() + (out.double() if add else 0)
+    before = out.double()
     C.write_weight_gradient(out, gradient, x, add)
-    _assert_is(out, expected, sizes[0])
+    _assert_product(out, gradient.t(), x, before if add else 0)
     assert torch.equal(there[[0, -1]], around)
 
 

@@ -20,7 +20,7 @@ struct Network {
   std::vector<Tensor> activations;
 
   Network(const Tensor& x, const Parameters& parameters)
-      : parameters(parameters), activations(mlp_activations(x, parameters)) {}
+      : parameters(parameters), activations(mlp_activations(x, parameters, /*keep=*/true)) {}
 
   const Tensor& output() const { return activations.back(); }
 
@@ -38,7 +38,7 @@ struct Network {
 // The code: the heads' own, or a draw from the Gaussian whose mean and log-variance they are.
 class Code {
  public:
-  Code(const Tensor& heads, bool is_drawn) : heads_(heads), is_drawn_(is_drawn) {
+  Code(const Tensor& heads, bool is_drawn) : is_drawn_(is_drawn) {
     if (!is_drawn) {
       z = heads;
       kl = at::zeros({}, heads.options());
@@ -64,7 +64,7 @@ class Code {
   Tensor z, kl;
 
  private:
-  Tensor heads_, mu_, logvar_, noise_;
+  Tensor mu_, logvar_, noise_;
   bool is_drawn_;
 };
 

@@ -9,9 +9,8 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include "bindings/mlp.h"
-
 #include "bindings/autograd.h"
+#include "bindings/mlp.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -126,7 +125,7 @@ Tensor mlp(const Tensor& x, const Parameters& parameters) {
   std::vector<Tensor> activations;
   {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    activations = mlp_activations(x, parameters);
+    activations = mlp_activations(x, parameters, /*keep=*/static_cast<bool>(node));
   }
   const Tensor& y = activations.back();
   if (node) {

@@ -10,13 +10,16 @@ namespace vae_fast::bindings {
 // Everywhere: weight (out, in) and bias (out,) of each layer, in their order.
 using Parameters = std::vector<Tensor>;
 
-// What each layer reads, x first, and then the output.
-inline std::vector<Tensor> mlp_activations(const Tensor& x, const Parameters& parameters) {
+// What each layer reads, x first, and then the output; or the output alone, if it is not to keep
+// what a backward will need.
+inline std::vector<Tensor> mlp_activations(const Tensor& x, const Parameters& parameters,
+                                           bool keep) {
   std::vector<Tensor> activations = {x};
   for (size_t k = 0; k < parameters.size(); k += 2) {
     // oneDNN has a ReLU of its own, which makes NaN a zero.
     if (k > 0) at::relu_(activations.back());
     activations.push_back(layer_output(activations.back(), parameters[k], parameters[k + 1]));
+    if (!keep) activations.erase(activations.begin());
   }
   return activations;
 }

@@ -54,9 +54,11 @@ bool pays(const Tensor& x, int64_t rows, int64_t inputs, int64_t outputs) {
          uses_onednn();
 }
 
-// x (rows, in) dense, weight (out, in) of any strides, bias (out,): x weight^T + bias.
+// x (rows, in), weight (out, in), bias (out,): x weight^T + bias. The op takes a weight as it lies,
+// transposed too, but need not know of one whose elements share memory; x it copies if it must.
 Tensor by_onednn(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
-  return find_onednn()->call(x, weight, bias, "none", Scalars(), std::nullopt);
+  const Tensor whole = weight.is_non_overlapping_and_dense() ? weight : weight.contiguous();
+  return find_onednn()->call(x, whole, bias, "none", Scalars(), std::nullopt);
 }
 
 // x^T, dense. torch's copy does it on one thread, and takes as long as a tenth of the product.
