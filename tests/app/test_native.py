@@ -8,6 +8,12 @@ from vae_fast.models import VAE, AutoEncoder
 from vae_fast.training import Trainer, TrainerConfig
 from vae_fast.training.native import native_gradients
 
+
+def _with_one_relu():
+    relu = nn.ReLU()
+    return nn.Sequential(nn.Linear(64, 9), relu, nn.Linear(9, 7), relu, nn.Linear(7, 8))
+
+
 MODELS = {
     "bernoulli": lambda: VAE((1, 8, 8), 4, hidden=(32,)),
     "deep": lambda: VAE(64, 4, hidden=(32, 16)),
@@ -19,6 +25,7 @@ MODELS = {
         64, 4, hidden=(32,), likelihood="gaussian"
     ),
     "large enough for oneDNN": lambda: VAE(64, 4, hidden=(400,)),
+    "one ReLU twice": lambda: VAE(64, 4, encoder=_with_one_relu()),
     "modules of one's own": lambda: VAE(
         64, 4, encoder=nn.Sequential(nn.Linear(64, 8)), decoder=nn.Sequential(nn.Linear(4, 64))
     ),
@@ -127,7 +134,24 @@ def _changed(change):
     return model
 
 
+def _tied():
+    """The same layer twice: its gradient is a sum."""
+    layer, relu = nn.Linear(64, 64), nn.ReLU()
+    encoder = nn.Sequential(layer, relu, layer, relu, nn.Linear(64, 8))
+    return VAE(64, 4, encoder=encoder)
+
+
+def _tied_across():
+    model = VAE(64, 4, hidden=(64,))
+    model.decoder[2].bias = model.encoder[1].bias
+    return model
+
+
 OTHERS = {
+    "a layer twice": _tied,
+    "a bias twice": _tied_across,
+    "another shape": lambda: VAE((1, 8, 8), 4, decoder=nn.Sequential(nn.Linear(4, 64))),
+    "one number for all": lambda: VAE(64, 4, decoder=nn.Sequential(nn.Linear(4, 1))),
     "subclass": lambda: OwnLoss(64, 4),
     "convolutions": lambda: VAE((1, 8, 8), 4, architecture="conv", channels=(4,)),
     "pixel variance": lambda: VAE(64, 4, likelihood="gaussian", decoder_logvar="pixel"),

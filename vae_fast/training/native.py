@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +27,16 @@ class NativeGradients:
 
     Args:
         model: one that `native_gradients` has found fit.
+        encoder: weight and bias of each of its layers.
+        decoder: likewise.
     """
 
-    def __init__(self, model: LatentModel) -> None:
+    def __init__(self, model: LatentModel, encoder: list[Tensor], decoder: list[Tensor]) -> None:
         self._model = model
-        self._encoder = list(model.encoder.parameters())
-        self._decoder = list(model.decoder.parameters())
+        self._encoder = encoder
+        self._decoder = decoder
         self._shared = list(model.likelihood.parameters())
-        self._parameters = [*self._encoder, *self._decoder, *self._shared]
+        self._parameters = [*encoder, *decoder, *self._shared]
         row_bytes = 4 * self._decoder[-1].numel()
         self._most_rows = PAYS_FROM_BYTES // row_bytes
 
@@ -89,30 +92,60 @@ def native_gradients(model: nn.Module) -> NativeGradients | None:
         return None
     if any(map(callable, vars(model).values())) or has_hooks(model) or has_hooks(likelihood):
         return None
-    if not (_is_mlp(model.encoder) and _is_mlp(model.decoder)):
+    latent = math.prod(model.latent_shape)
+    is_shaped = len(model.input_shape) > 1
+    data = math.prod(model.input_shape)
+    encoder = _layers(model.encoder, data, model.code_size * latent, flattens=is_shaped)
+    decoder = _layers(model.decoder, latent, data, unflattens=is_shaped)
+    if encoder is None or decoder is None:
         return None
-    return NativeGradients(model) if all(map(_is_plain, model.parameters())) else None
+    parameters = [*encoder, *decoder, *likelihood.parameters()]
+    are_distinct = len(set(map(id, parameters))) == len(parameters)
+    if not are_distinct or not all(map(_is_plain, parameters)):
+        return None
+    return NativeGradients(model, encoder, decoder)
 
 
-def _is_mlp(network: nn.Module) -> bool:
-    """Linear layers with ReLU between them; in front of them and behind them, only the shape."""
+def _layers(
+    network: nn.Module,
+    inputs: int,
+    outputs: int,
+    *,
+    flattens: bool = False,
+    unflattens: bool = False,
+) -> list[Tensor] | None:
+    """Weight and bias of each layer of linear ones with ReLU between them; None for other networks.
+
+    Args:
+        network: from (B, inputs) to (B, outputs).
+        inputs: how many numbers it must take.
+        outputs: how many numbers it must give.
+        flattens: whether it must make its input (B, inputs) first.
+        unflattens: whether it must give its output another shape.
+    """
     if type(network) not in (nn.Sequential, FusedSequential) or has_hooks(network):
-        return False
-    modules = list(network.children())
+        return None
+    modules = list(cast(nn.Sequential, network))
     if any(map(has_hooks, modules)):
-        return False
-    if modules and type(modules[0]) is nn.Flatten and modules[0].start_dim == 1:
-        modules = modules[1:]
-    if modules and type(modules[-1]) is nn.Unflatten:
-        modules = modules[:-1]
+        return None
+    first, last = (modules[0], modules[-1]) if modules else (None, None)
+    if type(first) is nn.Flatten and first.start_dim == 1 and first.end_dim == -1:
+        modules, flattens = modules[1:], False
+    if type(last) is nn.Unflatten:
+        modules, unflattens = modules[:-1], False
     kinds = cycle((nn.Linear, nn.ReLU))
-    return len(modules) % 2 == 1 and all(
-        type(module) is kind and getattr(module, "bias", 0) is not None
-        for module, kind in zip(modules, kinds, strict=False)
-    )
+    if flattens or unflattens or len(modules) % 2 == 0:
+        return None
+    if not all(type(module) is kind for module, kind in zip(modules, kinds, strict=False)):
+        return None
+    linear = cast(list[nn.Linear], modules[::2])
+    sizes = linear[0].in_features, linear[-1].out_features
+    if sizes != (inputs, outputs) or any(layer.bias is None for layer in linear):
+        return None
+    return [p for layer in linear for p in (layer.weight, layer.bias)]
 
 
-def _is_plain(parameter: nn.Parameter) -> bool:
+def _is_plain(parameter: Tensor) -> bool:
     return (
         type(parameter) is nn.Parameter
         and parameter.is_cpu
