@@ -69,6 +69,6 @@ def tables(points: Sequence[Point]) -> tuple[Table, Table]:
 
 
 LEGEND = """\
-ns: per element. products: the eleven matrix products of the step, and nothing else. spread:
-interquartile range of vae_fast. x: how many times faster vae_fast is. others: share of the machine
-that other processes used."""
+ns: per element. products: the eleven matrix products of the step, by torch, and nothing else.
+spread: interquartile range of vae_fast. x: how many times faster vae_fast is. others: share of the
+machine that other processes used."""
