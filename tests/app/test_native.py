@@ -178,6 +178,14 @@ def test_what_is_left_to_autograd(name):
     assert native_gradients(OTHERS[name]()) is None
 
 
+def test_hooks_of_every_module():
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert native_gradients(_model("bernoulli")) is None
+    finally:
+        handle.remove()
+
+
 @pytest.mark.parametrize(
     "settings", [{"free_bits": 0.1}, {"precision": "bfloat16"}, {"native_step": False}]
 )

@@ -13,7 +13,9 @@ from torch.nn.modules.module import _has_any_global_hook
 from vae_fast._extension import BACKEND, C
 
 _kernels: Any = C if BACKEND == "compiled" else None
-_is_watched = cast(Callable[[], bool], _has_any_global_hook)
+
+# Whether somebody looks at every module.
+has_global_hooks = cast(Callable[[], bool], _has_any_global_hook)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -41,7 +43,7 @@ class FusedSequential(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Each module in turn."""
         is_eager = type(x) is Tensor and not torch.compiler.is_compiling()
-        if _kernels is None or not is_eager or _is_watched():
+        if _kernels is None or not is_eager or has_global_hooks():
             for module in self:
                 x = module(x)
             return x

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vae_fast._extension import BACKEND, C
 from vae_fast.functional import ELBO
 from vae_fast.models import VAE, AutoEncoder, LatentModel
-from vae_fast.models.fused import FusedSequential, has_hooks
+from vae_fast.models.fused import FusedSequential, has_global_hooks, has_hooks
 from vae_fast.models.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from vae_fast.models.wide import PAYS_FROM_BYTES
 
@@ -83,7 +83,7 @@ def native_gradients(model: nn.Module) -> NativeGradients | None:
     What somebody looks at or changes on the way, by hooks, subclasses or methods of the model's
     own, is left to autograd.
     """
-    if _kernels is None or type(model) not in (VAE, AutoEncoder):
+    if _kernels is None or has_global_hooks() or type(model) not in (VAE, AutoEncoder):
         return None
     assert isinstance(model, LatentModel)
     likelihood = model.likelihood
