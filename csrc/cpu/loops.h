@@ -65,29 +65,6 @@ const Evaluator<T>& evaluator(int loss, FormulaList<Formula...>) {
   return kEvaluators[loss];
 }
 
-// ---- the tile after this one --------------------------------------------------------------------
-
-// Bytes of a call's tensors from which they are taken to come from memory. A processor's own
-// prefetching stops at the end of a page, which is as long as a tile; asked for while the tile
-// before is computed, the next one is there in time. In the cache it would cost 8%.
-constexpr int64_t kPrefetchFrom = int64_t{24} << 20;
-
-inline bool comes_from_memory(const LossArgs& args) {
-  int64_t bytes = 0;
-  for (int k = 0; k < kMaxOperands; ++k) {
-    if (args.operands[k].data != nullptr) bytes += bytes_of(args.operands[k].dtype);
-    if (args.gradients[k].data != nullptr) bytes += bytes_of(args.gradients[k].dtype);
-  }
-  return bytes * args.shape.numel >= kPrefetchFrom;
-}
-
-// Of n elements, which need not exist.
-template <class T>
-VAE_FAST_FN void prefetch(const T* x, int64_t n) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(x + i);
-}
-
 // ---- one tile of a loss ------------------------------------------------------------------------
 
 template <class T>
@@ -97,9 +74,12 @@ class LossTiles {
 
   LossTiles(const LossArgs& args, const Tiling& tiling, const Sums& sums)
       : args_(args), tiling_(tiling), sums_(sums), evaluator_(evaluator<T>(args.loss, Losses{})) {
+    int64_t bytes = 0;
     for (int k = 0; k < evaluator_.operand_count; ++k) {
+      bytes += bytes_in_memory(args.operands[k]) + bytes_in_memory(args.gradients[k]);
       if (args.gradients[k].data != nullptr) gradient_count_ = k + 1;
     }
+    prefetches_ = bytes * args.shape.numel >= kPrefetchFrom;
     function_ = evaluator_.with_gradients(gradient_count_);
   }
 
@@ -190,7 +170,7 @@ class LossTiles {
   const Evaluator<T>& evaluator_;
   TileFunction<T> function_;
   int gradient_count_ = 0;
-  const bool prefetches_ = comes_from_memory(args_);
+  bool prefetches_;
   const T* operands_[kMaxOperands] = {};
   T* in_place_[kMaxOperands] = {};
   T* gradients_[kMaxOperands] = {};

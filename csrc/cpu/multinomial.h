@@ -43,7 +43,12 @@ VAE_FAST_FN void multinomial_gradients(const T* weights, const T* target, T shar
 template <class T>
 class MultinomialRows {
  public:
-  explicit MultinomialRows(const MultinomialArgs& args) : args_(args) {}
+  explicit MultinomialRows(const MultinomialArgs& args)
+      : args_(args),
+        prefetches_((bytes_in_memory(args.logits) + bytes_in_memory(args.target) +
+                     bytes_in_memory(args.gradient)) *
+                        args.shape.numel >=
+                    kPrefetchFrom) {}
 
   // Returns the row's value; its gradient, where it is wanted, is stored. The weights wait in the
   // gradient's memory where they can: it may be the logits' own, which are then no longer there.
@@ -90,7 +95,9 @@ class MultinomialRows {
   }
 
   const T* load(const Input& input, int64_t first, int64_t n, T* buffer) {
-    return load_tile(input, false, args_.shape, first, n, buffer);
+    const T* const tile = load_tile(input, false, args_.shape, first, n, buffer);
+    if (prefetches_ && tile != buffer) prefetch(tile + n, n);
+    return tile;
   }
 
   T* in_gradient(int64_t first, int64_t n) {
@@ -100,6 +107,7 @@ class MultinomialRows {
   }
 
   const MultinomialArgs& args_;
+  const bool prefetches_;
   alignas(64) T logits_[kCapacity];
   alignas(64) T target_[kCapacity];
   alignas(64) T buffer_[kCapacity];

@@ -121,6 +121,24 @@ const T* load_tile(const Input& in, bool unit_interval, const Shape& shape, int6
   return buffer;
 }
 
+// Bytes of a call's tensors from which they are taken to come from memory. A processor's own
+// prefetching stops at the end of a page, which is as long as a tile; asked for while the tile
+// before is computed, the next one is there in time. In the cache it would cost 8%.
+constexpr int64_t kPrefetchFrom = int64_t{24} << 20;
+
+// Of an element.
+template <class Tensor>
+int64_t bytes_in_memory(const Tensor& tensor) {
+  return tensor.data == nullptr ? 0 : bytes_of(tensor.dtype);
+}
+
+// Of n elements, which need not exist.
+template <class T>
+VAE_FAST_FN void prefetch(const T* x, int64_t n) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(x + i);
+}
+
 // Where a tile of an output may be written directly; null where it must go through a buffer.
 template <class T>
 T* direct_tile(const Output& out, const Shape& shape, int64_t first, int64_t n) {
