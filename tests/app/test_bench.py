@@ -48,7 +48,7 @@ def test_bench(tmp_path, run_cli, without_jax, short_curves):
     assert [row["kind"] for row in results] == [
         *["kernel"] * len(kernels("cpu")),
         *["small"] * len(SMALL),
-        *["step"] * 2,
+        *["step"] * 4,
         "epoch",
     ]
     for row in results:
@@ -75,7 +75,10 @@ def test_only_what_is_asked_for(tmp_path, run_cli):
         "--out", tmp_path,
     )  # fmt: skip
     results = json.loads((tmp_path / "bench.json").read_text())["results"]
-    assert [row["size"] for row in results] == ["batch 128", "batch 512"]
+    assert [row["size"] for row in results] == [
+        "batch 128", "batch 512", *["512x(128->20000)"] * 2,
+    ]  # fmt: skip
+    assert all("products" in row["seconds"] for row in results)
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "factors.png"}
 
 
@@ -165,7 +168,7 @@ def test_jax_computes_the_same():
             assert float(loss) == pytest.approx(step.outputs[-1].item(), rel=1e-4)
         if not op.startswith("reparameterize"):
             step()
-            for ours, theirs in zip(inputs, gradients, strict=False):
+            for ours, theirs in zip(step.inputs, gradients, strict=False):
                 theirs = torch.tensor(theirs.tolist())
                 torch.testing.assert_close(ours.grad, theirs, rtol=1e-3, atol=1e-6)
 

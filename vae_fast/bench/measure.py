@@ -29,18 +29,18 @@ class Step:
 
     def __init__(self, function: Callable[..., Any], inputs: list[Tensor]) -> None:
         self._function = function
-        self._inputs = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
+        self.inputs = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
         self.outputs = self._forward()
         # The loss's upstream gradient is one; z's is what a decoder would send back.
         self._upstream = [torch.randn_like(x) if x.dim() else None for x in self.outputs]
 
     def _forward(self) -> list[Tensor]:
-        outputs = self._function(*self._inputs)
+        outputs = self._function(*self.inputs)
         return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
     def __call__(self) -> None:
         """Take the step."""
-        for x in self._inputs:
+        for x in self.inputs:
             x.grad = None
         torch.autograd.backward(self._forward(), self._upstream)
 

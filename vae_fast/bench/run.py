@@ -150,6 +150,7 @@ def run(setting: Setting, kinds: tuple[str, ...], data: Tensor) -> Iterator[Resu
         kinds: of the rows that are wanted.
         data: what an epoch goes over, uint8, (N, 784).
     """
+    from vae_fast.bench.last_layer import INPUTS, LIKELIHOODS, OUTPUTS, ROWS, layer_peers
     from vae_fast.bench.training import epoch_peers, step_peers
 
     if "kernel" in kinds:
@@ -165,6 +166,11 @@ def run(setting: Setting, kinds: tuple[str, ...], data: Tensor) -> Iterator[Resu
             if setting.jax is not None:
                 peers["jax"] = setting.jax.step_peer(setting.device, batch)
             yield race("step", "VAE 784-400-20", f"batch {batch}", peers, setting)
+        for likelihood in LIKELIHOODS:
+            torch.compiler.reset()
+            peers = layer_peers(setting.device, likelihood, setting.with_compile)
+            name = f"linear_nll, {likelihood}"
+            yield race("step", name, f"{ROWS}x({INPUTS}->{OUTPUTS})", peers, setting)
     if "epoch" in kinds:
         size = f"{len(data)} images, batch 128"
         peers = epoch_peers(setting.device, data, 128)

@@ -81,7 +81,7 @@ def bench(
     \b
     kernel  each function forward and backward, as training does it
     small   the same where a call's overhead is all there is
-    step    a training step of pytorch/examples' VAE
+    step    a training step of pytorch/examples' VAE; a last layer with its likelihood
     epoch   an epoch of it; eager with the example's own loader
     growth  time over elements, threads, batch and width (3 minutes, 10 GB)
 
