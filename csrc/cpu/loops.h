@@ -76,7 +76,7 @@ class LossTiles {
       : args_(args), tiling_(tiling), sums_(sums), evaluator_(evaluator<T>(args.loss, Losses{})) {
     int64_t bytes = 0;
     for (int k = 0; k < evaluator_.operand_count; ++k) {
-      bytes += bytes_in_memory(args.operands[k]) + bytes_in_memory(args.gradients[k]);
+      bytes += bytes_per_element(args.operands[k]) + bytes_per_element(args.gradients[k]);
       if (args.gradients[k].data != nullptr) gradient_count_ = k + 1;
     }
     prefetches_ = bytes * args.shape.numel >= kPrefetchFrom;

@@ -45,8 +45,8 @@ class MultinomialRows {
  public:
   explicit MultinomialRows(const MultinomialArgs& args)
       : args_(args),
-        prefetches_((bytes_in_memory(args.logits) + bytes_in_memory(args.target) +
-                     bytes_in_memory(args.gradient)) *
+        prefetches_((bytes_per_element(args.logits) + bytes_per_element(args.target) +
+                     bytes_per_element(args.gradient)) *
                         args.shape.numel >=
                     kPrefetchFrom) {}
 

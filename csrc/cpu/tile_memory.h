@@ -126,9 +126,9 @@ const T* load_tile(const Input& in, bool unit_interval, const Shape& shape, int6
 // before is computed, the next one is there in time. In the cache it would cost 8%.
 constexpr int64_t kPrefetchFrom = int64_t{24} << 20;
 
-// Of an element.
+// 0 of a tensor that is not there.
 template <class Tensor>
-int64_t bytes_in_memory(const Tensor& tensor) {
+int64_t bytes_per_element(const Tensor& tensor) {
   return tensor.data == nullptr ? 0 : bytes_of(tensor.dtype);
 }
 
