@@ -89,7 +89,8 @@ struct SampleBackwardArgs {
 };
 
 // value[r] = the multinomial's loss of row r, a run of `classes` elements along the last dimension,
-// and its gradient in the logits, times scale: to memory of its own or to that of the logits.
+// and its gradient in the logits, times scale and upstream: to memory of its own or to that of the
+// logits.
 struct MultinomialArgs {
   bool float64 = false;
   Shape shape;
@@ -97,7 +98,8 @@ struct MultinomialArgs {
   double scale = 1;
   Input logits;
   Input target;
-  Output value;  // dense, a number per row
+  Input upstream;  // a number per row
+  Output value;    // dense, a number per row
   Output gradient;
 };
 

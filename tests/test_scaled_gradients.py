@@ -186,3 +186,29 @@ def test_the_backward_op_refuses_what_does_not_fit(case):
     torch.library.opcheck(
         op, (torch.ones(SHAPE[:1]), *operands, None, 1, 0, 3), test_utils=("test_faketensor",)
     )
+
+
+@pytest.mark.parametrize("upstream", [65536.0, 1e-3])
+@pytest.mark.parametrize("reduction", ["sample", "sum", "batchmean", "mean"])
+def test_float16_gradients_of_the_multinomial_are_rounded_once(reduction, upstream):
+    logits = torch.randn(16, 40).half().to(DEVICE).requires_grad_()
+    target = torch.randint(0, 4, (16, 40)).half().to(DEVICE)
+    value = vf.multinomial_nll(logits, target, reduction=reduction)
+    (gradient,) = torch.autograd.grad(value, logits, torch.full_like(value, upstream))
+    wide = exactly(logits)
+    softmax = np.exp(wide - np.log(np.exp(wide).sum(1, keepdims=True)))
+    counts = exactly(target)
+    divisor = {"mean": 16 * 40, "batchmean": 16}.get(reduction, 1)
+    factor = np.longdouble(np.float32(upstream)) / divisor
+    expected = (counts.sum(1, keepdims=True) * softmax - counts) * factor
+    allowed = 0.51 * ulp(expected, torch.float16) + 1e-5 * abs(factor)
+    assert (error(gradient, expected) <= allowed).all()
+
+
+def test_the_multinomial_in_place_refuses_memory_that_overlaps():
+    op = torch.ops.vae_fast.multinomial_rows_
+    with pytest.raises(RuntimeError, match="single memory location"):
+        op(torch.randn(1, 5).expand(3, 5), torch.ones(3, 5), 1.0)
+    logits = torch.randn(4, 5)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        op(logits[:3], logits[1:], 1.0)

@@ -164,6 +164,14 @@ def _fake_multinomial_rows_(logits: Tensor, target: Tensor, scale: float) -> Ten
     return _fake_multinomial_rows(logits, target, scale, False)[0]
 
 
+def _fake_multinomial_rows_backward(
+    upstream: Tensor, logits: Tensor, target: Tensor, scale: float
+) -> Tensor:
+    checks.check_operands("multinomial_nll", ("logits", "target"), (logits, target))
+    checks.check_gradient("multinomial_nll", "upstream", upstream, logits.shape[:-1], logits.device)
+    return _gradient(logits, logits.shape, 0)
+
+
 # ---- batch rules: the batch becomes one more leading dimension -----------------------------------
 
 
@@ -302,6 +310,20 @@ def _batch_multinomial_rows(
     return _ops.multinomial_rows(*operands, scale, want), (0, 0 if want else None)
 
 
+def _batch_multinomial_rows_backward(
+    info: Any,
+    in_dims: Sequence[int | None],
+    upstream: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    scale: float,
+) -> Any:
+    operands = _batch_operands(info, (logits, target), in_dims[1:3])
+    rows = next(x.dim() for x in operands if x is not None) - 2
+    upstream = _front_expanded(upstream, in_dims[0], rows, info.batch_size)
+    return _ops.multinomial_rows_backward(upstream, *operands, scale), 0
+
+
 def _batch_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Keeps vmap's ``randomness``: a row for each batch entry, or one for all, or an error."""
     vmap: Any = retrieve_current_functorch_interpreter()
@@ -334,6 +356,11 @@ for _name, _fake, _rule in (
     ("reparameterize", _fake_reparameterize, _batch_reparameterize),
     ("reparameterize_kl", _fake_reparameterize_kl, _batch_reparameterize_kl),
     ("multinomial_rows", _fake_multinomial_rows, _batch_multinomial_rows),
+    (
+        "multinomial_rows_backward",
+        _fake_multinomial_rows_backward,
+        _batch_multinomial_rows_backward,
+    ),
     (
         "reparameterize_kl_backward",
         _fake_reparameterize_kl_backward,
