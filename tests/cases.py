@@ -190,6 +190,7 @@ class Layout:
     batch_dims: int
     base: Callable[[int], tuple[int, ...]]
     view: Callable[[int, Tensor], Tensor] = lambda k, x: x
+    target: tuple[int, ...] | None = None  # of its own, without leading batch dimensions
 
 
 def _same(*shape: int) -> Callable[[int], tuple[int, ...]]:
@@ -197,19 +198,19 @@ def _same(*shape: int) -> Callable[[int], tuple[int, ...]]:
 
 
 # Which sizes of (4, 3, 5) each operand has: the others broadcast.
-_BROADCAST = ((4, 1, 5), (3, 1), (5,), (4, 3, 1))
+_BROADCAST = ((4, 3, 5), (3, 1), (5,), (4, 1, 1))
 
 LAYOUTS = (
     Layout("empty_batch", 1, _same(0, 5)),
     Layout("empty_event", 1, _same(3, 0)),
     Layout("one", 1, _same(1, 1)),
     Layout("zero_dim", 0, _same()),
-    Layout("vector", 1, _same(67)),
+    Layout("vector", 0, _same(67)),
     Layout("odd", 1, _same(7, 33)),
     Layout("images", 1, _same(2, 3, 5, 7)),
     Layout("two_batch_dims", 2, _same(3, 2, 19)),
-    Layout("broadcast", 1, lambda k: _BROADCAST[k]),
-    Layout("first_broadcasts", 1, lambda k: (1, 17) if k == 0 else (6, 17)),
+    Layout("broadcast", 1, lambda k: _BROADCAST[k], target=(3, 5)),
+    Layout("one_target", 1, lambda k: (6, 17) if k == 0 else (6, 1), target=(17,)),
     Layout("samples", 2, lambda k: (3, 4, 10) if k == 0 else (4, 10)),
     Layout("chunk", 1, _same(3, 4, 5, 5), lambda k, x: x.chunk(2, dim=1)[k % 2]),
     Layout("transposed", 1, _same(9, 6), lambda k, x: x.t()),
@@ -234,7 +235,10 @@ REDUCTIONS = ("none", "sample", "sum", "batchmean", "mean")
 
 def draw(case: Case, layout: Layout, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Operands of ``dtype``: leaves with the layout's strides."""
-    bases = [d(layout.base(k)).to(dtype) for k, d in enumerate(case.draws)]
+    shapes = [layout.base(k) for k in range(len(case.draws))]
+    if case.has_target and layout.target is not None:
+        shapes[-1] = layout.target
+    bases = [d(shape).to(dtype) for d, shape in zip(case.draws, shapes, strict=True)]
     return [layout.view(k, x).detach() for k, x in enumerate(bases)]
 
 

@@ -220,7 +220,7 @@ def test_distributed_data_parallel(tmp_path):
 
 
 def test_no_leak():
-    mu = torch.randn(100_000, requires_grad=True)
+    mu = torch.randn(1, 100_000, requires_grad=True)
 
     def resident_megabytes():
         with open("/proc/self/statm") as statm:

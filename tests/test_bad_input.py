@@ -178,9 +178,9 @@ CALLS = (
         "reparameterize: logvar has shape (3, 4), expected a shape that broadcasts with mu (2, 3)",
     ),
     (
-        lambda: vf.reparameterize(ones, 0.0),
+        lambda: vf.reparameterize(ones, "0"),
         TypeError,
-        "reparameterize: logvar is of type float, expected torch.Tensor",
+        "reparameterize: logvar is of type str, expected torch.Tensor",
     ),
     (
         lambda: vf.reparameterize(0.0, ones),

@@ -282,7 +282,7 @@ def test_autocast_inside():
 
 def test_elbo_module():
     """What a training step compiles: free bits, a tensor for beta, K samples, in one graph."""
-    loss = vf.ELBOLoss(free_bits=0.1)
+    loss = vf.ELBOLoss(free_bits=0.1, sample_dims=1)
     function = compiled(lambda *args: loss(*args), backend="aot_eager")
     args = leaf(3, 5, 8), torch.rand(5, 8), leaf(5, 2), leaf(5, 2)
     torch.testing.assert_close(function(*args), loss(*args))
@@ -359,3 +359,38 @@ def test_compiled_autograd_over_an_eager_graph_is_refused():
     with compiled_autograd._enable(torch.compile(backend="eager")):
         torch.compile(vf.bernoulli_nll, backend="aot_eager")(logits, target).backward()
     assert logits.grad is not None
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: vf.bernoulli_nll(x, y),
+        lambda x, y: vf.gaussian_nll(x, y, 0.3),
+        lambda x, y: vf.gaussian_nll(x, y, x, reduction="mean"),
+        lambda x, y: vf.gaussian_kl(x, y),
+        lambda x, y: vf.reparameterize(x, y, seed=3),
+        lambda x, y: vf.reparameterize_kl(x, y, seed=3, reduction="sample")[1],
+    ],
+)
+def test_sizes_that_only_the_run_tells(function, monkeypatch):
+    """A batch selected by a mask: torch's own losses compile, and so do these."""
+    monkeypatch.setattr(torch._dynamo.config, "capture_dynamic_output_shape_ops", True)
+    x, y = torch.randn(9, 4), torch.rand(9, 4)
+    compiled = torch.compile(
+        lambda x, y, mask: function(x[mask], y[mask]), fullgraph=True, backend="aot_eager"
+    )
+    for threshold in (0.3, 0.6):
+        mask = torch.linspace(0, 1, 9) > threshold
+        torch.testing.assert_close(compiled(x, y, mask), function(x[mask], y[mask]))
+
+
+def test_an_exported_bound_can_be_stored(tmp_path):
+    class Bound(torch.nn.Module):
+        def forward(self, x, target):
+            return vf.elbo_loss(x, target, x, x)
+
+    tensors = torch.randn(4, 3), torch.rand(4, 3)
+    torch.export.save(torch.export.export(Bound(), tensors), tmp_path / "bound.pt2")
+    again = torch.export.load(tmp_path / "bound.pt2").module()(*tensors)
+    assert torch.equal(again.loss, Bound()(*tensors).loss)

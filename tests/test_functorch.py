@@ -69,7 +69,7 @@ def test_vmap_keeps_reductions_and_ranks(case):
     for reduction in ("none", "sample", "sum", "batchmean", "mean"):
 
         def function(*x, reduction=reduction):
-            return case.public(*x, reduction=reduction)
+            return case.public(*x, batch_dims=2, reduction=reduction)
 
         entries = [
             function(

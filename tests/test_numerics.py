@@ -97,14 +97,15 @@ def test_kl_where_a_standard_deviation_underflows_or_overflows(logvar):
     assert_digits(value, kl(0.5, logvar), 4)
     assert gradients[0].item() == 0.5
     assert_digits(gradients[1], mpmath.expm1(mp(logvar)) / 2, 4)
-    assert torch.equal(vf.gaussian_kl(*column(0.5, logvar), *column(0.0, 0.0)), value.sum())
+    with_prior = vf.gaussian_kl(*column(0.5, logvar), *column(0.0, 0.0), batch_dims=0)
+    assert torch.equal(with_prior, value.sum())
 
 
 def test_kl_of_infinite_log_variances():
     value, gradients = value_and_gradients(vf.gaussian_kl, column(0.5, -INF))
     assert value.item() == INF
     assert gradients[1].item() == -0.5
-    assert vf.gaussian_kl(*column(0.5, INF)).item() == INF
+    assert vf.gaussian_kl(*column(0.5, INF), batch_dims=0).item() == INF
 
 
 def test_kl_with_a_narrow_or_wide_prior():
@@ -123,12 +124,12 @@ def test_kl_with_a_narrow_or_wide_prior():
 
 def test_kl_is_never_negative():
     logvar = torch.linspace(-1.5, 1.5, 300_001)
-    assert (vf.gaussian_kl(torch.zeros(()), logvar, reduction="none") >= 0).all()
+    assert (vf.gaussian_kl(torch.zeros_like(logvar), logvar, reduction="none") >= 0).all()
     tiny = torch.logspace(-45, 0, 2001)
     for x in (tiny, -tiny):
-        assert (vf.gaussian_kl(torch.zeros(()), x, reduction="none") >= 0).all()
+        assert (vf.gaussian_kl(torch.zeros_like(x), x, reduction="none") >= 0).all()
         each = vf.gaussian_kl(
-            torch.zeros(()), x, torch.zeros(()), torch.zeros(()), reduction="none"
+            torch.zeros_like(x), x, torch.zeros(()), torch.zeros(()), reduction="none"
         )
         assert (each >= 0).all()
 
@@ -219,7 +220,7 @@ def test_confident_logits(logit, target):
 
 def test_bernoulli_in_half_precision_does_not_overflow():
     logits = torch.full((128, 784), 2.0, dtype=torch.float16, requires_grad=True)
-    value = vf.bernoulli_nll(logits, torch.zeros((), dtype=torch.float16), reduction="sum")
+    value = vf.bernoulli_nll(logits, torch.zeros_like(logits), reduction="sum")
     torch.testing.assert_close(
         value.item(), 128 * 784 * math.log1p(math.exp(2.0)), rtol=1e-5, atol=0
     )
@@ -282,7 +283,7 @@ def test_elbo_terms_are_not_weighted():
 def test_elbo_averages_over_samples(reduction):
     target, mu, logvar = torch.rand(5, 8), torch.randn(5, 2), torch.randn(5, 2)
     params = torch.randn(3, 5, 8)
-    loss = vf.elbo_loss(params, target, mu, logvar, reduction=reduction)
+    loss = vf.elbo_loss(params, target, mu, logvar, sample_dims=1, reduction=reduction)
     each = [vf.elbo_loss(p, target, mu, logvar, reduction=reduction) for p in params]
     for term, terms in zip(loss, zip(*each, strict=True), strict=True):
         torch.testing.assert_close(term, torch.stack(terms).mean(0))

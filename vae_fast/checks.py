@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -34,16 +35,61 @@ def _shape(shape: Sequence[int]) -> str:
     return str(tuple(shape))
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, of Python or of numpy; a bool is none."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (float, int, Real, torch.SymFloat))
+
+
+def is_int(value: Any) -> bool:
+    """Whether it is a whole number, of Python or of numpy; a bool is none."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (int, Integral, torch.SymInt))
+
+
+def _is_known(size: Any) -> bool:
+    """Not one of the compiler's, which may be known at run time alone."""
+    return type(size) is int and not torch.compiler.is_compiling()
+
+
+def _same_size(a: int, b: int) -> bool:
+    """Sizes that only the run will tell are taken to agree: the kernels look again."""
+    if _is_known(a) and _is_known(b):
+        return a == b
+    from torch.fx.experimental.symbolic_shapes import guard_or_true
+
+    return guard_or_true(a == b)
+
+
+def _is_one(a: int) -> bool:
+    """A size that only the run will tell is taken to be none that broadcasts."""
+    if _is_known(a):
+        return a == 1
+    from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+    return guard_or_false(a == 1)
 
 
 def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
     """The shape that two shapes broadcast to, or None where they do not."""
     aligned = list(zip_longest(reversed(a), reversed(b), fillvalue=1))
-    if not all(x == y or x == 1 or y == 1 for x, y in aligned):
+    if not all(_is_one(x) or _is_one(y) or _same_size(x, y) for x, y in aligned):
         return None
-    return tuple(y if x == 1 else x for x, y in reversed(aligned))
+    return tuple(y if _is_one(x) else x for x, y in reversed(aligned))
+
+
+def _same_shape(a: Sequence[int], b: Sequence[int]) -> bool:
+    return len(a) == len(b) and all(map(_same_size, a, b))
+
+
+def _fits_into(shape: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether a tensor broadcasts to the shape ``whole``, and no further."""
+    if len(shape) > len(whole):
+        return False
+    own = whole[len(whole) - len(shape) :]
+    return all(_is_one(x) or _same_size(x, y) for x, y in zip(shape, own, strict=True))
 
 
 def check_tensor(function: str, argument: str, value: Any) -> None:
@@ -93,6 +139,89 @@ def check_operands(
         shape = joined
 
 
+def check_shapes(
+    function: str,
+    names: Sequence[str],
+    operands: Sequence[Tensor],
+    mask: Tensor | None,
+    batch_dims: int,
+) -> None:
+    """What may broadcast, and how: the first operand has the shape of the loss.
+
+    A target has that shape too, but for leading batch dimensions (samples of z, which it does not
+    have). Everything else broadcasts to it and makes it no larger. A shape that is wrong in
+    another way broadcasts as well, to a loss that is wrong: it is refused.
+
+    Raises:
+        ValueError: An operand's shape is another.
+    """
+    whole = operands[0].shape
+    for name, operand in zip(names[1:], operands[1:], strict=True):
+        shape = operand.shape
+        if name != "target":
+            if not _fits_into(shape, whole):
+                raise ValueError(
+                    f"{function}: {name} has shape {_shape(shape)}, expected one that broadcasts "
+                    f"to that of {names[0]}, {_shape(whole)}"
+                )
+            continue
+        leading = len(whole) - len(shape)
+        if not (0 <= leading <= batch_dims and _same_shape(shape, whole[leading:])):
+            raise ValueError(
+                f"{function}: target has shape {_shape(shape)}, expected that of {names[0]}, "
+                f"{_shape(whole)}; only leading batch dimensions may be missing "
+                f"(batch_dims is {batch_dims})"
+            )
+    if mask is not None and not _fits_into(mask.shape, whole):
+        raise ValueError(
+            f"{function}: mask has shape {_shape(mask.shape)}, expected one that broadcasts to "
+            f"that of {names[0]}, {_shape(whole)}"
+        )
+
+
+def check_latent(function: str, mu: Tensor, batch_dims: int, reduction: Any) -> None:
+    """Raises ValueError where the mean per datum would be one over the code's own numbers."""
+    if 0 < mu.dim() == batch_dims and reduction == "batchmean":
+        raise ValueError(
+            f"{function}: mu has shape {_shape(mu.shape)}, which is batch alone, as batch_dims is "
+            f"{batch_dims}; expected (*batch, *latent): for one datum give batch_dims=0, for codes "
+            f"of one number mu.unsqueeze(-1)"
+        )
+
+
+def check_elbo(
+    function: str,
+    params: Tensor,
+    target: Tensor,
+    mu: Tensor,
+    batch_dims: int,
+    sample_dims: int,
+) -> None:
+    """The shapes that the terms of the bound must have in common.
+
+    Raises:
+        TypeError: ``sample_dims`` is no whole number.
+        ValueError: ``params`` is not ``sample_dims`` dimensions and then the target's shape, or mu
+            has another batch than the target.
+    """
+    if not is_int(sample_dims):
+        raise TypeError(
+            f"{function}: sample_dims is of type {type(sample_dims).__name__}, expected int"
+        )
+    if sample_dims < 0 or not _same_shape(params.shape[sample_dims:], target.shape):
+        expected = f"({'K, ' * sample_dims}*{_shape(target.shape)})" if sample_dims > 0 else ""
+        raise ValueError(
+            f"{function}: params has shape {_shape(params.shape)}, expected "
+            f"{expected or _shape(target.shape)} for a target {_shape(target.shape)}: samples of z "
+            f"in front of it are declared by sample_dims, which is {sample_dims}"
+        )
+    if not _same_shape(mu.shape[:batch_dims], target.shape[:batch_dims]):
+        raise ValueError(
+            f"{function}: mu has shape {_shape(mu.shape)}, expected the batch of target "
+            f"{_shape(target.shape)} in front (batch_dims is {batch_dims})"
+        )
+
+
 def check_gradient(
     function: str, name: str, gradient: Tensor, shape: Sequence[int], device: torch.device
 ) -> None:
@@ -137,12 +266,14 @@ def check_public_reduction(
 ) -> None:
     """``reduction`` and ``batch_dims`` of a public function, for tensors that broadcast."""
     check_reduction_name(function, reduction)
-    if not _is_int(batch_dims):
+    if not is_int(batch_dims):
         raise TypeError(
             f"{function}: batch_dims is of type {type(batch_dims).__name__}, expected int"
         )
     dims = max(tensor.dim() for tensor in tensors if tensor is not None)
-    if not 0 <= batch_dims <= dims:
+    counts_batch = reduction in ("sample", "batchmean")
+    # The default of one is nothing said where a number is summed.
+    if not 0 <= batch_dims <= (dims if counts_batch else max(dims, 1)):
         raise ValueError(
             f"{function}: batch_dims is {batch_dims}, expected 0 to {dims}, "
             f"the number of dimensions"
@@ -214,8 +345,8 @@ def check_noise_source(function: str, generator: Any, seed: Any, device: torch.d
     if generator is not None and seed is not None:
         raise ValueError(f"{function}: generator and seed are both given, expected at most one")
     check_generator(function, generator, device)
-    if _is_int(seed):
-        if seed not in _INT64:
+    if is_int(seed):
+        if int(seed) not in _INT64:  # numpy's would be looked for one by one
             raise ValueError(f"{function}: seed is {seed}, expected an integer of 64 bits")
     elif seed is not None:
         if not isinstance(seed, Tensor):
@@ -241,7 +372,7 @@ def check_generator(function: str, generator: Any, device: torch.device) -> None
 
 def check_num_samples(function: str, num_samples: Any) -> None:
     """Raises unless ``num_samples`` is a positive integer."""
-    if not _is_int(num_samples):
+    if not is_int(num_samples):
         raise TypeError(
             f"{function}: num_samples is of type {type(num_samples).__name__}, expected int or None"
         )
@@ -251,7 +382,7 @@ def check_num_samples(function: str, num_samples: Any) -> None:
 
 def check_free_bits(function: str, free_bits: Any, free_bits_per: Any, reduction: Any) -> None:
     """``free_bits`` and what they are counted per."""
-    if not isinstance(free_bits, (int, float)) or isinstance(free_bits, bool):
+    if not is_number(free_bits):
         raise TypeError(
             f"{function}: free_bits is of type {type(free_bits).__name__}, expected float"
         )

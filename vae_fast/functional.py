@@ -15,7 +15,10 @@ Dtypes: float32, float64, bfloat16 and float16. Arithmetic and sums are in float
 an operand is float64. Where something is summed the result is at least float32; elementwise results
 and z have the dtype that the operands promote to. Gradients have their operand's dtype.
 
-Operands broadcast against each other, and may be strided views: nothing is copied.
+Shapes: the first argument (logits, a mean, mu) has the shape of the loss. A target has it too, but
+for leading batch dimensions: samples of z, (K, B, D) against (B, D), with ``batch_dims=2``. Other
+parameters, priors and masks broadcast to it, and never make it larger. Any of them may be a strided
+view: nothing is copied. A parameter that is a number is used as it is, in the arithmetic's dtype.
 
 Errors: a ValueError (shapes, devices, values) or TypeError (types, dtypes) that says which argument
 is wrong, what was expected and what came, before anything is computed.
@@ -25,10 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
 
 from vae_fast import checks, multinomial, reference
 from vae_fast._extension import BACKEND, C, use_reference
@@ -58,13 +62,13 @@ _ops = torch.ops.vae_fast
 _is_compiling = torch.compiler.is_compiling
 
 
-def _keep_and_mean(reduction: str, batch_dims: int, *tensors: Tensor | None) -> tuple[int, int]:
+def _keep_and_mean(reduction: str, batch_dims: int, first: Tensor) -> tuple[int, int]:
     """A public reduction as the ops have it: dimensions kept, dimensions averaged over."""
     if reduction == "sample":
         return batch_dims, 0
     if reduction == "sum":
         return 0, 0
-    dims = max(tensor.dim() for tensor in tensors if tensor is not None)
+    dims = first.dim()
     if reduction == "none":
         return dims, 0
     if reduction == "mean":
@@ -87,18 +91,31 @@ def _loss(
         keep, mean = (
             (0, batch_dims)  # the default, without a call
             if reduction == "batchmean"
-            else _keep_and_mean(reduction, batch_dims, *operands, mask)
+            else _keep_and_mean(reduction, batch_dims, operands[0])
         )
         if not (_on_cpu and operands[0].is_cpu) and use_reference(operands[0].device.type):
+            _explain_loss(function, op, operands, mask, batch_dims, reduction)
             return reference.evaluate(op, operands, mask, keep, mean)
         if _is_compiling():
+            _explain_loss(function, op, operands, mask, batch_dims, reduction)
             value: Tensor = getattr(_ops, op)(*operands, mask, keep, mean)[0]
         else:
-            value = getattr(_kernels, op)(*operands, mask, keep, mean)
+            value = getattr(_kernels, op)(*operands, mask, keep, mean, batch_dims)
         return value
     except Exception:
         _explain_loss(function, op, operands, mask, batch_dims, reduction)
         raise
+
+
+def _as_tensor(value: Tensor | float, *others: Any) -> Tensor:
+    """A parameter that may be a number: by value, in the dtype of the arithmetic."""
+    if isinstance(value, Tensor) or not checks.is_number(value):
+        return cast(Tensor, value)  # the checks say what it is, if it is neither
+    tensors = [x for x in others if isinstance(x, Tensor)]
+    if not tensors:
+        return cast(Tensor, value)
+    dtype = reference.arithmetic_dtype(tensors)
+    return torch.tensor(float(value), dtype=dtype, device=tensors[0].device)
 
 
 def _explain_loss(
@@ -109,9 +126,14 @@ def _explain_loss(
     batch_dims: int,
     reduction: str,
 ) -> None:
-    """Raises the error that says what is wrong with the arguments of a call that has failed."""
-    checks.check_operands(function, reference.LOSSES[op].operands, operands, mask)
-    checks.check_public_reduction(function, reduction, batch_dims, (*operands, mask))
+    """Raises the error that says what is wrong with the arguments, if anything is.
+
+    The kernels' own entries look at the same by themselves, and fast.
+    """
+    names = reference.LOSSES[op].operands
+    checks.check_operands(function, names, operands, mask)
+    checks.check_public_reduction(function, reduction, batch_dims, operands[:1])
+    checks.check_shapes(function, names, operands, mask, batch_dims)
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -169,7 +191,7 @@ def _seed_of(
         return draw_seed(generator, device=mu.device if on_gpu else None)
     if isinstance(seed, Tensor):
         return seed
-    return torch.tensor([[seed, 0]], dtype=torch.int64, device="cpu")
+    return torch.tensor([[int(seed), 0]], dtype=torch.int64, device="cpu")
 
 
 def _expand_samples(
@@ -184,7 +206,7 @@ def _expand_samples(
 
 def reparameterize(
     mu: Tensor,
-    logvar: Tensor,
+    logvar: Tensor | float,
     *,
     num_samples: int | None = None,
     generator: torch.Generator | None = None,
@@ -201,23 +223,27 @@ def reparameterize(
 
     Args:
         mu: Means, any shape.
-        logvar: Logarithms of the variances, broadcasts with mu.
+        logvar: Logarithms of the variances, broadcasts to mu; or a number.
         num_samples: K draws for each element: z is (K, *shape). None: one, of shape (*shape).
         generator: For the seed, of the CPU or of mu's device; None: torch's default one of mu's
             device. Not with ``seed``.
         seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone.
 
     Returns:
-        z, of the shape that mu and logvar broadcast to, and of the dtype that they promote to.
+        z, of mu's shape (behind K), and of the dtype that mu and logvar promote to.
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not broadcast, the devices differ, a seed of a wrong shape, both
+        ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both
             generator and seed, or num_samples below 1.
     """
-    if num_samples is not None:
-        mu = _expand_samples("reparameterize", num_samples, ("mu", "logvar"), (mu, logvar))
+    names = ("mu", "logvar")
+    logvar = _as_tensor(logvar, mu)
     try:
+        if logvar.shape != mu.shape:
+            checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
+        if num_samples is not None:
+            mu = _expand_samples("reparameterize", num_samples, names, (mu, logvar))
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
             seed = _seed_of("reparameterize", generator, seed, mu)
             return reference.reparameterize(mu, logvar, seed)
@@ -227,16 +253,16 @@ def reparameterize(
             z = _ops.reparameterize(mu, logvar, _seed_of("reparameterize", generator, seed, mu))[0]
         return z
     except Exception:
-        checks.check_operands("reparameterize", ("mu", "logvar"), (mu, logvar))
+        checks.check_operands("reparameterize", names, (mu, logvar))
         checks.check_noise_source("reparameterize", generator, seed, mu.device)
         raise
 
 
 def gaussian_kl(
     mu: Tensor,
-    logvar: Tensor,
-    prior_mu: Tensor | None = None,
-    prior_logvar: Tensor | None = None,
+    logvar: Tensor | float,
+    prior_mu: Tensor | float | None = None,
+    prior_logvar: Tensor | float | None = None,
     *,
     free_bits: float = 0.0,
     free_bits_per: FreeBitsPer = "dimension",
@@ -253,9 +279,10 @@ def gaussian_kl(
 
     Args:
         mu: Means (*batch, *latent).
-        logvar: Logarithms of the variances, broadcasts with mu.
-        prior_mu: Means of the prior, broadcasts with mu. Both of the prior's, or neither.
-        prior_logvar: Logarithms of the prior's variances.
+        logvar: Logarithms of the variances, broadcasts to mu; or a number.
+        prior_mu: Means of the prior, broadcasts to mu; or a number. Both of the prior's, or
+            neither.
+        prior_logvar: Logarithms of the prior's variances, likewise.
         free_bits: Nats below which the divergence costs the same and has no gradient (Kingma et
             al. 2016, "Improving variational inference with inverse autoregressive flow",
             appendix C.8).
@@ -276,7 +303,9 @@ def gaussian_kl(
             reduction, batch_dims beyond the dimensions, negative free bits, or free bits per
             dimension with a reduction that keeps the batch.
     """
-    op, operands = reference.divergence("gaussian_kl", mu, logvar, prior_mu, prior_logvar)
+    op, operands = _divergence("gaussian_kl", mu, logvar, prior_mu, prior_logvar)
+    if isinstance(mu, Tensor) and isinstance(batch_dims, int) and mu.dim() <= batch_dims:
+        checks.check_latent("gaussian_kl", mu, batch_dims, reduction)
     if free_bits == 0 and free_bits_per in checks.FREE_BITS_PER:
         return _loss("gaussian_kl", op, operands, None, batch_dims, reduction)
     checks.check_free_bits("gaussian_kl", free_bits, free_bits_per, reduction)
@@ -284,18 +313,33 @@ def gaussian_kl(
     if reduction != "none":  # else the elements would be rounded before they are summed
         operands = (mu.to(reference.sum_dtype(mu.dtype)), *operands[1:])
     each = _loss("gaussian_kl", op, operands, None, batch_dims, "none")
-    keep, mean = _keep_and_mean(reduction, batch_dims, *operands)
+    keep, mean = _keep_and_mean(reduction, batch_dims, operands[0])
     if free_bits_per == "dimension" and batch_dims > 0:
         average = each.mean(tuple(range(batch_dims)), keepdim=True)
         return reference.reduce(average.clamp(min=free_bits).expand_as(each), keep, mean)
     return reference.reduce(each.clamp(min=free_bits), keep, mean)
 
 
+def _divergence(
+    function: str,
+    mu: Tensor,
+    logvar: Tensor | float,
+    prior_mu: Tensor | float | None,
+    prior_logvar: Tensor | float | None,
+) -> tuple[str, tuple[Tensor, ...]]:
+    """Which divergence it is, and its operands as tensors."""
+    if isinstance(logvar, Tensor) and prior_mu is None and prior_logvar is None:
+        return "standard_normal_kl", (mu, logvar)  # without another call
+    given = (mu, logvar, prior_mu, prior_logvar)
+    tensors: Any = (x if x is None else _as_tensor(x, *given) for x in given)
+    return reference.divergence(function, *tensors)
+
+
 def reparameterize_kl(
     mu: Tensor,
-    logvar: Tensor,
-    prior_mu: Tensor | None = None,
-    prior_logvar: Tensor | None = None,
+    logvar: Tensor | float,
+    prior_mu: Tensor | float | None = None,
+    prior_logvar: Tensor | float | None = None,
     *,
     num_samples: int | None = None,
     generator: torch.Generator | None = None,
@@ -312,9 +356,10 @@ def reparameterize_kl(
 
     Args:
         mu: Means (*batch, *latent).
-        logvar: Logarithms of the variances, broadcasts with mu.
-        prior_mu: Means of the prior, broadcasts with mu. Both of the prior's, or neither.
-        prior_logvar: Logarithms of the prior's variances.
+        logvar: Logarithms of the variances, broadcasts to mu; or a number.
+        prior_mu: Means of the prior, broadcasts to mu; or a number. Both of the prior's, or
+            neither.
+        prior_logvar: Logarithms of the prior's variances, likewise.
         num_samples: As in :func:`reparameterize`; the divergence does not depend on it.
         generator: As in :func:`reparameterize`.
         seed: As in :func:`reparameterize`.
@@ -324,16 +369,18 @@ def reparameterize_kl(
         reduction: Of the divergence. See the module.
 
     Returns:
-        (z, kl). z has the shape that mu, logvar and the prior's parameters broadcast to, behind K
-        where num_samples is given, and the dtype that they promote to.
+        (z, kl). z has mu's shape, behind K where num_samples is given, and the dtype that mu,
+        logvar and the prior's parameters promote to.
 
     Raises:
         TypeError: As :func:`reparameterize` and :func:`gaussian_kl`.
         ValueError: As :func:`reparameterize` and :func:`gaussian_kl`.
     """
     function = "reparameterize_kl"
+    op, operands = _divergence(function, mu, logvar, prior_mu, prior_logvar)
     if num_samples is not None or free_bits != 0 or free_bits_per not in checks.FREE_BITS_PER:
-        op, operands = reference.divergence(function, mu, logvar, prior_mu, prior_logvar)
+        if num_samples is not None:
+            checks.check_num_samples(function, num_samples)
         kl = gaussian_kl(
             *operands,
             free_bits=free_bits,
@@ -341,38 +388,42 @@ def reparameterize_kl(
             batch_dims=batch_dims,
             reduction=reduction,
         )
-        names = reference.LOSSES[op].operands
-        shape = reference.broadcast_shape(operands)
-        means = mu.expand(shape)
-        if num_samples is not None:
-            means = _expand_samples(function, num_samples, names, (means, *operands[1:]))
-        return reparameterize(means, logvar, generator=generator, seed=seed), kl
+        return reparameterize(
+            mu, operands[1], num_samples=num_samples, generator=generator, seed=seed
+        ), kl
     try:
+        if mu.dim() <= batch_dims:
+            checks.check_latent(function, mu, batch_dims, reduction)
+        of_all: Any = (*operands, None, None)
+        variance, prior_mean, prior_variance = of_all[1:4]
         keep, mean = (
             (0, batch_dims)
             if reduction == "batchmean"
-            else _keep_and_mean(reduction, batch_dims, mu, logvar, prior_mu, prior_logvar)
+            else _keep_and_mean(reduction, batch_dims, mu)
         )
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
+            _explain_loss(function, op, operands, None, batch_dims, reduction)
             seed = _seed_of(function, generator, seed, mu)
-            return reference.reparameterize_kl(mu, logvar, prior_mu, prior_logvar, seed, keep, mean)
+            return reference.reparameterize_kl(
+                mu, variance, prior_mean, prior_variance, seed, keep, mean
+            )
         if seed is None and not _is_compiling():
             z, kl = _kernels.reparameterize_kl(
-                mu, logvar, prior_mu, prior_logvar, generator, keep, mean
+                mu, variance, prior_mean, prior_variance, generator, keep, mean, batch_dims
             )
         else:
+            _explain_loss(function, op, operands, None, batch_dims, reduction)
             z, kl, _ = _ops.reparameterize_kl(
                 mu,
-                logvar,
-                prior_mu,
-                prior_logvar,
+                variance,
+                prior_mean,
+                prior_variance,
                 _seed_of(function, generator, seed, mu),
                 keep,
                 mean,
             )
         return z, kl
     except Exception:
-        op, operands = reference.divergence(function, mu, logvar, prior_mu, prior_logvar)
         _explain_loss(function, op, operands, None, batch_dims, reduction)
         checks.check_noise_source(function, generator, seed, mu.device)
         raise
@@ -402,11 +453,11 @@ def bernoulli_nll(
 
     Args:
         logits: (*batch, *event); probabilities where ``from_probs`` says so.
-        target: In [0, 1], broadcasts with logits: K samples (K, B, D) against a target (B, D) need
+        target: In [0, 1], of the shape of logits; K samples (K, B, D) against a target (B, D) need
             no copy (and ``batch_dims=2``). uint8 means x / 255, bool 0 or 1.
         from_probs: The first argument holds probabilities in [0, 1].
-        mask: bool, broadcasts; False: the element does not count, whatever it holds (NaN too), and
-            has no gradient. It stays in the denominator of ``"mean"``.
+        mask: bool, broadcasts to logits; False: the element does not count, whatever it holds (NaN
+            too), and has no gradient. It stays in the denominator of ``"mean"``.
         batch_dims: How many leading dimensions are batch.
         reduction: See the module.
 
@@ -442,9 +493,10 @@ def gaussian_nll(
 
     Args:
         mean: (*batch, *event).
-        target: Broadcasts with mean. uint8 and bool mean the numbers that they hold.
+        target: Of mean's shape, as in :func:`bernoulli_nll`. uint8 and bool mean the numbers that
+            they hold.
         logvar: Logarithm of the variance, fixed (a number) or learned (a tensor that broadcasts
-            with mean: one for everything, per feature, per element).
+            to mean: one for everything, per feature, per element).
         mask: As in :func:`bernoulli_nll`.
         batch_dims: How many leading dimensions are batch.
         reduction: See the module.
@@ -457,10 +509,7 @@ def gaussian_nll(
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
     """
-    if isinstance(logvar, (int, float)):
-        checks.check_tensor("gaussian_nll", "mean", mean)
-        logvar = torch.full((), logvar, dtype=mean.dtype, device=mean.device)
-    operands = (mean, logvar, target)
+    operands = (mean, _as_tensor(logvar, mean, target), target)
     return _loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
 
 
@@ -485,8 +534,8 @@ def multinomial_nll(
 
     Args:
         logits: (*batch, *event), not normalised; the last dimension of the event are the classes.
-        target: Counts (or weights), broadcasts with logits. uint8 and bool mean the numbers that
-            they hold.
+        target: Counts (or weights), of the shape of logits, as in :func:`bernoulli_nll`. uint8 and
+            bool mean the numbers that they hold.
         batch_dims: How many leading dimensions are batch.
         reduction: See the module; the elements of ``"none"`` and ``"mean"`` are those of logits.
 
@@ -499,12 +548,12 @@ def multinomial_nll(
             batch_dims that leave no dimension of classes.
     """
     function = "multinomial_nll"
-    checks.check_operands(function, ("logits", "target"), (logits, target))
-    checks.check_public_reduction(function, reduction, batch_dims, (logits, target))
-    checks.check_has_classes(function, batch_dims, (logits, target))
-    if logits.shape != target.shape:
-        shape = reference.broadcast_shape((logits, target))
-        logits, target = logits.expand(shape), target.expand(shape)
+    names = ("logits", "target")
+    checks.check_operands(function, names, (logits, target))
+    checks.check_public_reduction(function, reduction, batch_dims, (logits,))
+    checks.check_has_classes(function, batch_dims, (logits,))
+    checks.check_shapes(function, names, (logits, target), None, batch_dims)
+    target = target.expand(logits.shape)
     keep, mean = _keep_and_mean(reduction, batch_dims, logits)
     is_plain = reduction == "none" or target.requires_grad or use_reference(logits.device.type)
     evaluate = reference.multinomial_nll if is_plain else multinomial.evaluate
@@ -549,6 +598,10 @@ class ELBO(NamedTuple):
     kl: Tensor
 
 
+# An exported program that returns one can be stored.
+_register_namedtuple(ELBO, serialized_type_name="vae_fast.ELBO")
+
+
 def elbo_loss(
     params: Tensor | Sequence[Tensor],
     target: Tensor,
@@ -557,12 +610,13 @@ def elbo_loss(
     *,
     likelihood: str = "bernoulli",
     beta: float | Tensor = 1.0,
-    prior_mu: Tensor | None = None,
-    prior_logvar: Tensor | None = None,
+    prior_mu: Tensor | float | None = None,
+    prior_logvar: Tensor | float | None = None,
     free_bits: float = 0.0,
     free_bits_per: FreeBitsPer = "dimension",
     mask: Tensor | None = None,
     batch_dims: int = 1,
+    sample_dims: int = 0,
     reduction: Reduction = "batchmean",
 ) -> ELBO:
     """The loss of a variational auto-encoder: -E[log p(x|z)] + beta KL(q(z|x) || p(z)), in nats.
@@ -571,9 +625,8 @@ def elbo_loss(
 
     Args:
         params: What the decoder gives: the likelihood's parameter, or a tuple of its parameters in
-            the order of the likelihood's function (the target left out). Leading dimensions that
-            the first one has beyond the target's are samples of z, (K, *batch, *event) against
-            (*batch, *event): the nll is averaged over them, under every reduction.
+            the order of the likelihood's function (the target left out). The first one has the
+            target's shape, behind ``sample_dims`` dimensions of samples of z.
         target: The data (*batch, *event).
         mu: Means of q(z|x), (*batch, *latent).
         logvar: Logarithms of its variances.
@@ -586,6 +639,8 @@ def elbo_loss(
         free_bits_per: As in :func:`gaussian_kl`.
         mask: Which elements of the data count; see the likelihood.
         batch_dims: How many leading dimensions (of target and mu) are batch.
+        sample_dims: How many leading dimensions of ``params`` are samples of z, (K, *batch, *event)
+            against (*batch, *event): the nll is averaged over them, under every reduction.
         reduction: Of each term. ``"mean"`` divides the nll by the number of data elements and the
             kl by that of latent elements, so it weighs them differently. ``"none"`` is refused:
             the terms' elements do not correspond.
@@ -595,19 +650,22 @@ def elbo_loss(
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: An unknown likelihood, ``reduction="none"``, or as in :func:`gaussian_kl` and
-            the likelihood.
+        ValueError: An unknown likelihood, ``reduction="none"``, params that are not of the
+            target's shape behind ``sample_dims``, mu of another batch than the target, or as in
+            :func:`gaussian_kl` and the likelihood.
     """
-    if likelihood not in LIKELIHOODS or not isinstance(beta, (int, float, Tensor)):
+    if likelihood not in LIKELIHOODS or not (isinstance(beta, Tensor) or checks.is_number(beta)):
         _refuse_elbo(likelihood, beta)
     if isinstance(params, (tuple, list)) and not params:
         raise ValueError("elbo_loss: params is empty, expected a tensor or a tuple of tensors")
     first, *others = params if isinstance(params, (tuple, list)) else (params,)
     checks.check_tensor("elbo_loss", "params", first)
     checks.check_tensor("elbo_loss", "target", target)
+    checks.check_tensor("elbo_loss", "mu", mu)
+    checks.check_elbo("elbo_loss", first, target, mu, batch_dims, sample_dims)
     nll = _sample_average_nll(
         partial(LIKELIHOODS[likelihood], first, target, *others, mask=mask),
-        max(0, first.dim() - target.dim()),
+        sample_dims,
         batch_dims,
         reduction,
     )
@@ -621,7 +679,8 @@ def elbo_loss(
         batch_dims=batch_dims,
         reduction=reduction,
     )
-    return ELBO(nll + beta * kl, nll, kl)
+    weight = beta if isinstance(beta, Tensor) else float(beta)
+    return ELBO(nll + weight * kl, nll, kl)
 
 
 def _refuse_elbo(likelihood: Any, beta: Any) -> NoReturn:

@@ -19,6 +19,7 @@ class ELBOLoss(nn.Module):
         free_bits: Nats; see :func:`vae_fast.gaussian_kl`.
         free_bits_per: What they are counted per.
         batch_dims: How many leading dimensions are batch.
+        sample_dims: How many leading dimensions of the parameters are samples of z.
         reduction: Of each term.
 
     Raises:
@@ -34,6 +35,7 @@ class ELBOLoss(nn.Module):
         free_bits: float = 0.0,
         free_bits_per: FreeBitsPer = "dimension",
         batch_dims: int = 1,
+        sample_dims: int = 0,
         reduction: Reduction = "batchmean",
     ) -> None:
         super().__init__()
@@ -45,6 +47,7 @@ class ELBOLoss(nn.Module):
         self.free_bits = free_bits
         self.free_bits_per = free_bits_per
         self.batch_dims = batch_dims
+        self.sample_dims = sample_dims
         self.reduction = reduction
 
     def forward(
@@ -71,6 +74,7 @@ class ELBOLoss(nn.Module):
             free_bits_per=self.free_bits_per,
             mask=mask,
             batch_dims=self.batch_dims,
+            sample_dims=self.sample_dims,
             reduction=self.reduction,
         )
 
@@ -79,5 +83,6 @@ class ELBOLoss(nn.Module):
         return (
             f"likelihood={self.likelihood!r}, beta={self.beta}, free_bits={self.free_bits}, "
             f"free_bits_per={self.free_bits_per!r}, batch_dims={self.batch_dims}, "
+            f"sample_dims={self.sample_dims}, "
             f"reduction={self.reduction!r}"
         )

@@ -216,8 +216,7 @@ def promoted_dtype(operands: Sequence[Tensor]) -> torch.dtype:
 
 def arithmetic_dtype(operands: Sequence[Tensor]) -> torch.dtype:
     """float64 where any operand is, else float32."""
-    is_float64 = any(operand.dtype == torch.float64 for operand in operands)
-    return torch.float64 if is_float64 else torch.float32
+    return torch.float64 if torch.float64 in [x.dtype for x in operands] else torch.float32
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -83,6 +83,13 @@ void check_shape(const char* op, const char* name, const Tensor& tensor, const c
   broadcast_into(shape, tensor.sizes());
 }
 
+bool fits_into(at::IntArrayRef sizes, at::IntArrayRef whole) {
+  if (sizes.size() > whole.size()) return false;
+  const at::IntArrayRef own = whole.slice(whole.size() - sizes.size());
+  return std::equal(sizes.begin(), sizes.end(), own.begin(),
+                    [](int64_t size, int64_t of) { return size == of || size == 1; });
+}
+
 void set_output(Output& output, const Tensor& tensor) {
   output.data = tensor.mutable_data_ptr();
   output.dtype = dtype_of(tensor.scalar_type());
@@ -109,6 +116,28 @@ at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorLis
     check_shape(op, "mask", *mask, first_name, shape);
   }
   return shape;
+}
+
+void check_public_shapes(const LossInfo& info, at::TensorList operands, const OptionalTensor& mask,
+                         int64_t batch_dims) {
+  const auto is_symbolic = [](const Tensor& x) {
+    return x.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
+  };
+  if (std::any_of(operands.begin(), operands.end(), is_symbolic)) return;
+  const at::IntArrayRef whole = operands[0].sizes();
+  const int64_t dims = static_cast<int64_t>(whole.size());
+  // The default of one is nothing said where a number is summed.
+  bool fits = 0 <= batch_dims && batch_dims <= std::max<int64_t>(dims, 1);
+  for (size_t k = 1; fits && k < operands.size(); ++k) {
+    const at::IntArrayRef sizes = operands[k].sizes();
+    if (sizes == whole) continue;
+    const int64_t leading = dims - operands[k].dim();
+    const bool is_target = info.has_target && k + 1 == operands.size();
+    fits = is_target ? 0 <= leading && leading <= batch_dims && whole.slice(leading) == sizes
+                     : fits_into(sizes, whole);
+  }
+  fits = fits && (!mask || fits_into(mask->sizes(), whole));
+  TORCH_CHECK_VALUE(fits, info.name, ": the shapes or batch_dims do not fit ", whole);
 }
 
 void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t dims) {

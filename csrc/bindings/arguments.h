@@ -11,6 +11,12 @@ namespace vae_fast::bindings {
 at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorList operands,
                              const OptionalTensor& mask);
 
+// The public functions' rule, for their own entries (checks.check_shapes has it in words): a target
+// has the first operand's shape but for leading batch dimensions, all else broadcasts to that
+// shape.
+void check_public_shapes(const LossInfo& info, at::TensorList operands, const OptionalTensor& mask,
+                         int64_t batch_dims);
+
 // An op's `keep` and `mean_dims`: ValueError where they do not fit the dimensions.
 void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t dims);
 

@@ -403,7 +403,8 @@ struct LossOp<Formula, std::index_sequence<I...>> {
   }
 
   static Tensor python_entry(Each<const Tensor&, I>... operands, const OptionalTensor& mask,
-                             int64_t keep, int64_t mean) {
+                             int64_t keep, int64_t mean, int64_t batch_dims) {
+    check_public_shapes(loss_info(kLoss), {operands...}, mask, batch_dims);
     return std::get<0>(call(operands..., mask, keep, mean, 0));
   }
 };

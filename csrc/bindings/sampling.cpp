@@ -9,6 +9,7 @@
 // 2: to store and read it costs less than to draw it again, and z - mu would have lost its digits.
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/library.h>
 
@@ -54,7 +55,11 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
     generator = at::globalContext().defaultGenerator(mu.device());
   }
   // A fresh tensor makes every call distinct: the compiler merges equal calls of custom random ops.
-  return op.call(at::empty({1, 2}, at::TensorOptions(at::kLong).device(place)), generator);
+  // torch.jit.trace folds what depends on no input into a constant, and merges equal calls too, but
+  // neither where a tensor is written in place.
+  Tensor like = at::empty({1, 2}, at::TensorOptions(at::kLong).device(place));
+  if (torch::jit::tracer::isTracing()) like.zero_();
+  return op.call(like, generator);
 }
 
 SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
@@ -448,7 +453,11 @@ void register_sampling(pybind11::module_& module) {
              torch::wrap_pybind_function_no_gil(
                  [](const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
                     const OptionalTensor& prior_logvar, const OptionalGenerator& generator,
-                    int64_t keep, int64_t mean) {
+                    int64_t keep, int64_t mean, int64_t batch_dims) {
+                   const TensorVector operands =
+                       divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
+                   check_public_shapes(loss_info(divergence_of(operands)), operands, std::nullopt,
+                                       batch_dims);
                    const Tensor seed = call_draw_seed(mu, generator);
                    auto [z, kl, noise] = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed,
                                                         {keep, mean}, false);
