@@ -17,7 +17,7 @@ namespace {
 static_assert(sizeof(Seed) == 2 * sizeof(int64_t));
 
 Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
-  return at::detail::empty_cuda(sizes, dtype, c10::Device(c10::kCUDA, c10::cuda::current_device()),
+  return at::detail::empty_cuda(sizes, dtype, c10::Device(kGpu, c10::cuda::current_device()),
                                 /*memory_format_opt=*/std::nullopt);
 }
 

@@ -384,7 +384,7 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
 TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_all<&loss_kernel<kCpu>>(library, Losses{}); }
 
 #ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) {
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) {
   implement_all<&loss_kernel<kCuda>>(library, Losses{});
 }
 #endif
@@ -397,8 +397,8 @@ TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) {
   implement_all<&loss_autocast<at::kCPU>>(library, Losses{});
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, AutocastCUDA, library) {
-  implement_all<&loss_autocast<at::kCUDA>>(library, Losses{});
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_AUTOCAST_GPU, library) {
+  implement_all<&loss_autocast<kGpu>>(library, Losses{});
 }
 
 }  // namespace vae_fast::bindings
