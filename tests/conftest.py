@@ -15,7 +15,8 @@ def pytest_sessionstart(session):
     """Without the extension every test would pass in plain PyTorch, and prove nothing."""
     if _extension.BACKEND != "compiled":
         pytest.exit("the tests need the compiled extension: make build", returncode=1)
-    if DEVICE != "cpu" and not (torch.cuda.is_available() and vf.build_info().cuda_kernels):
+    is_there = torch.get_device_module(DEVICE).is_available()
+    if DEVICE != "cpu" and not (is_there and _extension.GPU == DEVICE):
         pytest.exit(f"VAE_FAST_TEST_DEVICE is {DEVICE}: there is no GPU, or no kernel for it", 1)
 
 
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=DEVICE == "emulated")
+def _device_memory():
+    """Every test leaves the guard zones of the emulated device's memory as they were."""
+    yield
+    torch.ops.vae_fast_emulation.check_memory()
 
 
 @pytest.fixture
