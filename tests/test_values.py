@@ -111,6 +111,14 @@ def test_mixed_dtypes_promote(case, backend):
     wide = [x.to(arithmetic_dtype(promoted)) for x in tensors]
     assert torch.equal(actual, case.public(*wide, reduction="none").to(promoted))
 
+    for x in (*tensors, *wide):
+        x.requires_grad_()
+    upstream = torch.full((), 3.0, dtype=arithmetic_dtype(promoted))
+    actual = torch.autograd.grad(case.public(*tensors), tensors, upstream)
+    expected = torch.autograd.grad(case.public(*wide), wide, upstream)
+    for x, ours, theirs in zip(tensors, actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.to(x.dtype))
+
 
 @pytest.mark.parametrize("mask_shape", [(6, 5, 3), (5, 1), (6, 1, 1), (1, 3), ()])
 @pytest.mark.parametrize("case", **each_case)
