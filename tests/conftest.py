@@ -7,8 +7,14 @@ from device import DEVICE
 import vae_fast as vf
 from vae_fast import _extension, functional
 
-# Named by `make cuda-check`, with the tools that read machine code; and what only a GPU can show.
-collect_ignore = ["cuda_gates", *(["gpu"] if DEVICE == "cpu" else [])]
+# Named by `make cuda-check`, with the tools that read machine code; what only a GPU can show; and
+# what makes no tensors on the emulated device.
+collect_ignore = ["cuda_gates"]
+if DEVICE != "cuda":
+    collect_ignore += ["gpu"]
+if DEVICE == "emulated":
+    collect_ignore += ["app", "test_build.py", "test_buffer_cache.py", "test_documentation.py"]
+    collect_ignore += ["test_gpu_report.py", "test_heap.py", "test_products.py"]
 
 
 def pytest_sessionstart(session):
@@ -30,6 +36,8 @@ def pytest_collection_modifyitems(items):
     if DEVICE != "cpu":
         of_the_cpu = {"cpu_threads", "cpu_capability"}
         items[:] = [item for item in items if not of_the_cpu & set(item.fixturenames)]
+    if DEVICE == "emulated":
+        items[:] = [item for item in items if not item.get_closest_marker("torch_devices_only")]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +68,8 @@ def cpu_capability():
     _extension.C.set_cpu_capability(before)
 
 
-@pytest.fixture(params=["compiled", "reference"])
+# Plain PyTorch on the emulated device is the CPU's.
+@pytest.fixture(params=["compiled"] if DEVICE == "emulated" else ["compiled", "reference"])
 def backend(request, monkeypatch):
     """The public functions on their kernels, then on plain PyTorch."""
     if request.param == "reference":

@@ -44,10 +44,11 @@ def _manual_seed_all(seed: int) -> None:
 def _device_module() -> ModuleType:
     """What torch looks for in torch.<device>."""
     module = ModuleType("torch.emulated")
-    module.is_available = lambda: True
+    module._initialized = True
+    module.is_available = module.is_initialized = lambda: True
     module.device_count = lambda: 2
     module.current_device = torch.accelerator.current_device_index
-    module.device = torch.accelerator.device_index
+    module.device = lambda device: torch.accelerator.device_index(_index(device))
     module.synchronize = lambda device=None: None
     module._is_in_bad_fork = lambda: False
     module.manual_seed_all = _manual_seed_all

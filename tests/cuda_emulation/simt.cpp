@@ -41,6 +41,7 @@ Place* place;
 dim3 block_size, grid_size;
 Launched launched;
 void (*after_launch)();
+std::mutex turn;
 
 namespace {
 

@@ -98,6 +98,7 @@ C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
 const bool registered = [] {
   c10::register_privateuse1_backend("emulated");
   at::RegisterPrivateUse1HooksInterface(new Hooks);  // torch keeps it
+  c10::SetAllocator(c10::kPrivateUse1, device_memory());
   return true;
 }();
 

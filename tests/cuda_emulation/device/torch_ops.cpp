@@ -5,7 +5,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include <unordered_map>
+#include <vector>
 
 #include "device/memory.h"
 #include "device/torch_cuda.h"
@@ -33,6 +33,7 @@ class Call {
     if (value.isTensor()) return to_host(value.toTensor());
     if (value.isDevice()) return to_host(value.toDevice());
     if (value.isGenerator()) return to_host(value.toGenerator());
+    if (value.isStorage()) return to_host(value.toStorage());
     if (!value.isList()) return value;
     c10::impl::GenericList list(value.toList().elementType());
     for (const IValue& element : value.toListRef()) list.push_back(to_host(element));
@@ -54,23 +55,46 @@ class Call {
       return tensor;
     }
     device_ = tensor.device();
-    c10::Storage& storage = host_storages_[tensor.storage().unsafeGetStorageImpl()];
-    if (!storage) {
-      storage = c10::Storage(c10::Storage::use_byte_size_t(), tensor.storage().nbytes(),
-                             c10::DataPtr(tensor.storage().mutable_data(), c10::kCPU),
-                             c10::GetAllocator(c10::kCPU), /*resizable=*/true);
-    }
     const Tensor host = at::detail::make_tensor<at::TensorImpl>(
-        c10::Storage(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.dtype());
+        to_host(tensor.storage()), c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.dtype());
     copy_layout(tensor, host);
-    shared_.push_back({tensor, host});
+    tensors_.push_back({tensor, host});
     return host;
   }
 
+  Tensor to_device(const Tensor& host) {
+    if (!host.defined() || host.device().type() != c10::kCPU || !device_) return host;
+    for (const Tensor& given : of_host_) {
+      if (given.is_same(host) || given.is_alias_of(host)) return host;
+    }
+    for (const auto& shared : tensors_) {
+      if (!shared.host.is_same(host)) continue;
+      take_over(shared);
+      return shared.device;
+    }
+    for (const auto& shared : storages_) {
+      if (shared.host.is_alias_of(host.storage())) return view_of(shared.device, host);
+    }
+    return copy_of(host);
+  }
+
  private:
+  template <class T>
   struct Shared {
-    Tensor device, host;
+    T device, host;
   };
+
+  c10::Storage to_host(const c10::Storage& storage) {
+    if (storage.device_type() != kEmulated) return storage;
+    for (const auto& [device, host] : storages_) {
+      if (device.is_alias_of(storage)) return host;
+    }
+    c10::DataPtr data(storage.mutable_data(), c10::kCPU);  // owned by the device's
+    storages_.push_back({storage, c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(),
+                                               std::move(data), c10::GetAllocator(c10::kCPU),
+                                               /*resizable=*/true)});
+    return storages_.back().host;
+  }
 
   c10::Device to_host(c10::Device device) {
     if (device.type() != kEmulated) return device;
@@ -86,34 +110,22 @@ class Call {
     return at::detail::createCPUGenerator(drawn.seed_.val + drawn.offset_.val);
   }
 
-  Tensor to_device(const Tensor& host) {
-    if (!host.defined() || host.device().type() != c10::kCPU || !device_) return host;
-    for (const Tensor& given : of_host_) {
-      if (given.is_same(host) || given.is_alias_of(host)) return host;
+  // What an operator in place may have changed: layout, size, the storage itself.
+  void take_over(const Shared<Tensor>& tensor) {
+    for (const auto& [device, host] : storages_) {
+      if (!host.is_alias_of(tensor.host.storage())) continue;
+      if (host.data() != device.data()) grow(device, host);
+      tensor.device.unsafeGetTensorImpl()->set_storage_keep_dtype(device);
     }
-    for (const Shared& shared : shared_) {
-      if (!shared.host.is_same(host)) continue;
-      take_over_layout(shared);
-      return shared.device;
-    }
-    for (const Shared& shared : shared_) {
-      if (shared.host.is_alias_of(host)) return view_of(shared.device.storage(), host);
-    }
-    return copy_of(host);
+    copy_layout(tensor.host, tensor.device);
   }
 
-  // After an operator in place, which may have changed shape or size.
-  void take_over_layout(const Shared& shared) {
-    const c10::Storage& host = shared.host.storage();
-    const c10::Storage& device = shared.device.storage();
-    if (host.data() != device.data()) {
-      const c10::OptionalDeviceGuard guard(shared.device.device());
-      c10::DataPtr grown = device_memory()->allocate(host.nbytes());
-      std::memcpy(grown.get(), host.data(), host.nbytes());
-      device.set_data_ptr_noswap(std::move(grown));
-      device.set_nbytes(host.nbytes());
-    }
-    copy_layout(shared.host, shared.device);
+  static void grow(const c10::Storage& device, const c10::Storage& host) {
+    const c10::OptionalDeviceGuard guard(device.device());
+    c10::DataPtr grown = device_memory()->allocate(host.nbytes());
+    std::memcpy(grown.get(), host.data(), host.nbytes());
+    device.set_data_ptr_noswap(std::move(grown));
+    device.set_nbytes(host.nbytes());
   }
 
   Tensor view_of(const c10::Storage& storage, const Tensor& host) {
@@ -135,8 +147,8 @@ class Call {
 
   std::optional<c10::Device> device_;
   std::vector<Tensor> of_host_;
-  std::vector<Shared> shared_;
-  std::unordered_map<c10::StorageImpl*, c10::Storage> host_storages_;
+  std::vector<Shared<Tensor>> tensors_;
+  std::vector<Shared<c10::Storage>> storages_;
 };
 
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
@@ -163,7 +175,35 @@ Tensor copy_from(const Tensor& source, const Tensor& to, bool) {
   return to;
 }
 
-TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) { library.impl("_copy_from", copy_from); }
+// The convolutions of a device that torch does not know.
+Tensor convolution(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                   bool transposed, at::IntArrayRef output_padding, int64_t groups) {
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  Call call;
+  return call.to_device(at::convolution(call.to_host(input), call.to_host(weight),
+                                        bias ? call.to_host(*bias) : Tensor(), stride, padding,
+                                        dilation, transposed, output_padding, groups));
+}
+
+std::tuple<Tensor, Tensor, Tensor> convolution_backward(
+    const Tensor& gradient, const Tensor& input, const Tensor& weight, at::IntArrayRef stride,
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
+    at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> mask) {
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  Call call;
+  const int64_t channels = gradient.size(1);
+  const auto [of_input, of_weight, of_bias] = at::convolution_backward(
+      call.to_host(gradient), call.to_host(input), call.to_host(weight), at::IntArrayRef(channels),
+      stride, padding, dilation, transposed, output_padding, groups, mask);
+  return {call.to_device(of_input), call.to_device(of_weight), call.to_device(of_bias)};
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("_copy_from", copy_from);
+  library.impl("convolution_overrideable", convolution);
+  library.impl("convolution_backward_overrideable", convolution_backward);
+}
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&on_the_cpu>());
