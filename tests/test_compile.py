@@ -170,9 +170,7 @@ def test_surroundings_are_fused():
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize(
-    "backend", ["eager", "aot_eager", "aot_eager_decomp_partition", INDUCTOR]
-)
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "aot_eager_decomp_partition", INDUCTOR])
 def test_equal_draws_are_not_merged(backend, requires_grad):
     mu, logvar = (torch.randn(3, 4, requires_grad=requires_grad) for _ in range(2))
     expected = seeded(sample_twice, mu, logvar)
