@@ -102,9 +102,10 @@ def test_sums_do_not_depend_on_threads(case, cpu_threads):
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("dtypes", [DTYPES, DTYPES[::-1]], ids=["float32 first", "float16 first"])
 @pytest.mark.parametrize("case", **each_case)
-def test_mixed_dtypes_promote(case, backend):
-    tensors = [d((4, 9)).to(dtype) for d, dtype in zip(case.draws, DTYPES[::-1], strict=False)]
+def test_mixed_dtypes_promote(case, backend, dtypes):
+    tensors = [d((4, 9)).to(dtype) for d, dtype in zip(case.draws, dtypes, strict=False)]
     promoted = reference.promoted_dtype(tensors)
     actual = case.public(*tensors, reduction="none")
     assert actual.dtype == promoted

@@ -70,9 +70,9 @@ void loss(const LossArgs& args) {
 }
 
 void sample(SampleArgs& args, const Tensor& seeds) {
-  const Queue queue(cuda::workspace_bytes(args));
   const Seed* rows = static_cast<const Seed*>(seeds.const_data_ptr());
   args.seeds = seeds.is_cpu() ? nullptr : rows;
+  const Queue queue(cuda::workspace_bytes(args));
   check(cuda::sample(args, seeds.is_cpu() ? *rows : Seed{}, queue.launch()));
 }
 
@@ -86,7 +86,8 @@ void multinomial(const MultinomialArgs& args) { check(cuda::multinomial(args, Qu
 void scale(const Tensor& gradient, const Tensor& factor) {
   if (gradient.numel() == 0) return;
   cuda::ScaleArgs args;
-  args.float64 = gradient.scalar_type() == at::kDouble;
+  // The value's dtype, which the upstream gradient has, may be wider than the operand's.
+  args.float64 = gradient.scalar_type() == at::kDouble || factor.scalar_type() == at::kDouble;
   IndexSpace space(gradient.sizes());
   space.add(args.gradient, gradient);
   space.add(args.upstream, factor);

@@ -167,8 +167,8 @@ void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
-// To this device, from it, or both.
-Tensor copy_from(const Tensor& source, const Tensor& to, bool) {
+// To this device, from it, or both; lazily negated or conjugated, as the CPU's reads it.
+Tensor& copy(Tensor& to, const Tensor& source, bool) {
   const at::AutoDispatchBelowADInplaceOrView guard;
   Call call;
   call.to_host(to).copy_(call.to_host(source));
@@ -200,7 +200,7 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("_copy_from", copy_from);
+  library.impl("copy_", copy);
   library.impl("convolution_overrideable", convolution);
   library.impl("convolution_backward_overrideable", convolution_backward);
 }
