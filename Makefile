@@ -73,7 +73,7 @@ $(VENV)/cuda.stamp: $(VENV)/setup.stamp
 	VAE_FAST_EXTENSION=0 $(BIN)/pip install --quiet --no-build-isolation --editable ".[cuda-check]"
 	touch $@
 
-cuda-check: build $(VENV)/cuda.stamp ## the CUDA kernels without a GPU: emulated, and their machine code
+cuda-check: build $(VENV)/cuda.stamp ## CUDA without a GPU: kernels and bindings emulated, and the machine code
 	$(BIN)/python -m pytest tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
 	cmake -S . -B build/cuda -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
 	  -DPython3_EXECUTABLE=$(abspath $(BIN)/python)

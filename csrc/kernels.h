@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "formulas/philox.h"
 
@@ -133,16 +134,25 @@ void set_capability(const char* name);
 // than 0 is a cudaError_t. Sums do not depend on the device or its load.
 namespace cuda {
 
-// Whatever adds up across blocks counts them here; every launch leaves the counters zero again.
-inline constexpr int kTickets = 1024;
+// A call, planned once: what is asked of it is about the very passes that launch() starts.
+class Prepared {
+ public:
+  struct Call;  // launch.cpp
 
-struct Launch {
-  void* stream = nullptr;  // cudaStream_t, of the current device
-  // Of workspace_bytes(args), aligned to 16; free to use again as soon as the stream has come by.
-  void* workspace = nullptr;
-  // kTickets of them: zero before the first launch, and never given to two streams, nor to a stream
-  // and a captured graph.
-  uint32_t* tickets = nullptr;
+  explicit Prepared(Call call);
+  Prepared(Prepared&&) noexcept;
+  ~Prepared();
+
+  size_t workspace_bytes() const;
+  // The first so many of them count blocks. launch() clears them; they are zero again behind it.
+  size_t ticket_bytes() const;
+
+  // On a cudaStream_t of the current device. The workspace, aligned to 16, may be used again as
+  // soon as the stream has come by.
+  [[nodiscard]] int launch(void* stream, void* workspace);
+
+ private:
+  std::unique_ptr<Call> call_;
 };
 
 // What torch's CUDA generator hands out (at::PhiloxCudaState): two numbers, or, while a graph is
@@ -163,20 +173,15 @@ struct ScaleArgs {
   Input upstream;
 };
 
-size_t workspace_bytes(const LossArgs& args);
-size_t workspace_bytes(const SampleArgs& args);
-size_t workspace_bytes(const SampleBackwardArgs& args);
-
-[[nodiscard]] int loss(const LossArgs& args, const Launch& launch);
+Prepared loss(const LossArgs& args);
 // args.seeds lies on the device; where it is null, `seed` drives all of z.
-[[nodiscard]] int sample(const SampleArgs& args, const Seed& seed, const Launch& launch);
-[[nodiscard]] int sample_backward(const SampleBackwardArgs& args, const Launch& launch);
-[[nodiscard]] int multinomial(const MultinomialArgs& args, const Launch& launch);
-[[nodiscard]] int scale_by_upstream(const ScaleArgs& args, const Launch& launch);
+Prepared sample(const SampleArgs& args, const Seed& seed);
+Prepared sample_backward(const SampleBackwardArgs& args);
+Prepared multinomial(const MultinomialArgs& args);
+Prepared scale_by_upstream(const ScaleArgs& args);
 
 // Draws a seed for each row: seed_of_generator(), the offsets kSeedStride apart.
-[[nodiscard]] int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds,
-                             const Launch& launch);
+[[nodiscard]] int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream);
 
 const char* error_string(int error);
 

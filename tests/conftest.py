@@ -7,15 +7,22 @@ from device import DEVICE
 import vae_fast as vf
 from vae_fast import _extension, functional
 
-# Named by `make cuda-check`, with the tools that read machine code; and what only a GPU can show.
-collect_ignore = ["cuda_gates", *(["gpu"] if DEVICE == "cpu" else [])]
+# Named by `make cuda-check`, with the tools that read machine code; what only a GPU can show; and
+# what makes no tensors on the emulated device.
+collect_ignore = ["cuda_gates"]
+if DEVICE != "cuda":
+    collect_ignore += ["gpu"]
+if DEVICE == "emulated":
+    collect_ignore += ["app", "test_build.py", "test_buffer_cache.py", "test_documentation.py"]
+    collect_ignore += ["test_gpu_report.py", "test_heap.py", "test_products.py"]
 
 
 def pytest_sessionstart(session):
     """Without the extension every test would pass in plain PyTorch, and prove nothing."""
     if _extension.BACKEND != "compiled":
         pytest.exit("the tests need the compiled extension: make build", returncode=1)
-    if DEVICE != "cpu" and not (torch.cuda.is_available() and vf.build_info().cuda_kernels):
+    is_there = torch.get_device_module(DEVICE).is_available()
+    if DEVICE != "cpu" and not (is_there and _extension.GPU == DEVICE):
         pytest.exit(f"VAE_FAST_TEST_DEVICE is {DEVICE}: there is no GPU, or no kernel for it", 1)
 
 
@@ -29,11 +36,20 @@ def pytest_collection_modifyitems(items):
     if DEVICE != "cpu":
         of_the_cpu = {"cpu_threads", "cpu_capability"}
         items[:] = [item for item in items if not of_the_cpu & set(item.fixturenames)]
+    if DEVICE == "emulated":
+        items[:] = [item for item in items if not item.get_closest_marker("torch_devices_only")]
 
 
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=DEVICE == "emulated")
+def _device_memory():
+    """Every test leaves the guard zones of the emulated device's memory as they were."""
+    yield
+    torch.ops.vae_fast_emulation.check_memory()
 
 
 @pytest.fixture
@@ -52,7 +68,8 @@ def cpu_capability():
     _extension.C.set_cpu_capability(before)
 
 
-@pytest.fixture(params=["compiled", "reference"])
+# Plain PyTorch on the emulated device is the CPU's.
+@pytest.fixture(params=["compiled"] if DEVICE == "emulated" else ["compiled", "reference"])
 def backend(request, monkeypatch):
     """The public functions on their kernels, then on plain PyTorch."""
     if request.param == "reference":

@@ -191,6 +191,7 @@ def test_deepcopy_and_pickle():
     assert loss.beta == 0.5
 
 
+@pytest.mark.torch_devices_only  # process groups
 def test_distributed_data_parallel(tmp_path):
     import torch.distributed as distributed
 

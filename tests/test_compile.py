@@ -13,7 +13,6 @@ from device import DEVICE, default_generator
 from torch._inductor.utils import run_and_get_code
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
 import vae_fast as vf
@@ -23,8 +22,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 
+by_inductor = pytest.mark.torch_devices_only
+INDUCTOR = pytest.param("inductor", marks=by_inductor)
+
+# One of PyTorch's checks of an op refuses devices that are not PyTorch's own.
+OPCHECKS = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+if DEVICE != "emulated":
+    OPCHECKS += ("test_autograd_registration",)
+
 ops = torch.ops.vae_fast
 compiled = partial(torch.compile, fullgraph=True)
+opcheck = partial(torch.library.opcheck, test_utils=OPCHECKS)
 
 
 def seeded(function, *args, seed=0):
@@ -103,7 +111,7 @@ def test_meta_and_fake_tensors(case):
 # ---- torch.compile -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dynamic", [None, True, False])
+@pytest.mark.parametrize("dynamic", [pytest.param(None, marks=by_inductor), True, False])
 def test_forward_and_backward(dynamic):
     """All losses in one graph, its surroundings fused around them, static and dynamic shapes."""
 
@@ -127,7 +135,7 @@ def test_forward_and_backward(dynamic):
         )
 
 
-@pytest.mark.parametrize("dynamic", [None, True, False])
+@pytest.mark.parametrize("dynamic", [pytest.param(None, marks=by_inductor), True, False])
 def test_sampling_forward_and_backward(dynamic):
     """The same noise and the same state of the generator in eager and compiled."""
     backend = "inductor" if dynamic is None else "aot_eager"
@@ -144,6 +152,7 @@ def test_sampling_forward_and_backward(dynamic):
         )
 
 
+@by_inductor
 def test_surroundings_are_fused():
     def function(logits, target):
         x, y = (logits * 2).tanh() + 1, (target + 1).sigmoid()
@@ -161,9 +170,7 @@ def test_surroundings_are_fused():
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize(
-    "backend", ["eager", "aot_eager", "aot_eager_decomp_partition", "inductor"]
-)
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "aot_eager_decomp_partition", INDUCTOR])
 def test_equal_draws_are_not_merged(backend, requires_grad):
     mu, logvar = (torch.randn(3, 4, requires_grad=requires_grad) for _ in range(2))
     expected = seeded(sample_twice, mu, logvar)
@@ -174,7 +181,7 @@ def test_equal_draws_are_not_merged(backend, requires_grad):
     assert not torch.equal(*actual)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", INDUCTOR])
 def test_an_unused_draw_is_kept_where_torch_keeps_its_own(backend):
     def unused(mu):
         vf.reparameterize_kl(mu, mu)
@@ -227,6 +234,7 @@ def test_a_seed_is_immune_to_recomputation():
             torch.testing.assert_close(torch.autograd.grad(actual, (mu, logvar)), gradients)
 
 
+@by_inductor
 @pytest.mark.parametrize("backend", ["aot_eager_decomp_partition", "inductor"])
 def test_checkpoint_inside(backend):
     def block(mu, logvar):
@@ -259,6 +267,7 @@ def test_functorch_inside():
     torch.testing.assert_close(actual, seeded(sample, logits, target))
 
 
+@by_inductor
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients(mode):
     function = compiled(lambda x, y: vf.bernoulli_nll(x, y), mode="reduce-overhead")
@@ -334,6 +343,7 @@ def test_export(strict):
     torch.testing.assert_close(seeded(loaded, *arguments), seeded(Tail(), *arguments))
 
 
+@by_inductor
 def test_aot_inductor(tmp_path):
     batch = torch.export.Dim("batch", min=2, max=64)
     arguments = torch.randn(3, 4), torch.randn(3, 4)

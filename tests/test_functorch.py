@@ -181,6 +181,15 @@ def test_vmap_inside_a_plain_graph_of_sampling(backend):
     torch.testing.assert_close(mu.grad, 1 + mu.detach())
 
 
+def test_vmap_of_sampling_with_a_divergence_of_many_elements(backend):
+    """Rows of noise of their own, each long enough that a GPU splits its sum over blocks."""
+    mu, logvar = torch.randn(8, 128, 20), torch.randn(8, 128, 20)
+    z, kl = vmap(vf.reparameterize_kl, randomness="different")(mu, logvar)
+    expected = [vf.reparameterize_kl(*row)[1] for row in zip(mu, logvar, strict=True)]
+    torch.testing.assert_close(kl, torch.stack(expected))
+    assert not torch.equal(z[0] - mu[0], z[1] - mu[1])
+
+
 def test_randomness(backend):
     mu = torch.zeros(2, 3)
 

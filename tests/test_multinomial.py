@@ -174,6 +174,7 @@ def test_functional_transforms():
 
 
 @pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.torch_devices_only  # TorchInductor
 @pytest.mark.parametrize("reduction", ["sample", "batchmean"])
 def test_compiles_whole(reduction):
     logits, target = _inputs((6, 70), torch.float32)

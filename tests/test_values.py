@@ -102,14 +102,23 @@ def test_sums_do_not_depend_on_threads(case, cpu_threads):
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("dtypes", [DTYPES, DTYPES[::-1]], ids=["float32 first", "float16 first"])
 @pytest.mark.parametrize("case", **each_case)
-def test_mixed_dtypes_promote(case, backend):
-    tensors = [d((4, 9)).to(dtype) for d, dtype in zip(case.draws, DTYPES[::-1], strict=False)]
+def test_mixed_dtypes_promote(case, backend, dtypes):
+    tensors = [d((4, 9)).to(dtype) for d, dtype in zip(case.draws, dtypes, strict=False)]
     promoted = reference.promoted_dtype(tensors)
     actual = case.public(*tensors, reduction="none")
     assert actual.dtype == promoted
     wide = [x.to(arithmetic_dtype(promoted)) for x in tensors]
     assert torch.equal(actual, case.public(*wide, reduction="none").to(promoted))
+
+    for x in (*tensors, *wide):
+        x.requires_grad_()
+    upstream = torch.full((), 3.0, dtype=arithmetic_dtype(promoted))
+    actual = torch.autograd.grad(case.public(*tensors), tensors, upstream)
+    expected = torch.autograd.grad(case.public(*wide), wide, upstream)
+    for x, ours, theirs in zip(tensors, actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.to(x.dtype))
 
 
 @pytest.mark.parametrize("mask_shape", [(6, 5, 3), (5, 1), (6, 1, 1), (1, 3), ()])

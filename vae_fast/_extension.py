@@ -50,9 +50,11 @@ def _compiled_devices() -> frozenset[str]:
     if BACKEND != "compiled":
         return frozenset()
     assert C is not None
-    return frozenset(("cpu", "meta", "cuda") if C.CUDA_RELEASE else ("cpu", "meta"))
+    return frozenset(("cpu", "meta", C.GPU) if C.GPU else ("cpu", "meta"))
 
 
+# The type of device that the CUDA kernels run on, or None where they were not built.
+GPU: str | None = C.GPU if C else None
 _COMPILED_DEVICES = _compiled_devices()
 _warned: set[str] = set()
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.utils._pytree import _register_namedtuple
 
 from vae_fast import checks, multinomial, reference
-from vae_fast._extension import BACKEND, C, use_reference
+from vae_fast._extension import BACKEND, GPU, C, use_reference
 
 if C is not None:
     from vae_fast import _rules  # noqa: F401  (registers what the ops need from Python)
@@ -187,7 +187,7 @@ def _seed_of(
     checks.check_noise_source(function, generator, seed, mu.device)
     if seed is None:
         # Compiled code may become a graph: on the GPU its draws belong there.
-        on_gpu = mu.device.type == "cuda" and not use_reference("cuda")
+        on_gpu = mu.device.type == GPU and not use_reference(mu.device.type)
         return draw_seed(generator, device=mu.device if on_gpu else None)
     if isinstance(seed, Tensor):
         return seed

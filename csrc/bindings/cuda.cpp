@@ -5,9 +5,7 @@
 #include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <map>
 #include <mutex>
-#include <utility>
 
 #include "bindings/arguments.h"
 
@@ -17,81 +15,48 @@ namespace {
 static_assert(sizeof(Seed) == 2 * sizeof(int64_t));
 
 Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
-  return at::detail::empty_cuda(sizes, dtype, c10::Device(c10::kCUDA, c10::cuda::current_device()),
+  return at::detail::empty_cuda(sizes, dtype, c10::Device(kGpu, c10::cuda::current_device()),
                                 /*memory_format_opt=*/std::nullopt);
-}
-
-Tensor zero_tickets() {
-  return empty({cuda::kTickets * static_cast<int64_t>(sizeof(uint32_t))}, at::kByte).zero_();
 }
 
 bool is_capturing() {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
-// A launch leaves its tickets zero, so a stream has its own, once and for all. A graph may run on
-// any stream, beside it: what is captured brings its own, in the graph's memory, and zeroes them.
-Tensor tickets(const c10::cuda::CUDAStream& stream) {
-  if (is_capturing()) return zero_tickets();
-  static std::mutex mutex;
-  // Not destroyed: at the process's end CUDA may be gone before.
-  static auto& of_stream = *new std::map<std::pair<c10::DeviceIndex, c10::StreamId>, Tensor>();
-  std::lock_guard<std::mutex> lock(mutex);
-  Tensor& found = of_stream[{stream.device_index(), stream.id()}];
-  if (!found.defined()) found = zero_tickets();
-  return found;
-}
-
-// The stream, and memory that lives until its launches are queued: the allocator gives it to later
-// work of the same stream only.
-class Queue {
- public:
-  explicit Queue(size_t workspace_bytes = 0)
-      : stream_(c10::cuda::getCurrentCUDAStream()),
-        workspace_(empty({static_cast<int64_t>(workspace_bytes)}, at::kByte)),
-        tickets_(tickets(stream_)) {}
-
-  cuda::Launch launch() const {
-    return {stream_.stream(), workspace_.mutable_data_ptr(),
-            static_cast<uint32_t*>(tickets_.mutable_data_ptr())};
-  }
-
- private:
-  c10::cuda::CUDAStream stream_;
-  Tensor workspace_;
-  Tensor tickets_;
-};
-
 void check(int error) { C10_CUDA_CHECK(static_cast<cudaError_t>(error)); }
 
-void loss(const LossArgs& args) {
-  const Queue queue(cuda::workspace_bytes(args));
-  check(cuda::loss(args, queue.launch()));
+void* stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+// The workspace lives until the launches are queued: the allocator gives it to later work of the
+// same stream only. Where there is no sum that blocks share there is none.
+void launch(cuda::Prepared call) {
+  const size_t bytes = call.workspace_bytes();
+  const Tensor workspace = bytes == 0 ? Tensor() : empty({static_cast<int64_t>(bytes)}, at::kByte);
+  check(call.launch(stream(), bytes == 0 ? nullptr : workspace.mutable_data_ptr()));
 }
+
+void loss(const LossArgs& args) { launch(cuda::loss(args)); }
 
 void sample(SampleArgs& args, const Tensor& seeds) {
-  const Queue queue(cuda::workspace_bytes(args));
   const Seed* rows = static_cast<const Seed*>(seeds.const_data_ptr());
   args.seeds = seeds.is_cpu() ? nullptr : rows;
-  check(cuda::sample(args, seeds.is_cpu() ? *rows : Seed{}, queue.launch()));
+  launch(cuda::sample(args, seeds.is_cpu() ? *rows : Seed{}));
 }
 
-void sample_backward(const SampleBackwardArgs& args) {
-  const Queue queue(cuda::workspace_bytes(args));
-  check(cuda::sample_backward(args, queue.launch()));
-}
+void sample_backward(const SampleBackwardArgs& args) { launch(cuda::sample_backward(args)); }
 
-void multinomial(const MultinomialArgs& args) { check(cuda::multinomial(args, Queue().launch())); }
+void multinomial(const MultinomialArgs& args) { launch(cuda::multinomial(args)); }
 
 void scale(const Tensor& gradient, const Tensor& factor) {
   if (gradient.numel() == 0) return;
   cuda::ScaleArgs args;
-  args.float64 = gradient.scalar_type() == at::kDouble;
+  // The value's dtype, which the upstream gradient has, may be wider than the operand's.
+  args.float64 = gradient.scalar_type() == at::kDouble || factor.scalar_type() == at::kDouble;
   IndexSpace space(gradient.sizes());
   space.add(args.gradient, gradient);
   space.add(args.upstream, factor);
   space.simplify(args.shape, 0);
-  check(cuda::scale_by_upstream(args, Queue().launch()));
+  launch(cuda::scale_by_upstream(args));
 }
 
 void draw_seeds(const Tensor& seeds, const OptionalGenerator& generator) {
@@ -112,8 +77,7 @@ void draw_seeds(const Tensor& seeds, const OptionalGenerator& generator) {
     state.seed = drawn.seed_.val;
     state.offset = drawn.offset_.val;
   }
-  check(cuda::draw_seeds(state, rows, static_cast<Seed*>(seeds.mutable_data_ptr()),
-                         Queue().launch()));
+  check(cuda::draw_seeds(state, rows, static_cast<Seed*>(seeds.mutable_data_ptr()), stream()));
 }
 
 }  // namespace

@@ -520,7 +520,7 @@ TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
 }
 
 #ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) {
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) {
   implement_all<&loss_kernel<kCuda>>(library, Losses{});
   implement_all_backward<&loss_backward_kernel<kCuda>>(library, Losses{});
 }
@@ -534,8 +534,8 @@ TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) {
   implement_all<&loss_autocast<at::kCPU>>(library, Losses{});
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, AutocastCUDA, library) {
-  implement_all<&loss_autocast<at::kCUDA>>(library, Losses{});
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_AUTOCAST_GPU, library) {
+  implement_all<&loss_autocast<kGpu>>(library, Losses{});
 }
 
 }  // namespace vae_fast::bindings

@@ -4,7 +4,7 @@
 #include <torch/version.h>
 
 #include "bindings/buffer_cache.h"
-#include "bindings/common.h"
+#include "bindings/device.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -54,9 +54,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.def("empty_buffer_cache", &vae_fast::bindings::empty_buffer_cache);
   module.attr("TORCH_VERSION") = TORCH_VERSION;
 #ifdef VAE_FAST_CUDA_RELEASE
+  module.attr("GPU") = c10::DeviceTypeName(vae_fast::bindings::kGpu, /*lower_case=*/true);
   module.attr("CUDA_RELEASE") = VAE_FAST_CUDA_RELEASE;
   module.attr("CUDA_ARCHITECTURES") = VAE_FAST_CUDA_ARCHITECTURES;
 #else
+  module.attr("GPU") = pybind11::none();
   module.attr("CUDA_RELEASE") = pybind11::none();
   module.attr("CUDA_ARCHITECTURES") = pybind11::none();
 #endif

@@ -117,7 +117,7 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
 TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
 
 #ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) { register_kernels<kCuda>(library); }
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) { register_kernels<kCuda>(library); }
 #endif
 
 }  // namespace vae_fast::bindings

@@ -51,7 +51,7 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
                         generator->device().type() == mu.device().type(),
                     "generator is on ", generator->device(), ", expected ", mu.device().type());
   const at::Device place = place_of_seed(mu, generator);
-  if (!generator && place.is_cpu() && mu.is_cuda()) {
+  if (!generator && place.is_cpu() && mu.device().type() == kGpu) {
     generator = at::globalContext().defaultGenerator(mu.device());
   }
   // A fresh tensor makes every call distinct: the compiler merges equal calls of custom random ops.
@@ -497,7 +497,7 @@ void register_kernels(torch::Library& library) {
 TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
 
 #ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) { register_kernels<kCuda>(library); }
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) { register_kernels<kCuda>(library); }
 #endif
 
 TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
@@ -506,6 +506,6 @@ TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
 }
 
 TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) { register_autocast<at::kCPU>(library); }
-TORCH_LIBRARY_IMPL(vae_fast, AutocastCUDA, library) { register_autocast<at::kCUDA>(library); }
+TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_AUTOCAST_GPU, library) { register_autocast<kGpu>(library); }
 
 }  // namespace vae_fast::bindings

@@ -1,69 +1,79 @@
-// The launch functions: plan a call, start the kernel of each of its passes.
+// Prepares the calls: plans each, and starts the kernel of each of its passes.
 #include <algorithm>
+#include <utility>
 
 #include "cuda/plan.h"
 #include "cuda/start.h"
 
 namespace vae_fast::cuda {
-namespace {
 
-// start(pass) for each pass, up to the first error.
-template <class Start>
-int run(Plan plan, const Launch& launch, const Start& start) {
+struct Prepared::Call {
+  Plan plan;
+  int (*start)(int loss, const Pass& pass, void* stream);
+  int loss = 0;
+};
+
+Prepared::Prepared(Call call) : call_(std::make_unique<Call>(std::move(call))) {}
+Prepared::Prepared(Prepared&&) noexcept = default;
+Prepared::~Prepared() = default;
+
+size_t Prepared::workspace_bytes() const { return call_->plan.workspace_bytes(); }
+size_t Prepared::ticket_bytes() const { return call_->plan.ticket_bytes(); }
+
+int Prepared::launch(void* stream, void* workspace) {
+  Plan& plan = call_->plan;
   if (plan.error != 0) return plan.error;
+  const size_t ticket_bytes = plan.ticket_bytes();
+  if (ticket_bytes > 0) {
+    if (const int error = start_clearing(workspace, ticket_bytes, stream); error != 0) return error;
+  }
   for (Pass& pass : plan.passes) {
-    pass.args.partials = static_cast<double*>(launch.workspace);
-    pass.args.tickets = launch.tickets;
-    if (const int error = start(pass); error != 0) return error;
+    pass.args.tickets = static_cast<uint32_t*>(workspace);
+    pass.args.partials =
+        reinterpret_cast<double*>(static_cast<unsigned char*>(workspace) + ticket_bytes);
+    if (const int error = call_->start(call_->loss, pass, stream); error != 0) return error;
   }
   return 0;
 }
+
+namespace {
 
 bool wants_gradients(const Pass& pass) {
   return std::any_of(pass.args.outputs, pass.args.outputs + kMaxOutputs,
                      [](const Tensor& output) { return output.data != nullptr; });
 }
 
+int start_loss(int loss, const Pass& pass, void* stream) {
+  if (pass.loop == Loop::kColumns) return start_loss_columns(loss, pass, stream);
+  const auto start = is_double(pass.path) ? start_loss_double : start_loss_float;
+  return start(loss, wants_gradients(pass), pass, stream);
+}
+
 }  // namespace
 
-size_t workspace_bytes(const LossArgs& args) { return plan_loss(args).workspace_bytes(); }
-size_t workspace_bytes(const SampleArgs& args) { return plan_sample(args, {}).workspace_bytes(); }
-size_t workspace_bytes(const SampleBackwardArgs& args) {
-  return plan_sample_backward(args).workspace_bytes();
+Prepared loss(const LossArgs& args) { return Prepared({plan_loss(args), start_loss, args.loss}); }
+
+Prepared sample(const SampleArgs& args, const Seed& seed) {
+  return Prepared({plan_sample(args, seed), start_sample, args.divergence.loss});
 }
 
-int loss(const LossArgs& args, const Launch& launch) {
-  return run(plan_loss(args), launch, [&](const Pass& pass) {
-    if (pass.loop == Loop::kColumns) return start_loss_columns(args.loss, pass, launch.stream);
-    return (is_double(pass.path) ? start_loss_double : start_loss_float)(
-        args.loss, wants_gradients(pass), pass, launch.stream);
-  });
+Prepared sample_backward(const SampleBackwardArgs& args) {
+  return Prepared({plan_sample_backward(args), start_sample_backward, args.divergence.loss});
 }
 
-int sample(const SampleArgs& args, const Seed& seed, const Launch& launch) {
-  return run(plan_sample(args, seed), launch, [&](const Pass& pass) {
-    return start_sample(args.divergence.loss, pass, launch.stream);
-  });
+Prepared multinomial(const MultinomialArgs& args) {
+  return Prepared({plan_multinomial(args), [](int, const Pass& pass, void* stream) {
+                     return start_multinomial(pass, stream);
+                   }});
 }
 
-int sample_backward(const SampleBackwardArgs& args, const Launch& launch) {
-  return run(plan_sample_backward(args), launch, [&](const Pass& pass) {
-    return start_sample_backward(args.divergence.loss, pass, launch.stream);
-  });
+Prepared scale_by_upstream(const ScaleArgs& args) {
+  return Prepared({plan_scale(args),
+                   [](int, const Pass& pass, void* stream) { return start_scale(pass, stream); }});
 }
 
-int multinomial(const MultinomialArgs& args, const Launch& launch) {
-  return run(plan_multinomial(args), launch,
-             [&](const Pass& pass) { return start_multinomial(pass, launch.stream); });
-}
-
-int scale_by_upstream(const ScaleArgs& args, const Launch& launch) {
-  return run(plan_scale(args), launch,
-             [&](const Pass& pass) { return start_scale(pass, launch.stream); });
-}
-
-int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, const Launch& launch) {
-  return rows == 0 ? 0 : start_draw_seeds(state, rows, seeds, launch.stream);
+int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream) {
+  return rows == 0 ? 0 : start_draw_seeds(state, rows, seeds, stream);
 }
 
 }  // namespace vae_fast::cuda

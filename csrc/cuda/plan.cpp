@@ -324,8 +324,7 @@ int deal_out(Pass& pass, int64_t groups, int64_t group_vectors, int64_t group_el
     parts.team_shift = kBlockShift;
     splits = std::max<int64_t>(1, divide_up(group_vectors, kBlockThreads * kVectorsPerThread));
     if (pass.args.any_sum) {
-      splits =
-          groups > kTickets ? 1 : std::min(splits, std::max<int64_t>(1, kMaxSumBlocks / groups));
+      splits = std::min(splits, std::max<int64_t>(1, kMaxSumBlocks / groups));
     }
   }
   parts.group_vectors = group_vectors;
@@ -339,7 +338,10 @@ int deal_out(Pass& pass, int64_t groups, int64_t group_vectors, int64_t group_el
   const int64_t blocks = divide_up(parts.count << parts.team_shift, kBlockThreads);
   if (blocks > kMaxBlocks) return kInvalidArguments;
   pass.blocks = static_cast<uint32_t>(blocks);
-  if (pass.args.any_sum && splits > 1) pass.partials = (1 + kMaxOutputs) * parts.count;
+  if (pass.args.any_sum && splits > 1) {
+    pass.partials = (1 + kMaxOutputs) * parts.count;
+    pass.tickets = groups;
+  }
   return 0;
 }
 
@@ -393,16 +395,16 @@ void add_columns(Plan& plan, Call call, int output, int kept_dims) {
     (d < columns.kept_dims ? columns.count : columns.rows) *= call.sizes[d];
   }
   const int64_t tiles = divide_up(columns.count, kTileColumns);
-  int64_t splits = 1;
-  if (tiles <= kTickets) {
-    const int64_t by_rows = divide_up(columns.rows, kTileRows * kVectorsPerThread);
-    splits = std::max<int64_t>(1, std::min(by_rows, kMaxSumBlocks / tiles));
-  }
+  const int64_t by_rows = divide_up(columns.rows, kTileRows * kVectorsPerThread);
+  const int64_t splits = std::max<int64_t>(1, std::min(by_rows, kMaxSumBlocks / tiles));
   columns.split_rows = divide_up(columns.rows, splits);
   columns.splits = make_divisor(splits);
   const int64_t blocks = tiles * splits;
   pass.blocks = static_cast<uint32_t>(std::min(blocks, kMaxBlocks));
-  if (splits > 1) pass.partials = blocks * kTileColumns * vector_of(path);
+  if (splits > 1) {
+    pass.partials = blocks * kTileColumns * vector_of(path);
+    pass.tickets = tiles;
+  }
   add_pass(plan, std::move(pass), blocks > kMaxBlocks ? kInvalidArguments : 0);
 }
 
@@ -540,10 +542,16 @@ Plan invalid() { return {{}, kInvalidArguments}; }
 
 }  // namespace
 
+size_t Plan::ticket_bytes() const {
+  size_t tickets = 0;
+  for (const Pass& pass : passes) tickets = std::max(tickets, pass.tickets);
+  return divide_up(tickets * sizeof(uint32_t), 16) * 16;
+}
+
 size_t Plan::workspace_bytes() const {
   size_t doubles = 0;
   for (const Pass& pass : passes) doubles = std::max(doubles, pass.partials);
-  return doubles * sizeof(double);
+  return ticket_bytes() + doubles * sizeof(double);
 }
 
 Plan plan_loss(const LossArgs& args) {

@@ -39,7 +39,10 @@ struct Pass {
   Loop loop = Loop::kRows;
   Path path = Path::kOne;
   uint32_t blocks = 0;
-  size_t partials = 0;  // doubles of workspace
+  // Of the workspace, where sums are split over blocks: their parts, in doubles, and a counter of
+  // blocks for each sum.
+  size_t partials = 0;
+  size_t tickets = 0;
   LoopArgs args;
 };
 
@@ -47,6 +50,8 @@ struct Plan {
   std::vector<Pass> passes;
   int error = 0;
 
+  // The workspace of all passes, one after the other: the tickets, then the parts of sums.
+  size_t ticket_bytes() const;
   size_t workspace_bytes() const;
 };
 

@@ -83,6 +83,10 @@ int start_draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, voi
   return start(draw_seeds_kernel, static_cast<uint32_t>(blocks), stream, state, rows, seeds);
 }
 
+int start_clearing(void* memory, size_t bytes, void* stream) {
+  return cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream));
+}
+
 const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace vae_fast::cuda

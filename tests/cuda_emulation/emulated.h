@@ -35,38 +35,31 @@ struct Emulated {
   static constexpr int64_t kMaxElements = 20000;
 #endif
 
-  std::unique_ptr<uint32_t[], Free<uint32_t>> tickets = allocate<uint32_t>(cuda::kTickets);
-
-  Emulated() { std::fill_n(tickets.get(), cuda::kTickets, 0u); }
-
   static const char* name() { return "emulated CUDA"; }
 
-  // launch(Launch) with a workspace of exactly the size asked for.
-  template <class Run>
-  void run(size_t workspace_bytes, int setting, const Run& run) {
-    const auto workspace = allocate<char>(workspace_bytes);
+  // With a workspace of exactly the size asked for; before(workspace) comes first.
+  template <class Before>
+  void run(cuda::Prepared call, int setting, const Before& before) {
+    const auto workspace = allocate<unsigned char>(call.workspace_bytes());
     simt::set_schedule(static_cast<unsigned>(kFirstSchedule + setting));
-    const int error = run(cuda::Launch{nullptr, workspace.get(), tickets.get()});
+    before(workspace.get());
+    const int error = call.launch(nullptr, workspace.get());
     CHECK(error == 0, "%s", cuda::error_string(error));
-    for (int i = 0; i < cuda::kTickets; ++i) {
-      if (tickets[i] != 0) simt::fail("ticket %d is %u after the launch", i, tickets[i]);
+    for (size_t i = 0; i < call.ticket_bytes(); ++i) {
+      if (workspace[i] != 0) simt::fail("a ticket is not zero after the launch");
     }
   }
+  void run(cuda::Prepared call, int setting) {
+    run(std::move(call), setting, [](const void*) {});
+  }
 
-  void loss(const LossArgs& args, int setting) {
-    run(cuda::workspace_bytes(args), setting,
-        [&](const cuda::Launch& launch) { return cuda::loss(args, launch); });
-  }
-  void sample(const SampleArgs& args, int setting) {
-    run(cuda::workspace_bytes(args), setting,
-        [&](const cuda::Launch& launch) { return cuda::sample(args, Seed{}, launch); });
-  }
+  void loss(const LossArgs& args, int setting) { run(cuda::loss(args), setting); }
+  void sample(const SampleArgs& args, int setting) { run(cuda::sample(args, Seed{}), setting); }
   void sample_backward(const SampleBackwardArgs& args, int setting) {
-    run(cuda::workspace_bytes(args), setting,
-        [&](const cuda::Launch& launch) { return cuda::sample_backward(args, launch); });
+    run(cuda::sample_backward(args), setting);
   }
   void multinomial(const MultinomialArgs& args, int setting) {
-    run(0, setting, [&](const cuda::Launch& launch) { return cuda::multinomial(args, launch); });
+    run(cuda::multinomial(args), setting);
   }
 };
 

@@ -222,8 +222,7 @@ void check_against_cpu(Random& random, Emulated& device, Dtype dtype) {
       if (setting == 1) {
         // By value, as an eager call gives it.
         args.seeds = nullptr;
-        device.run(cuda::workspace_bytes(args), setting,
-                   [&](const cuda::Launch& launch) { return cuda::sample(args, seed, launch); });
+        device.run(cuda::sample(args, seed), setting);
         args.seeds = &seed;
       } else {
         device.sample(args, setting);
@@ -406,10 +405,7 @@ void check_scaling(Random& random, Emulated& device, const Shape& shape) {
       args.gradient.data = gradient.data();
       args.gradient.dtype = dtype;
       std::copy(gradient.strides.begin(), gradient.strides.end(), args.gradient.strides);
-      const auto scale = [&](const cuda::Launch& launch) {
-        return cuda::scale_by_upstream(args, launch);
-      };
-      device.run(0, 2, scale);
+      device.run(cuda::scale_by_upstream(args), 2);
       for (int64_t i = 0; i < shape.numel; ++i) {
         const double factor = upstream.get(testing::offset_of(shape, strides.data(), i));
         check_close(device.name(), "scaled", gradient.get(i), before.get(i) * factor, 1, dtype,
@@ -420,21 +416,20 @@ void check_scaling(Random& random, Emulated& device, const Shape& shape) {
       upstream.set(0, 1);
       const View scaled = gradient;
       args.gradient.data = nullptr;
-      device.run(0, 2, scale);
+      device.run(cuda::scale_by_upstream(args), 2);
       CHECK(scaled.storage == gradient.storage, "a factor of one changes the gradient");
     }
   }
 }
 
-void check_seeds(Emulated& device) {
+void check_seeds() {
   const auto seeds = allocate<Seed>(300);
   const int64_t captured_seed = 5, captured_offset = 40;
   const cuda::GeneratorState by_value = {5, 42, nullptr, nullptr};
   const cuda::GeneratorState captured = {0, 2, &captured_seed, &captured_offset};
   for (const cuda::GeneratorState& state : {by_value, captured}) {
-    device.run(0, 1, [&](const cuda::Launch& launch) {
-      return cuda::draw_seeds(state, 300, seeds.get(), launch);
-    });
+    simt::set_schedule(simt::kBackward);
+    CHECK(cuda::draw_seeds(state, 300, seeds.get(), nullptr) == 0, "no seeds");
     for (uint64_t row = 0; row < 300; ++row) {
       const Seed expected = seed_of_generator(5, 42 + kSeedStride * row);
       CHECK(seeds[row].key == expected.key && seeds[row].offset == expected.offset, "row %llu",
@@ -481,7 +476,7 @@ void check_all(FormulaList<Formula...> losses) {
   }
   check_scaling(random, device, shape_of({13, 37}));
   check_scaling(random, device, shape_of({13, 36}));
-  check_seeds(device);
+  check_seeds();
   testing::check_losses(random, device, kTrials, losses);
   testing::check_sampling<StandardNormalKl>(random, device, kTrials);
   testing::check_sampling<GaussianKl>(random, device, kTrials);

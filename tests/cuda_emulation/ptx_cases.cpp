@@ -83,13 +83,12 @@ class Recorder {
 Recorder recorder;
 Emulated device;
 
-template <class Call>
-void launch(size_t workspace_bytes, const Call& call) {
+void launch(cuda::Prepared call) {
   simt::after_launch = [] { recorder.record(); };
-  device.run(workspace_bytes, 0, [&](const cuda::Launch& launch) {
-    recorder.scratch(launch.workspace, workspace_bytes);
-    recorder.input(launch.tickets, cuda::kTickets * sizeof(uint32_t));
-    return call(launch);
+  const size_t bytes = call.workspace_bytes(), tickets = call.ticket_bytes();
+  device.run(std::move(call), 0, [&](const unsigned char* workspace) {
+    recorder.input(workspace, tickets);
+    recorder.scratch(workspace + tickets, bytes - tickets);
   });
   simt::after_launch = nullptr;
 }
@@ -102,8 +101,7 @@ void record(LossCase<Formula>& loss) {
   for (int k = 0; k < LossCase<Formula>::kOperands; ++k) {
     if (loss.args.gradients[k].data != nullptr) recorder.output(loss.gradients[k]);
   }
-  launch(cuda::workspace_bytes(loss.args),
-         [&](const cuda::Launch& launch) { return cuda::loss(loss.args, launch); });
+  launch(cuda::loss(loss.args));
 }
 
 void record_losses(Random& random) {
@@ -170,9 +168,7 @@ void record_sampling(Random& random, Dtype dtype, const Shape& shape, int64_t ro
   recorder.output(z);
   recorder.output(noise);
   recorder.output(divergence.value);
-  launch(cuda::workspace_bytes(args), [&](const cuda::Launch& launch) {
-    return cuda::sample(args, Seed{0x123456789abcdef0u, 77}, launch);
-  });
+  launch(cuda::sample(args, Seed{0x123456789abcdef0u, 77}));
 }
 
 void record_backward(Random& random) {
@@ -193,8 +189,7 @@ void record_backward(Random& random) {
   args.noise = input_of(noise);
   for (const View& operand : divergence.operands) recorder.input(operand);
   for (const View& gradient : divergence.gradients) recorder.output(gradient);
-  launch(cuda::workspace_bytes(args),
-         [&](const cuda::Launch& launch) { return cuda::sample_backward(args, launch); });
+  launch(cuda::sample_backward(args));
 }
 
 void record_multinomial(Random& random, const Shape& shape, Dtype dtype, Dtype of_target,
@@ -204,7 +199,7 @@ void record_multinomial(Random& random, const Shape& shape, Dtype dtype, Dtype o
   recorder.input(rows.target);
   recorder.output(rows.gradient);
   recorder.output(rows.value);
-  launch(0, [&](const cuda::Launch& launch) { return cuda::multinomial(rows.args, launch); });
+  launch(cuda::multinomial(rows.args));
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ Place* place;
 dim3 block_size, grid_size;
 Launched launched;
 void (*after_launch)();
+std::mutex turn;
 
 namespace {
 
@@ -458,7 +459,12 @@ void after_atomic(const void* address) {
 
 }  // namespace simt
 
-// The one function of CUDA's runtime that the launch functions need.
+// The functions of CUDA's runtime that the launch functions need.
 extern "C" const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "invalid argument";
+}
+
+extern "C" cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  std::memset(memory, value, bytes);
+  return cudaSuccess;
 }

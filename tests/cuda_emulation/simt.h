@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <type_traits>
 
 #undef __global__
@@ -51,9 +52,13 @@ struct Launched {
 extern Launched launched;
 extern void (*after_launch)();  // called, if it is set, while `launched` is valid
 
+// The machine is one, whatever host threads launch: they take turns.
+extern std::mutex turn;
+
 template <class First, class... Args>
 int launch(void (*kernel)(First, Args...), unsigned blocks, unsigned threads, const First& first,
            const Args&... args) {
+  const std::lock_guard<std::mutex> lock(turn);
   launched = {reinterpret_cast<const void*>(kernel), blocks, &first, sizeof first};
   auto body = [&] { kernel(first, args...); };
   const int error = run(

@@ -16,6 +16,11 @@ from vae_fast.functional import ELBO
 # Steps before the recording, for what libraries and optimizer set up when they are first used.
 _WARM_UPS = 3
 
+_CANNOT_RECORD = (
+    "the training step cannot be recorded as a CUDA graph; train with cuda_graphs=False "
+    "(--no-cuda-graphs)"
+)
+
 
 class GraphedStep:
     """A step on batches of one shape: the first few run as they are, then one is recorded.
@@ -23,14 +28,17 @@ class GraphedStep:
     What changes from step to step is read from memory that the graph knows: the batch, the KL
     weight, the learning rates. The noise does too, since its seeds are drawn on the device.
 
-    A batch of another shape (the last of an epoch) runs as it is, and so does everything where the
-    step cannot be recorded, because the model looks at values on the CPU for example; a warning
-    says so.
+    A batch of another shape (the last of an epoch) runs as it is. All of it runs on the batch's
+    device, whichever is current.
 
     Args:
         step: takes a batch and the KL weight (a number, or a tensor without dimensions), updates
             the weights, and returns the terms of the loss.
         optimizer: whose learning rates it uses; must be capturable.
+
+    Raises:
+        RuntimeError: from the call that records: the step cannot be recorded, because the model
+            looks at values on the CPU for example, or nothing was.
     """
 
     def __init__(
@@ -41,27 +49,29 @@ class GraphedStep:
         self._steps = 0
         self._batch: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._cannot = False
 
     def __call__(self, x: Tensor, beta: float) -> ELBO:
         """The step. The terms are valid until the next one."""
+        with torch.cuda.device(x.device):
+            return self._on_device(x, beta)
+
+    def _on_device(self, x: Tensor, beta: float) -> ELBO:
         if self._batch is None:
             self._batch = torch.empty_like(x)
             self._beta = torch.zeros((), device=x.device)
             self._rates = [torch.zeros((), device=x.device) for _ in self._optimizer.param_groups]
-        if self._cannot or x.shape != self._batch.shape or x.dtype != self._batch.dtype:
+        if x.shape != self._batch.shape or x.dtype != self._batch.dtype:
             return self._step(x, beta)
         self._steps += 1
         if self._steps <= _WARM_UPS:
             return self._on_another_stream(x, beta)
-        graph = self._graph or self._record(self._batch)
-        if graph is None:
-            return self._step(x, beta)
+        if self._graph is None:
+            self._graph = self._record(self._batch)
         self._batch.copy_(x)
         self._beta.fill_(beta)
         for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
-        graph.replay()
+        self._graph.replay()
         return self._terms
 
     def _on_another_stream(self, x: Tensor, beta: float) -> ELBO:
@@ -76,24 +86,29 @@ class GraphedStep:
             tensor.record_stream(here if tensor is not x else stream)
         return terms
 
-    def _record(self, batch: Tensor) -> torch.cuda.CUDAGraph | None:
+    def _record(self, batch: Tensor) -> torch.cuda.CUDAGraph:
         groups = self._optimizer.param_groups
         rates = [group["lr"] for group in groups]
         graph = torch.cuda.CUDAGraph()
+        # torch's own stream for recordings is of the device that was current at the first of all.
+        stream = torch.cuda.Stream(batch.device)  # type: ignore[no-untyped-call]
         try:
             for group, rate in zip(groups, self._rates, strict=True):
                 group["lr"] = rate
-            with torch.cuda.graph(graph):
-                self._terms = self._step(batch, self._beta)
+            # A recording that fails leaves its stream the current one: the outer context does not.
+            with torch.cuda.stream(stream), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with torch.cuda.graph(graph, stream=stream):
+                    self._terms = self._step(batch, self._beta)
         except RuntimeError as error:
-            self._cannot = True
-            warnings.warn(
-                f"the training step cannot be recorded as a CUDA graph and runs as it is: {error}",
-                stacklevel=2,
-            )
-            return None
+            raise RuntimeError(f"{_CANNOT_RECORD}: {error}") from error
         finally:
             for group, number in zip(groups, rates, strict=True):
                 group["lr"] = number
-        self._graph = graph
+        for warning in caught:
+            if "CUDA Graph is empty" in str(warning.message):
+                raise RuntimeError(f"{_CANNOT_RECORD}: nothing of it was queued on {batch.device}")
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
         return graph

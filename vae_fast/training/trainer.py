@@ -350,7 +350,7 @@ class Trainer:
             weight_decay=self.config.weight_decay,
             decoupled_weight_decay=True,
             fused=self.device.type in ("cpu", "cuda"),
-            capturable=self.device.type == "cuda",
+            capturable=self.device.type == "cuda" and self.config.cuda_graphs,
         )
 
     def _add_tensorboard(self) -> None:

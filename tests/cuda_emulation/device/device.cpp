@@ -1,0 +1,236 @@
+// The emulated device to torch: its streams, its generator, its place beside the other devices.
+// There are two, so that a launch on the wrong one can be told. Work is done when it is queued.
+#include <ATen/EmptyTensor.h>
+#include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <ATen/native/TensorFactories.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/library.h>
+
+#include <array>
+#include <atomic>
+
+#include "device/memory.h"
+#include "device/torch_cuda.h"
+#include "simt.h"
+
+namespace vae_fast::testing {
+namespace {
+
+using c10::Device;
+using c10::DeviceIndex;
+using c10::Stream;
+using c10::StreamId;
+
+constexpr DeviceIndex kDevices = 2;
+
+thread_local DeviceIndex current = 0;
+thread_local std::array<StreamId, kDevices> current_streams = {};
+std::atomic<StreamId> last_stream = 0;
+std::atomic<bool> is_capturing = false;
+
+Device device_of(DeviceIndex index) { return Device(c10::kPrivateUse1, index); }
+
+DeviceIndex index_of(Device device) { return device.has_index() ? device.index() : current; }
+
+Stream current_stream(DeviceIndex index) {
+  return Stream(Stream::UNSAFE, device_of(index), current_streams[index]);
+}
+
+struct Guard final : c10::impl::DeviceGuardImplInterface {
+  c10::DeviceType type() const override { return c10::kPrivateUse1; }
+  Device exchangeDevice(Device device) const override {
+    return device_of(std::exchange(current, index_of(device)));
+  }
+  Device getDevice() const override { return device_of(current); }
+  void setDevice(Device device) const override { current = index_of(device); }
+  void uncheckedSetDevice(Device device) const noexcept override { current = index_of(device); }
+  Stream getStream(Device device) const override { return current_stream(index_of(device)); }
+  Stream getDefaultStream(Device device) const override {
+    return Stream(Stream::UNSAFE, device_of(index_of(device)), 0);
+  }
+  Stream getNewStream(Device device, int) const override {
+    return Stream(Stream::UNSAFE, device_of(index_of(device)), ++last_stream);
+  }
+  Stream getStreamFromGlobalPool(Device device, bool) const override {
+    return getNewStream(device, 0);
+  }
+  Stream exchangeStream(Stream stream) const override {
+    const DeviceIndex index = index_of(stream.device());
+    const Stream before = current_stream(index);
+    current_streams[index] = stream.id();
+    return before;
+  }
+  DeviceIndex deviceCount() const noexcept override { return kDevices; }
+
+  // Whatever was queued has been done.
+  void record(void**, const Stream&, DeviceIndex, c10::EventFlag) const override {}
+  void block(void*, const Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  bool queryStream(const Stream&) const override { return true; }
+  void synchronizeStream(const Stream&) const override {}
+  void synchronizeEvent(void*) const override {}
+  void synchronizeDevice(DeviceIndex) const override {}
+};
+
+struct Hooks final : at::PrivateUse1HooksInterface {
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasPrimaryContext(DeviceIndex) const override { return true; }
+  DeviceIndex deviceCount() const override { return kDevices; }
+  DeviceIndex getCurrentDevice() const override { return current; }
+  void setCurrentDevice(DeviceIndex index) const override { current = index; }
+  DeviceIndex exchangeDevice(DeviceIndex index) const override {
+    return std::exchange(current, index);
+  }
+  DeviceIndex maybeExchangeDevice(DeviceIndex index) const override {
+    return index < 0 ? current : exchangeDevice(index);
+  }
+  const at::Generator& getDefaultGenerator(DeviceIndex index) const override {
+    return at::cuda::detail::getDefaultCUDAGenerator(index);
+  }
+  at::Generator getNewGenerator(DeviceIndex index) const override {
+    return at::make_generator<at::CUDAGeneratorImpl>(index < 0 ? current : index);
+  }
+};
+
+C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
+
+const bool registered = [] {
+  c10::register_privateuse1_backend("emulated");
+  at::RegisterPrivateUse1HooksInterface(new Hooks);  // torch keeps it
+  c10::SetAllocator(c10::kPrivateUse1, device_memory());
+  return true;
+}();
+
+TORCH_LIBRARY(vae_fast_emulation, library) {
+  library.def("check_memory() -> ()", check_memory);
+  library.def("default_generator(int device) -> Generator?",
+              [](int64_t device) -> std::optional<at::Generator> {
+                return at::cuda::detail::getDefaultCUDAGenerator(static_cast<DeviceIndex>(device));
+              });
+  library.def("set_capturing(bool on) -> ()", [](bool on) { is_capturing = on; });
+  library.def("set_schedule(int schedule) -> ()",
+              [](int64_t schedule) { simt::set_schedule(static_cast<unsigned>(schedule)); });
+  library.def("threads_run() -> int", simt::threads_run);
+}
+
+at::Tensor empty_memory_format(at::IntArrayRef sizes, std::optional<at::ScalarType> dtype,
+                               std::optional<at::Layout>, std::optional<Device> device,
+                               std::optional<bool>, std::optional<at::MemoryFormat> memory_format) {
+  return at::detail::empty_cuda(sizes, dtype.value_or(at::get_default_dtype_as_scalartype()),
+                                device, memory_format);
+}
+
+at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides,
+                         std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
+                         std::optional<Device> device, std::optional<bool>) {
+  const c10::OptionalDeviceGuard guard(device);
+  return at::detail::empty_strided_generic(sizes, strides, device_memory(),
+                                           c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                           dtype.value_or(at::get_default_dtype_as_scalartype()));
+}
+
+// Zeros that have no memory: autograd's tangents.
+at::Tensor efficient_zeros(at::IntArrayRef sizes, std::optional<at::ScalarType> dtype,
+                           std::optional<at::Layout>, std::optional<Device> device,
+                           std::optional<bool>) {
+  at::native::ZeroTensorAllocator allocator(device_of(device ? index_of(*device) : current));
+  const c10::DispatchKeySet keys{c10::DispatchKey::PrivateUse1, c10::DispatchKey::ZeroTensor};
+  return at::detail::empty_generic(
+      sizes, &allocator, keys, dtype.value_or(at::get_default_dtype_as_scalartype()), std::nullopt);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("_efficientzerotensor", efficient_zeros);
+  library.impl("empty.memory_format", empty_memory_format);
+  library.impl("empty_strided", empty_strided);
+}
+
+}  // namespace
+}  // namespace vae_fast::testing
+
+namespace c10::cuda {
+
+DeviceIndex current_device() { return vae_fast::testing::current; }
+
+CaptureStatus currentStreamCaptureStatusMayInitCtx() {
+  return vae_fast::testing::is_capturing ? CaptureStatus::Active : CaptureStatus::None;
+}
+
+CUDAStream getCurrentCUDAStream() {
+  return CUDAStream(vae_fast::testing::current_stream(current_device()));
+}
+
+}  // namespace c10::cuda
+
+namespace at {
+
+namespace detail {
+
+TensorBase empty_cuda(IntArrayRef sizes, ScalarType dtype, std::optional<Device> device,
+                      std::optional<MemoryFormat> memory_format) {
+  const c10::OptionalDeviceGuard guard(device);
+  return empty_generic(sizes, vae_fast::testing::device_memory(),
+                       c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), dtype, memory_format);
+}
+
+}  // namespace detail
+
+CUDAGeneratorImpl::CUDAGeneratorImpl(DeviceIndex device)
+    : GeneratorImpl(Device(kPrivateUse1, device),
+                    c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)) {}
+
+void CUDAGeneratorImpl::set_current_seed(uint64_t seed) {
+  seed_ = seed;
+  offset_ = 0;
+}
+
+uint64_t CUDAGeneratorImpl::seed() {
+  set_current_seed(c10::detail::getNonDeterministicRandom());
+  return seed_;
+}
+
+PhiloxCudaState CUDAGeneratorImpl::philox_cuda_state(uint64_t increment) {
+  const uint64_t drawn = offset_;
+  offset_ += (increment + 3) / 4 * 4;
+  if (!vae_fast::testing::is_capturing) return {seed_, drawn};
+  captured_ = at::tensor({static_cast<int64_t>(seed_), static_cast<int64_t>(drawn)}, at::kLong)
+                  .to(device());
+  auto* numbers = captured_.mutable_data_ptr<int64_t>();
+  return {numbers, numbers + 1, 0};
+}
+
+void CUDAGeneratorImpl::set_state(const c10::TensorImpl& state) {
+  detail::check_rng_state(state);
+  TORCH_CHECK(state.numel() == 2 * sizeof(uint64_t), "a state of another generator");
+  const auto* words = static_cast<const uint64_t*>(state.data());
+  seed_ = words[0];
+  offset_ = words[1];
+}
+
+c10::intrusive_ptr<c10::TensorImpl> CUDAGeneratorImpl::get_state() const {
+  const Tensor state =
+      at::empty({2 * sizeof(uint64_t)}, at::TensorOptions(at::kByte).device(at::kCPU));
+  auto* words = static_cast<uint64_t*>(state.mutable_data_ptr());
+  words[0] = seed_;
+  words[1] = offset_;
+  return state.getIntrusivePtr();
+}
+
+CUDAGeneratorImpl* CUDAGeneratorImpl::clone_impl() const {
+  auto* copy = new CUDAGeneratorImpl(device().index());
+  copy->seed_ = seed_;
+  copy->offset_ = offset_;
+  return copy;
+}
+
+namespace cuda::detail {
+
+const Generator& getDefaultCUDAGenerator(DeviceIndex device) {
+  static const std::array generators = {make_generator<CUDAGeneratorImpl>(DeviceIndex{0}),
+                                        make_generator<CUDAGeneratorImpl>(DeviceIndex{1})};
+  return generators.at(static_cast<size_t>(device < 0 ? vae_fast::testing::current : device));
+}
+
+}  // namespace cuda::detail
+}  // namespace at

@@ -1,0 +1,2 @@
+#pragma once
+#include "device/torch_cuda.h"
