@@ -110,8 +110,10 @@ def test_derivatives(likelihood, logvar, reduction):
     def function(*leaves):
         return _fused(leaves, target, likelihood, reduction=reduction)
 
-    assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
-    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
+    # A second backward makes the gradients anew, a sum for each row, which a GPU adds up in another
+    # order than the forward's one sum.
+    assert torch.autograd.gradcheck(function, leaves, fast_mode=True, nondet_tol=1e-12)
+    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True, nondet_tol=1e-12)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])

@@ -88,9 +88,10 @@ namespace {
 
 // ---- the kernels, on any device ----------------------------------------------------------------
 
-// Two 64-bit words, the key and the offset of the noise, for each row of `like`.
-template <const Device& device>
+// Two 64-bit words, the key and the offset of the noise, for each row of `like`, and where that is:
+// the dispatcher chooses by the generator's device too.
 Tensor draw_seed_kernel(const Tensor& like, OptionalGenerator generator) {
+  const Device& device = *kernels_for(like.device());
   const c10::DeviceGuard guard(like.device());
   const Tensor seeds = device.empty(like.sizes(), at::kLong);
   device.draw_seeds(seeds, generator);
@@ -488,7 +489,7 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
 
 template <const Device& device>
 void register_kernels(torch::Library& library) {
-  library.impl("draw_seed", draw_seed_kernel<device>);
+  library.impl("draw_seed", draw_seed_kernel);
   library.impl("reparameterize", reparameterize_kernel<device>);
   library.impl("reparameterize_kl", reparameterize_kl_kernel<device>);
   library.impl("reparameterize_kl_backward", reparameterize_kl_backward_kernel<device>);

@@ -1,0 +1,91 @@
+"""The emulated device itself: that it runs the CUDA kernels, and sees what it is there to see."""
+
+import ctypes
+
+import pytest
+import torch
+
+import vae_fast as vf
+
+emulation = torch.ops.vae_fast_emulation
+
+
+@pytest.fixture
+def capturing():
+    emulation.set_capturing(True)
+    yield
+    emulation.set_capturing(False)
+
+
+def sample():
+    mu, logvar = torch.randn(64, 20, requires_grad=True), torch.randn(64, 20, requires_grad=True)
+    z, kl = vf.reparameterize_kl(mu, logvar)
+    (z.sum() + 3 * kl).backward()
+    return z.detach(), kl.detach(), mu.grad, logvar.grad
+
+
+def test_every_step_runs_emulated_kernels():
+    logits = torch.randn(8, 784, requires_grad=True)
+    steps = (
+        lambda: vf.bernoulli_nll(logits, torch.rand(8, 784)),
+        lambda: (3 * vf.bernoulli_nll(logits, torch.rand(8, 784))).backward(),
+        lambda: vf.multinomial_nll(logits, torch.rand(8, 784)),
+        sample,
+    )
+    for step in steps:
+        before = emulation.threads_run()
+        step()
+        assert emulation.threads_run() > before
+
+
+def test_memory_is_nan_until_it_is_written():
+    assert torch.empty(5).isnan().all()
+
+
+@pytest.mark.parametrize("offset", [-1, 20])
+def test_a_write_beyond_a_block_is_seen(offset):
+    emulation.check_memory()
+    block = torch.zeros(5)
+    beyond = ctypes.cast(block.data_ptr() + offset, ctypes.POINTER(ctypes.c_ubyte))
+    whole = beyond[0]
+    beyond[0] = whole ^ 1
+    with pytest.raises(RuntimeError, match="1 blocks"):
+        emulation.check_memory()
+    beyond[0] = whole
+
+
+def test_the_order_of_threads_decides_nothing():
+    expected = sample()
+    for schedule in (1, 2, 3):
+        emulation.set_schedule(schedule)
+        torch.manual_seed(0)
+        assert all(map(torch.equal, sample(), expected))
+    emulation.set_schedule(0)
+
+
+def test_a_recording_draws_from_the_generator_in_device_memory(capturing):
+    actual = sample()
+    emulation.set_capturing(False)
+    torch.manual_seed(0)
+    torch.testing.assert_close(actual, sample(), rtol=0, atol=0)
+
+
+def test_a_seed_that_is_drawn_for_one_call_costs_no_launch():
+    mu = torch.zeros(64, 20)
+
+    def threads(**noise):
+        before = emulation.threads_run()
+        vf.reparameterize(mu, mu, **noise)
+        return emulation.threads_run() - before
+
+    assert threads() == threads(generator=torch.Generator("emulated")) == threads(seed=5)
+
+
+def test_the_device_of_the_operands_is_not_the_current_one():
+    expected = sample()
+    torch.manual_seed(0)
+    with torch.device("emulated:1"):
+        actual = sample()
+    assert {str(x.device) for x in actual} == {"emulated:1"}
+    assert torch.accelerator.current_device_index() == 0
+    assert all(torch.equal(x.cpu(), y.cpu()) for x, y in zip(actual, expected, strict=True))
