@@ -54,13 +54,15 @@ struct Output {
 };
 
 // value[g] = scale * (sum over the g-th of `groups` equal runs of the index space of the loss), and
-// its gradients in the operands. With groups == numel nothing is summed.
+// its gradients in the operands, times scale and `upstream`. With groups == numel nothing is
+// summed.
 struct LossArgs {
   int loss = 0;          // index into formulas/list.h
   bool float64 = false;  // the arithmetic; float otherwise
   Shape shape;
   Input operands[kMaxOperands];
-  Input mask;  // bool; where false neither value nor gradient
+  Input mask;      // bool; where false neither value nor gradient
+  Input upstream;  // of losses, not of divergences: only where no value is wanted
   int64_t groups = 1;
   double scale = 1;
   Output value;  // dense, (groups,)
@@ -87,7 +89,8 @@ struct SampleBackwardArgs {
 };
 
 // value[r] = the multinomial's loss of row r, a run of `classes` elements along the last dimension,
-// and its gradient in the logits, times scale: to memory of its own or to that of the logits.
+// and its gradient in the logits, times scale and upstream: to memory of its own or to that of the
+// logits.
 struct MultinomialArgs {
   bool float64 = false;
   Shape shape;
@@ -95,7 +98,8 @@ struct MultinomialArgs {
   double scale = 1;
   Input logits;
   Input target;
-  Output value;  // dense, a number per row
+  Input upstream;  // a number per row
+  Output value;    // dense, a number per row
   Output gradient;
 };
 

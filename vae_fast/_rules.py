@@ -73,6 +73,21 @@ def _fake_loss(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor,
     return fake
 
 
+def _fake_loss_backward(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor, ...]]:
+    def fake(upstream: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        *operands, mask, keep, mean, want = args
+        checks.check_operands(name, names, operands, mask)
+        shape = reference.broadcast_shape(operands if mask is None else (*operands, mask))
+        checks.check_reduction(name, keep, mean, len(shape))
+        checks.check_gradient(name, "upstream", upstream, shape[:keep], operands[0].device)
+        return tuple(
+            _gradient(operand, operand.shape, 0) if want >> k & 1 else _nothing(operand)
+            for k, operand in enumerate(operands)
+        )
+
+    return fake
+
+
 def _fake_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.empty_like(like)
 
@@ -122,7 +137,15 @@ def _fake_reparameterize_kl_backward(
     mean: int,
 ) -> tuple[Tensor, ...]:
     name = "reparameterize_kl_backward"
-    _, operands = reference.divergence(name, mu, logvar, prior_mu, prior_logvar)
+    loss, operands = reference.divergence(name, mu, logvar, prior_mu, prior_logvar)
+    checks.check_operands(name, reference.LOSSES[loss].operands, operands)
+    shape = reference.broadcast_shape(operands)
+    checks.check_reduction(name, keep, mean, len(shape))
+    checks.check_gradient(name, "noise", noise, shape, mu.device)
+    if grad_z is not None:
+        checks.check_gradient(name, "grad_z", grad_z, shape, mu.device)
+    if grad_kl is not None:
+        checks.check_gradient(name, "grad_kl", grad_kl, shape[:keep], mu.device)
     gradients = [_gradient(operand, operand.shape, 0) for operand in operands]
     absent = len(_DIVERGENCE_OPERANDS) - len(operands)
     return *gradients, *(_nothing(mu) for _ in range(absent))
@@ -139,6 +162,14 @@ def _fake_multinomial_rows(
 
 def _fake_multinomial_rows_(logits: Tensor, target: Tensor, scale: float) -> Tensor:
     return _fake_multinomial_rows(logits, target, scale, False)[0]
+
+
+def _fake_multinomial_rows_backward(
+    upstream: Tensor, logits: Tensor, target: Tensor, scale: float
+) -> Tensor:
+    checks.check_operands("multinomial_nll", ("logits", "target"), (logits, target))
+    checks.check_gradient("multinomial_nll", "upstream", upstream, logits.shape[:-1], logits.device)
+    return _gradient(logits, logits.shape, 0)
 
 
 # ---- batch rules: the batch becomes one more leading dimension -----------------------------------
@@ -182,6 +213,27 @@ def _batch_loss(name: str, names: tuple[str, ...]) -> Callable[..., Any]:
         )
         gradient_dims = (0 if sum(want) >> k & 1 else None for k in range(count))
         return op(*fronted, keep + 1, mean, *want), (0, *gradient_dims)
+
+    return rule
+
+
+def _batch_loss_backward(name: str) -> Callable[..., Any]:
+    op = getattr(_ops, f"{name}_backward")
+
+    def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> Any:
+        upstream, *tensors, keep, mean, want = args
+        tensor_dims = in_dims[1 : 1 + len(tensors)]
+        fronted = _batch_operands(info, tensors, tensor_dims)
+        upstream = _front_expanded(upstream, in_dims[0], keep, info.batch_size)
+        gradients = op(upstream, *fronted, keep + 1, mean, want)
+        results = (
+            _without_padding(gradient, x, dim) if want >> k & 1 else gradient
+            for k, (gradient, x, dim) in enumerate(
+                zip(gradients, tensors[:-1], tensor_dims[:-1], strict=True)
+            )
+        )
+        gradient_dims = (0 if want >> k & 1 else None for k in range(len(gradients)))
+        return tuple(results), tuple(gradient_dims)
 
     return rule
 
@@ -258,6 +310,20 @@ def _batch_multinomial_rows(
     return _ops.multinomial_rows(*operands, scale, want), (0, 0 if want else None)
 
 
+def _batch_multinomial_rows_backward(
+    info: Any,
+    in_dims: Sequence[int | None],
+    upstream: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    scale: float,
+) -> Any:
+    operands = _batch_operands(info, (logits, target), in_dims[1:3])
+    rows = next(x.dim() for x in operands if x is not None) - 2
+    upstream = _front_expanded(upstream, in_dims[0], rows, info.batch_size)
+    return _ops.multinomial_rows_backward(upstream, *operands, scale), 0
+
+
 def _batch_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Keeps vmap's ``randomness``: a row for each batch entry, or one for all, or an error."""
     vmap: Any = retrieve_current_functorch_interpreter()
@@ -282,11 +348,19 @@ def _batch_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> 
 for _name, _names in C.LOSSES.items():
     torch.library.register_fake(f"vae_fast::{_name}", _fake_loss(_name, _names))
     torch.library.register_vmap(f"vae_fast::{_name}", _batch_loss(_name, _names))
+    _backward = f"vae_fast::{_name}_backward"
+    torch.library.register_fake(_backward, _fake_loss_backward(_name, _names))
+    torch.library.register_vmap(_backward, _batch_loss_backward(_name))
 
 for _name, _fake, _rule in (
     ("reparameterize", _fake_reparameterize, _batch_reparameterize),
     ("reparameterize_kl", _fake_reparameterize_kl, _batch_reparameterize_kl),
     ("multinomial_rows", _fake_multinomial_rows, _batch_multinomial_rows),
+    (
+        "multinomial_rows_backward",
+        _fake_multinomial_rows_backward,
+        _batch_multinomial_rows_backward,
+    ),
     (
         "reparameterize_kl_backward",
         _fake_reparameterize_kl_backward,

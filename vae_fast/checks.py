@@ -93,6 +93,22 @@ def check_operands(
         shape = joined
 
 
+def check_gradient(
+    function: str, name: str, gradient: Tensor, shape: Sequence[int], device: torch.device
+) -> None:
+    """What a gradient that comes to a backward op, or was kept for one, must be."""
+    if gradient.dtype not in _FLOATS:
+        raise TypeError(
+            f"{function}: {name} has dtype {gradient.dtype}, expected {_names(_FLOATS)}"
+        )
+    if gradient.device != device:
+        raise ValueError(f"{function}: {name} is on {gradient.device}, expected {device}")
+    if tuple(gradient.shape) != tuple(shape):
+        raise ValueError(
+            f"{function}: {name} has shape {_shape(gradient.shape)}, expected {_shape(shape)}"
+        )
+
+
 def check_reduction(function: str, keep: int, mean: int, dims: int) -> None:
     """An op's ``keep`` and ``mean``: raises ValueError where they do not fit the dimensions."""
     if keep < 0 or mean < 0 or keep + mean > dims:
@@ -188,7 +204,7 @@ def check_seed(function: str, seed: Any, device: torch.device) -> None:
         raise TypeError(f"{function}: seed has dtype {seed.dtype}, expected int64")
     if seed.dim() != 2 or seed.shape[1] != 2 or seed.shape[0] < 1:
         raise ValueError(f"{function}: seed has shape {_shape(seed.shape)}, expected (1, 2)")
-    if seed.device.type not in ("cpu", "meta") and seed.device != device:
+    if seed.device.type != "cpu" and seed.device != device:
         expected = _one_of(list(dict.fromkeys(("cpu", str(device)))))
         raise ValueError(f"{function}: seed is on {seed.device}, expected {expected}")
 

@@ -73,6 +73,11 @@ class _Multinomial(torch.autograd.Function):
             of_rows, _in_target = reference.multinomial_gradient(logits, target)
             in_logits = of_rows * (factor / _entries(logits.shape, ctx.keep, ctx.mean))
             return in_logits.to(logits.dtype), None, None, None, None
+        if logits.dtype == torch.float16:
+            of_rows = factor.expand(*logits.shape[:-1], 1).squeeze(-1)
+            scale = 1 / max(1, _entries(logits.shape, ctx.keep, ctx.mean))
+            in_logits = torch.ops.vae_fast.multinomial_rows_backward(of_rows, logits, target, scale)
+            return in_logits, None, None, None, None
         return scaled(gradient, factor), None, None, None, None
 
 
@@ -98,5 +103,6 @@ def evaluate(logits: Tensor, target: Tensor, keep: int, mean: int) -> Tensor:
     With the extension, for a target that requires no gradient.
     """
     apply = _apply if torch.compiler.is_compiling() else _apply_forward
-    want = torch.is_grad_enabled() and logits.requires_grad
+    # float16's is made in the backward, where the upstream one is known before it is rounded.
+    want = torch.is_grad_enabled() and logits.requires_grad and logits.dtype != torch.float16
     return apply(logits, target, keep, mean, want)[0]

@@ -203,9 +203,21 @@ class _ElementwiseForward(_Elementwise):
 
 
 def promoted_dtype(operands: Sequence[Tensor]) -> torch.dtype:
-    """The floating dtype that the operands promote to."""
-    floating = [operand.dtype for operand in operands if operand.is_floating_point()]
-    return functools.reduce(torch.promote_types, floating)
+    """The floating dtype that the operands promote to.
+
+    By torch's rule: one without dimensions does not raise that of others.
+    """
+    floating = [operand for operand in operands if operand.is_floating_point()]
+    dimensioned = [operand for operand in floating if operand.dim() > 0]
+    return functools.reduce(
+        torch.promote_types, (operand.dtype for operand in dimensioned or floating)
+    )
+
+
+def arithmetic_dtype(operands: Sequence[Tensor]) -> torch.dtype:
+    """float64 where any operand is, else float32."""
+    is_float64 = any(operand.dtype == torch.float64 for operand in operands)
+    return torch.float64 if is_float64 else torch.float32
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -228,7 +240,7 @@ def _result_dtype(operands: Sequence[Tensor]) -> torch.dtype:
 
 def _compute_operands(loss: Loss, operands: Sequence[Tensor]) -> list[Tensor]:
     """The operands in the dtype of the arithmetic; a uint8 target scaled."""
-    dtype = sum_dtype(promoted_dtype(operands))
+    dtype = arithmetic_dtype(operands)
     return [
         x.to(dtype) / loss.uint8_unit if x.dtype == torch.uint8 else x.to(dtype) for x in operands
     ]
@@ -268,7 +280,7 @@ def evaluate(
     value: Tensor = function.apply(name, *everything)
     if mask is not None:
         value = torch.where(mask, value, 0)
-    return value.to(dtype) if keep == len(shape) else reduce(value, keep, mean)
+    return value.to(dtype) if keep == len(shape) else reduce(value, keep, mean).to(sum_dtype(dtype))
 
 
 def reduce(value: Tensor, keep: int, mean: int) -> Tensor:

@@ -116,12 +116,37 @@ void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t di
                     " and mean_dims = ", mean_dims, " do not fit ", dims, " dimensions");
 }
 
+void check_gradient(const char* op, const char* name, const Tensor& gradient, at::IntArrayRef shape,
+                    at::Device device) {
+  check_dtype(op, name, gradient.scalar_type(), /*is_target=*/false);
+  TORCH_CHECK_VALUE(gradient.device() == device, op, ": ", name, " is on ", gradient.device(),
+                    ", expected ", device);
+  TORCH_CHECK_VALUE(gradient.sizes() == shape, op, ": ", name, " has shape ",
+                    python_shape(gradient.sizes()), ", expected ", python_shape(shape));
+}
+
+bool is_float64(at::TensorList operands) {
+  return std::any_of(operands.begin(), operands.end(),
+                     [](const Tensor& x) { return x.scalar_type() == at::kDouble; });
+}
+
+Tensor in_arithmetic(const Tensor& x, bool is_float64) {
+  return x.scalar_type() == at::kDouble && !is_float64 ? x.to(at::kFloat) : x;
+}
+
+double mean_factor(at::IntArrayRef shape, Reduction reduction) {
+  return 1.0 / static_cast<double>(product(shape.slice(reduction.keep, reduction.mean)));
+}
+
 at::ScalarType promoted_dtype(at::TensorList operands) {
-  at::ScalarType type = operands[0].scalar_type();
-  for (const Tensor& operand : operands.slice(1)) {
-    if (operand.is_floating_point()) type = c10::promoteTypes(type, operand.scalar_type());
+  at::ScalarType dimensioned = at::ScalarType::Undefined, single = at::ScalarType::Undefined;
+  for (const Tensor& operand : operands) {
+    if (!operand.is_floating_point()) continue;
+    at::ScalarType& type = operand.dim() > 0 ? dimensioned : single;
+    type = type == at::ScalarType::Undefined ? operand.scalar_type()
+                                             : c10::promoteTypes(type, operand.scalar_type());
   }
-  return type;
+  return dimensioned == at::ScalarType::Undefined ? single : dimensioned;
 }
 
 at::ScalarType sum_dtype(at::ScalarType dtype) {
@@ -129,8 +154,12 @@ at::ScalarType sum_dtype(at::ScalarType dtype) {
 }
 
 int64_t product(at::IntArrayRef sizes) {
+  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) return 0;
   int64_t result = 1;
-  for (const int64_t size : sizes) result *= size;
+  for (const int64_t size : sizes) {
+    TORCH_CHECK_VALUE(!__builtin_mul_overflow(result, size, &result), "the operands broadcast to ",
+                      python_shape(sizes), ", more elements than 64 bits can count");
+  }
   return result;
 }
 

@@ -1,6 +1,7 @@
 // From tensors to the kernels' structs: checks, allocation, and a simple index space.
 #pragma once
 
+#include "bindings/autograd.h"
 #include "bindings/device.h"
 
 namespace vae_fast::bindings {
@@ -13,12 +14,27 @@ at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorLis
 // An op's `keep` and `mean_dims`: ValueError where they do not fit the dimensions.
 void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t dims);
 
-// The floating dtype that the operands promote to.
+// What a gradient that comes to a backward, or was kept for one, must be.
+void check_gradient(const char* op, const char* name, const Tensor& gradient, at::IntArrayRef shape,
+                    at::Device device);
+
+// Whether the arithmetic is float64's: where any operand is.
+bool is_float64(at::TensorList operands);
+
+// An upstream gradient as the kernels take it: float64 only where the arithmetic is.
+Tensor in_arithmetic(const Tensor& x, bool is_float64);
+
+// The factor that makes a mean of a sum.
+double mean_factor(at::IntArrayRef shape, Reduction reduction);
+
+// The floating dtype that the operands promote to, by torch's rule: one without dimensions does not
+// raise that of others.
 at::ScalarType promoted_dtype(at::TensorList operands);
 
 // `dtype` for elementwise results; at least float32 for sums.
 at::ScalarType sum_dtype(at::ScalarType dtype);
 
+// The number of elements of a shape: a ValueError where it exceeds 64 bits.
 int64_t product(at::IntArrayRef sizes);
 
 // `sizes`, aligned to the right of `shape`, without its leading `keep` dimensions, of which

@@ -12,6 +12,10 @@ using SampleKlGradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // mu, lo
 TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
                        Reduction reduction, int64_t want);
 
+// The gradients that `want` has a bit for, times the upstream one, in the operands' shapes.
+TensorVector call_loss_backward(int loss, const Tensor& upstream, at::TensorList operands,
+                                const OptionalTensor& mask, Reduction reduction, int64_t want);
+
 // The seed of one call with `mu`, from the generator of its device if no other is given.
 Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator);
 

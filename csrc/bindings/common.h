@@ -22,6 +22,12 @@ using OptionalGenerator = std::optional<at::Generator>;
 // A value and a gradient for each operand.
 using TensorVector = c10::SmallVector<Tensor, kMaxOperands + 1>;
 
+// The tensor with its values in memory, for a reader of raw memory: torch keeps a sign (-x of some
+// views) or all zeros beside it. What comes by way of the dispatcher has been through this.
+inline Tensor in_memory(const Tensor& x) {
+  return x._is_zerotensor() ? at::zeros(x.sizes(), x.options()) : x.resolve_neg();
+}
+
 // A typed call through the dispatcher: every key still runs, only the slow argument parsing of
 // torch.ops is left out.
 template <class Signature>

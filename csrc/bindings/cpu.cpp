@@ -17,7 +17,9 @@ Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
 }
 
 bool is_one(const Tensor& x) {
-  return x.dim() == 0 && x.scalar_type() == at::kFloat && *x.const_data_ptr<float>() == 1.0f;
+  if (x.dim() != 0) return false;
+  if (x.scalar_type() == at::kFloat) return *x.const_data_ptr<float>() == 1.0f;
+  return x.scalar_type() == at::kDouble && *x.const_data_ptr<double>() == 1.0;
 }
 
 // What a counter-based generator, a GPU's, would draw on its device, drawn here.

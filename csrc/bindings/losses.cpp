@@ -6,6 +6,13 @@
 // The value is summed over the dimensions from `keep` on and divided by the sizes of the first
 // `mean_dims` of them. Bit k of `want` asks for the gradient in operand k, computed in the same
 // pass; the Autograd kernel asks for what it will need, so that the backward only hands it out.
+//
+//   vae_fast::NAME_backward(Tensor upstream, Tensor operand..., Tensor? mask, int keep,
+//                           int mean_dims, int want) -> (Tensor gradient...)
+//
+// The gradients in the operands' shapes, times the upstream one before they are rounded. float16
+// has its backward make them: rounded for an upstream gradient of one, as the forward would have
+// to, they underflow or overflow where a loss is scaled.
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
@@ -32,19 +39,35 @@ at::ScalarType gradient_dtype(const Tensor& operand) {
   return operand.is_floating_point() ? operand.scalar_type() : at::kFloat;
 }
 
-TensorVector allocate_results(const Device& device, at::TensorList operands, at::IntArrayRef shape,
-                              int64_t keep, int64_t want) {
-  const bool is_summed = keep < static_cast<int64_t>(shape.size());
-  const at::ScalarType dtype = promoted_dtype(operands);
-  TensorVector results;
-  results.push_back(device.empty(shape.slice(0, keep), is_summed ? sum_dtype(dtype) : dtype));
+// For the wanted ones; the others are empty. Of the shape's `keep` leading sizes, then the
+// operand's.
+TensorVector allocate_gradients(const Device& device, at::TensorList operands,
+                                at::IntArrayRef shape, int64_t keep, int64_t want) {
+  TensorVector gradients;
   for (size_t k = 0; k < operands.size(); ++k) {
-    results.push_back(
+    gradients.push_back(
         is_wanted(want, k)
             ? empty_gradient(device, operands[k], gradient_shape(shape, operands[k].sizes(), keep))
             : device.empty({0}, gradient_dtype(operands[k])));
   }
-  return results;
+  return gradients;
+}
+
+LossArgs loss_args(int loss, at::TensorList operands, at::IntArrayRef shape, Reduction reduction) {
+  LossArgs args;
+  args.loss = loss;
+  args.float64 = is_float64(operands);
+  args.scale = mean_factor(shape, reduction);
+  return args;
+}
+
+void add_operands(IndexSpace& space, LossArgs& args, at::TensorList operands,
+                  const OptionalTensor& mask, const TensorVector& gradients, int64_t want) {
+  for (size_t k = 0; k < operands.size(); ++k) space.add(args.operands[k], operands[k]);
+  if (mask) space.add(args.mask, *mask);
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (is_wanted(want, k)) space.add(args.gradients[k], gradients[k]);
+  }
 }
 
 template <const Device& device>
@@ -52,32 +75,56 @@ TensorVector loss_kernel(int loss, at::TensorList operands, const OptionalTensor
                          Reduction reduction, int64_t want) {
   const LossInfo& info = loss_info(loss);
   const at::DimVector shape = check_operands(info, info.name, operands, mask);
-  check_reduction(info.name, reduction.keep, reduction.mean, static_cast<int64_t>(shape.size()));
+  const int64_t dims = static_cast<int64_t>(shape.size()), numel = product(shape);
+  check_reduction(info.name, reduction.keep, reduction.mean, dims);
   const c10::DeviceGuard guard(operands[0].device());
-  TensorVector results = allocate_results(device, operands, shape, reduction.keep, want);
+  const at::ScalarType dtype = promoted_dtype(operands);
+  const Tensor value = device.empty(at::IntArrayRef(shape).slice(0, reduction.keep),
+                                    reduction.keep < dims ? sum_dtype(dtype) : dtype);
+  TensorVector results = allocate_gradients(device, operands, shape, reduction.keep, want);
 
-  LossArgs args;
-  args.loss = loss;
-  args.float64 = promoted_dtype(operands) == at::kDouble;
-  args.groups = results[0].numel();
-  args.scale = 1.0 / static_cast<double>(
-                         product(at::IntArrayRef(shape).slice(reduction.keep, reduction.mean)));
-  if (product(shape) == 0) {
-    results[0].fill_(0 * args.scale);
-    for (size_t k = 0; k < operands.size(); ++k) results[k + 1].zero_();
-    return results;
+  LossArgs args = loss_args(loss, operands, shape, reduction);
+  args.groups = value.numel();
+  if (numel == 0) {
+    value.fill_(0 * args.scale);
+    for (Tensor& gradient : results) gradient.zero_();
+  } else {
+    IndexSpace space(shape);
+    add_operands(space, args, operands, mask, results, want);
+    space.add_value(args.value, value);
+    space.simplify(args.shape, reduction.keep);
+    device.loss(args);
   }
-
-  IndexSpace space(shape);
-  for (size_t k = 0; k < operands.size(); ++k) space.add(args.operands[k], operands[k]);
-  if (mask) space.add(args.mask, *mask);
-  for (size_t k = 0; k < operands.size(); ++k) {
-    if (is_wanted(want, k)) space.add(args.gradients[k], results[k + 1]);
-  }
-  space.add_value(args.value, results[0]);
-  space.simplify(args.shape, reduction.keep);
-  device.loss(args);
+  results.insert(results.begin(), value);
   return results;
+}
+
+template <const Device& device>
+TensorVector loss_backward_kernel(int loss, const Tensor& upstream, at::TensorList operands,
+                                  const OptionalTensor& mask, Reduction reduction, int64_t want) {
+  const LossInfo& info = loss_info(loss);
+  const at::DimVector shape = check_operands(info, info.name, operands, mask);
+  const int64_t dims = static_cast<int64_t>(shape.size()), numel = product(shape);
+  check_reduction(info.name, reduction.keep, reduction.mean, dims);
+  check_gradient(info.name, "upstream", upstream, at::IntArrayRef(shape).slice(0, reduction.keep),
+                 operands[0].device());
+  const c10::DeviceGuard guard(operands[0].device());
+  TensorVector gradients = allocate_gradients(device, operands, shape, 0, want);
+  LossArgs args = loss_args(loss, operands, shape, reduction);
+  const Tensor factor = Reduction::align(in_arithmetic(upstream, args.float64), dims);
+  if (numel == 0) {
+    for (Tensor& gradient : gradients) gradient.zero_();
+  } else {
+    IndexSpace space(shape);
+    add_operands(space, args, operands, mask, gradients, want);
+    space.add(args.upstream, factor);
+    space.simplify(args.shape, 0);
+    device.loss(args);
+  }
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (is_wanted(want, k)) gradients[k] = gradients[k].view(operands[k].sizes());
+  }
+  return gradients;
 }
 
 // ---- Autograd ----------------------------------------------------------------------------------
@@ -89,7 +136,7 @@ void scale(const Tensor& gradient, const Tensor& factor) {
     return;
   }
   const c10::DeviceGuard guard(gradient.device());
-  device->scale(gradient, factor);
+  device->scale(gradient, in_memory(factor));
 }
 
 // In the domain of every operand of every loss: what a masked-out element is computed on, so that
@@ -105,7 +152,15 @@ TensorVector without_masked(const TensorVector& operands, const Tensor& mask) {
   return result;
 }
 
-// The gradients were computed in the forward, for an upstream gradient of one.
+bool is_float16(const Tensor& operand) { return operand.scalar_type() == at::kHalf; }
+
+// Bits of the gradients that the forward makes, out of those that are needed.
+int64_t made_in_forward(at::TensorList operands, int64_t needed) {
+  return std::any_of(operands.begin(), operands.end(), is_float16) ? 0 : needed;
+}
+
+// The gradients were computed in the forward, for an upstream gradient of one; where they were not,
+// they are computed here.
 class LossBackward : public torch::autograd::Node {
  public:
   LossBackward(int loss, at::TensorList operands, const OptionalTensor& mask, Reduction reduction)
@@ -115,7 +170,7 @@ class LossBackward : public torch::autograd::Node {
   }
 
   void save_gradients(const TensorVector& results, int64_t want) {
-    want_ = want;
+    saved_ = want;
     for (size_t k = 0; k < operands_.size(); ++k) {
       gradients_.push_back(is_wanted(want, k) ? SavedVariable(results[k + 1], false)
                                               : SavedVariable());
@@ -139,18 +194,41 @@ class LossBackward : public torch::autograd::Node {
   variable_list apply(variable_list&& upstream) override {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!upstream[0].defined()) return variable_list(operands_.size());
-    return at::GradMode::is_enabled() ? differentiable(upstream[0]) : saved(upstream[0]);
+    if (at::GradMode::is_enabled()) return differentiable(upstream[0]);
+    return saved_ != 0 ? saved(upstream[0]) : computed(upstream[0]);
   }
 
  private:
   variable_list saved(const Tensor& upstream) {
     variable_list result(operands_.size());
     for (size_t k = 0; k < operands_.size(); ++k) {
-      if (is_wanted(want_, k) && task_should_compute_output(k)) {
+      if (is_wanted(saved_, k) && task_should_compute_output(k)) {
         result[k] = scaled(gradients_[k], upstream);
       }
     }
     return result;
+  }
+
+  variable_list computed(const Tensor& upstream) {
+    int64_t want = 0;
+    for (size_t k = 0; k < operands_.size(); ++k) {
+      want |= static_cast<int64_t>(task_should_compute_output(k)) << k;
+    }
+    const Tensor mask = mask_.unpack();
+    const TensorVector gradients =
+        call_loss_backward(loss_, upstream, unpacked_operands(),
+                           mask.defined() ? OptionalTensor(mask) : std::nullopt, reduction_, want);
+    variable_list result(operands_.size());
+    for (size_t k = 0; k < operands_.size(); ++k) {
+      if (is_wanted(want, k)) result[k] = gradients[k];
+    }
+    return result;
+  }
+
+  TensorVector unpacked_operands() {
+    TensorVector operands;
+    for (const SavedVariable& operand : operands_) operands.push_back(operand.unpack());
+    return operands;
   }
 
   // The saved gradient times the upstream one: in its own memory only where nobody else can come
@@ -168,8 +246,7 @@ class LossBackward : public torch::autograd::Node {
   }
 
   variable_list differentiable(const Tensor& upstream) {
-    TensorVector operands;
-    for (const SavedVariable& operand : operands_) operands.push_back(operand.unpack());
+    const TensorVector operands = unpacked_operands();
     const Tensor mask = mask_.unpack();
     TensorVector tensors = operands;
     tensors.push_back(mask);
@@ -187,7 +264,7 @@ class LossBackward : public torch::autograd::Node {
 
   int loss_;
   Reduction reduction_;
-  int64_t want_ = 0;
+  int64_t saved_ = 0;
   bool is_last_use_ = false;
   c10::SmallVector<SavedVariable, kMaxOperands> operands_;
   c10::SmallVector<SavedVariable, kMaxOperands> gradients_;
@@ -197,6 +274,7 @@ class LossBackward : public torch::autograd::Node {
 TensorVector loss_autograd(int loss, at::TensorList operands, const OptionalTensor& mask,
                            Reduction reduction, int64_t want) {
   const int64_t needed = requiring_gradient(operands);
+  const int64_t made = made_in_forward(operands, needed);
   c10::intrusive_ptr<LossBackward> node;
   if (needed != 0) {
     node = c10::make_intrusive<LossBackward>(loss, operands, mask, reduction);
@@ -205,11 +283,11 @@ TensorVector loss_autograd(int loss, at::TensorList operands, const OptionalTens
   TensorVector results;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
-    results = call_loss(loss, operands, mask, reduction, want | needed);
+    results = call_loss(loss, operands, mask, reduction, want | made);
   }
   if (node) {
     torch::autograd::set_history(results[0], node);
-    node->save_gradients(results, needed);
+    node->save_gradients(results, made);
     announce(node);
   }
   if (any_tangent(operands)) {
@@ -253,6 +331,11 @@ struct LossOp<Formula, std::index_sequence<I...>> {
   using Signature = Results(Each<const Tensor&, I>..., const OptionalTensor&, int64_t, int64_t,
                             int64_t);
   using Kernel = TensorVector (*)(int, at::TensorList, const OptionalTensor&, Reduction, int64_t);
+  using Gradients = std::tuple<Each<Tensor, I>...>;
+  using BackwardSignature = Gradients(const Tensor&, Each<const Tensor&, I>...,
+                                      const OptionalTensor&, int64_t, int64_t, int64_t);
+  using BackwardKernel = TensorVector (*)(int, const Tensor&, at::TensorList, const OptionalTensor&,
+                                          Reduction, int64_t);
 
   static constexpr int kLoss = kLossIndex<Formula>;
 
@@ -266,22 +349,42 @@ struct LossOp<Formula, std::index_sequence<I...>> {
     return tuple_of(kernel(kLoss, {operands...}, mask, {keep, mean}, want));
   }
 
-  static const std::string& qualified_name() {
-    static const std::string name = std::string("vae_fast::") + Formula::kName;
-    return name;
+  template <BackwardKernel kernel>
+  static Gradients wrap_backward(const Tensor& upstream, Each<const Tensor&, I>... operands,
+                                 const OptionalTensor& mask, int64_t keep, int64_t mean,
+                                 int64_t want) {
+    return to_tuple(kernel(kLoss, upstream, {operands...}, mask, {keep, mean}, want),
+                    std::index_sequence<I...>{});
+  }
+
+  static std::string backward_name() { return std::string(Formula::kName) + "_backward"; }
+
+  static std::string operands_schema() {
+    std::string text;
+    ((text += std::string("Tensor ") + Formula::kOperands[I] + ", "), ...);
+    return text + "Tensor? mask, int keep, int mean_dims, int want";
+  }
+
+  static std::string gradients_schema() {
+    std::string text;
+    ((text += std::string(I == 0 ? "" : ", ") + "Tensor grad_" + Formula::kOperands[I]), ...);
+    return text;
   }
 
   static std::string schema() {
-    std::string text = std::string(Formula::kName) + "(";
-    ((text += std::string("Tensor ") + Formula::kOperands[I] + ", "), ...);
-    text += "Tensor? mask, int keep, int mean_dims, int want=0) -> (Tensor value";
-    ((text += std::string(", Tensor grad_") + Formula::kOperands[I]), ...);
-    return text + ")";
+    return std::string(Formula::kName) + "(" + operands_schema() + "=0) -> (Tensor value, " +
+           gradients_schema() + ")";
+  }
+
+  static std::string backward_schema() {
+    return backward_name() + "(Tensor upstream, " + operands_schema() + ") -> (" +
+           gradients_schema() + ")";
   }
 
   static Results call(Each<const Tensor&, I>... operands, const OptionalTensor& mask, int64_t keep,
                       int64_t mean, int64_t want) {
-    static const auto op = op_handle<Signature>(qualified_name().c_str());
+    static const auto op =
+        op_handle<Signature>((std::string("vae_fast::") + Formula::kName).c_str());
     return op.call(operands..., mask, keep, mean, want);
   }
 
@@ -289,6 +392,14 @@ struct LossOp<Formula, std::index_sequence<I...>> {
                                 Reduction reduction, int64_t want) {
     return std::apply([](const auto&... result) { return TensorVector{result...}; },
                       call(operands[I]..., mask, reduction.keep, reduction.mean, want));
+  }
+
+  static TensorVector call_backward(const Tensor& upstream, at::TensorList operands,
+                                    const OptionalTensor& mask, Reduction reduction, int64_t want) {
+    static const auto op = op_handle<BackwardSignature>(("vae_fast::" + backward_name()).c_str());
+    return std::apply(
+        [](const auto&... gradient) { return TensorVector{gradient...}; },
+        op.call(upstream, operands[I]..., mask, reduction.keep, reduction.mean, want));
   }
 
   static Tensor python_entry(Each<const Tensor&, I>... operands, const OptionalTensor& mask,
@@ -308,13 +419,29 @@ TensorVector call_in_list(FormulaList<Formula...>, int loss, at::TensorList oper
 }
 
 template <class... Formula>
+TensorVector call_backward_in_list(FormulaList<Formula...>, int loss, const Tensor& upstream,
+                                   at::TensorList operands, const OptionalTensor& mask,
+                                   Reduction reduction, int64_t want) {
+  static constexpr decltype(&Op<BernoulliNll>::call_backward) kCalls[] = {
+      Op<Formula>::call_backward...};
+  return kCalls[loss](upstream, operands, mask, reduction, want);
+}
+
+template <class... Formula>
 void define_all(torch::Library& library, FormulaList<Formula...>) {
   (library.def(Op<Formula>::schema().c_str(), {at::Tag::pt2_compliant_tag}), ...);
+  (library.def(Op<Formula>::backward_schema().c_str(), {at::Tag::pt2_compliant_tag}), ...);
 }
 
 template <auto kernel, class... Formula>
 void implement_all(torch::Library& library, FormulaList<Formula...>) {
   (library.impl(Formula::kName, &Op<Formula>::template wrap<kernel>), ...);
+}
+
+template <auto kernel, class... Formula>
+void implement_all_backward(torch::Library& library, FormulaList<Formula...>) {
+  (library.impl(Op<Formula>::backward_name().c_str(), &Op<Formula>::template wrap_backward<kernel>),
+   ...);
 }
 
 template <class... Formula>
@@ -334,6 +461,11 @@ const LossInfo& info_in_list(int loss, FormulaList<Formula...>) {
 TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
                        Reduction reduction, int64_t want) {
   return call_in_list(Losses{}, loss, operands, mask, reduction, want);
+}
+
+TensorVector call_loss_backward(int loss, const Tensor& upstream, at::TensorList operands,
+                                const OptionalTensor& mask, Reduction reduction, int64_t want) {
+  return call_backward_in_list(Losses{}, loss, upstream, operands, mask, reduction, want);
 }
 
 const LossInfo& loss_info(int loss) { return info_in_list(loss, Losses{}); }
@@ -381,11 +513,15 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   define_all(library, Losses{});
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_all<&loss_kernel<kCpu>>(library, Losses{}); }
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
+  implement_all<&loss_kernel<kCpu>>(library, Losses{});
+  implement_all_backward<&loss_backward_kernel<kCpu>>(library, Losses{});
+}
 
 #ifdef VAE_FAST_CUDA_RELEASE
 TORCH_LIBRARY_IMPL(vae_fast, CUDA, library) {
   implement_all<&loss_kernel<kCuda>>(library, Losses{});
+  implement_all_backward<&loss_backward_kernel<kCuda>>(library, Losses{});
 }
 #endif
 

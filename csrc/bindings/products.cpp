@@ -63,7 +63,8 @@ Tensor by_onednn(const Tensor& x, const Tensor& weight, const OptionalTensor& bi
 
 // x^T, dense. torch's copy does it on one thread, and takes as long as a tenth of the product.
 Tensor transposed(const Tensor& x) {
-  const Tensor rows = x.stride(1) == 1 ? x : x.contiguous();
+  const Tensor values = in_memory(x);
+  const Tensor rows = values.stride(1) == 1 ? values : values.contiguous();
   Tensor result = at::empty({x.size(1), x.size(0)}, x.options());
   cpu::transpose(rows.const_data_ptr<float>(), x.size(0), x.size(1), rows.stride(0),
                  result.mutable_data_ptr<float>(), cpu_parallel_for);

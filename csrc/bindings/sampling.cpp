@@ -126,13 +126,9 @@ void check_seed(const char* op, const Tensor& seed, int64_t numel, at::Device de
 LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
   LossArgs args;
   args.loss = divergence_of(operands);
-  args.float64 = promoted_dtype(operands) == at::kDouble;
+  args.float64 = is_float64(operands);
   args.shape.numel = product(shape);
   return args;
-}
-
-double mean_scale(at::IntArrayRef shape, Reduction reduction) {
-  return 1.0 / static_cast<double>(product(shape.slice(reduction.keep, reduction.mean)));
 }
 
 // `reduction` is given where the divergence is wanted.
@@ -161,7 +157,7 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
     kl = device.empty(at::IntArrayRef(shape).slice(0, reduction->keep),
                       is_summed ? sum_dtype(dtype) : dtype);
     args.divergence.groups = kl.numel();
-    args.divergence.scale = mean_scale(shape, *reduction);
+    args.divergence.scale = mean_factor(shape, *reduction);
     space.add_value(args.divergence.value, kl);
   }
   if (product(shape) == 0) {
@@ -203,6 +199,11 @@ SampleKlGradients reparameterize_kl_backward_kernel(
       check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
   const int64_t dims = static_cast<int64_t>(shape.size());
   check_reduction(op, keep, mean, dims);
+  check_gradient(op, "noise", noise, shape, mu.device());
+  if (grad_z) check_gradient(op, "grad_z", *grad_z, shape, mu.device());
+  if (grad_kl) {
+    check_gradient(op, "grad_kl", *grad_kl, at::IntArrayRef(shape).slice(0, keep), mu.device());
+  }
   const c10::DeviceGuard guard(mu.device());
   TensorVector gradients;
   for (const Tensor& operand : operands) {
@@ -215,7 +216,7 @@ SampleKlGradients reparameterize_kl_backward_kernel(
   } else {
     SampleBackwardArgs args;
     args.divergence = divergence_args(operands, shape);
-    args.divergence.scale = mean_scale(shape, {keep, mean});
+    args.divergence.scale = mean_factor(shape, {keep, mean});
     IndexSpace space(shape);
     for (size_t k = 0; k < operands.size(); ++k) {
       space.add(args.divergence.operands[k], operands[k]);

@@ -7,11 +7,13 @@
 namespace vae_fast::cpu {
 inline namespace VAE_FAST_ISA {
 
-// sum + lost grows by exactly x, but for what rounds in `lost` (Knuth's two-sum).
+// sum + lost grows by exactly x, but for what rounds in `lost` (Knuth's two-sum). Of a sum that is
+// no longer finite nothing is lost: the differences of infinities would be NaN.
 VAE_FAST_FN void add_compensated(double& sum, double& lost, double x) {
   const double total = sum + x;
   const double part = total - sum;
-  lost += (sum - (total - part)) + (x - part);
+  const double rounded = (sum - (total - part)) + (x - part);
+  lost += select(total - total == 0, rounded, 0.0);
   sum = total;
 }
 

@@ -68,6 +68,12 @@ const Evaluator<T>& evaluator(int loss, FormulaList<Formula...>) {
 // ---- one tile of a loss ------------------------------------------------------------------------
 
 template <class T>
+void multiply(T* x, const T* factor, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor[i];
+}
+
+template <class T>
 class LossTiles {
  public:
   static constexpr int64_t kCapacity = tile_capacity(sizeof(T) == 8);
@@ -102,17 +108,24 @@ class LossTiles {
 
   void loss(int64_t first, int64_t n) {
     load(first, n);
-    const bool elementwise = args_.groups == args_.shape.numel;
+    const bool has_value = args_.value.data != nullptr;
+    const bool elementwise = has_value && args_.groups == args_.shape.numel;
     T* value = elementwise ? direct_tile<T>(args_.value, args_.shape, first, n) : nullptr;
     const bool value_in_place = value != nullptr;
     value = evaluate(value_in_place ? value : value_buffer_, place_gradients(first, n), n);
+    if (args_.upstream.data != nullptr) multiply_gradients(args_.upstream, first, n);
     if (args_.mask.data != nullptr) apply_mask(value, first, n);
-    if (!elementwise) {
+    if (has_value && !elementwise) {
       add_values(value, first, n);
-    } else if (!value_in_place) {
+    } else if (elementwise && !value_in_place) {
       store_tile(args_.value, args_.shape, first, n, value);
     }
     store_gradients(first, n);
+  }
+
+  void multiply_gradients(const Input& upstream, int64_t first, int64_t n) {
+    const T* factor = load_tile(upstream, false, args_.shape, first, n, upstream_buffer_);
+    for (int k = 0; k < gradient_count_; ++k) multiply(gradients_[k], factor, n);
   }
 
   T* const* place_gradients(int64_t first, int64_t n) {
@@ -149,6 +162,7 @@ class LossTiles {
   }
 
   T* value_buffer() { return value_buffer_; }
+  T* upstream_buffer() { return upstream_buffer_; }
   int gradient_count() const { return gradient_count_; }
 
  private:
@@ -178,6 +192,7 @@ class LossTiles {
   alignas(64) T gradient_buffers_[kMaxOperands][kCapacity];
   alignas(64) T value_buffer_[kCapacity];
   alignas(64) T mask_buffer_[kCapacity];
+  alignas(64) T upstream_buffer_[kCapacity];
 };
 
 template <class T>
@@ -254,12 +269,6 @@ void fill(T* x, T value, int64_t n) {
 }
 
 template <class T>
-void multiply(T* x, const T* factor, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor[i];
-}
-
-template <class T>
 void add_sample_gradients(const T* grad_z, const T* noise, T* grad_mu, T* grad_logvar, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
@@ -275,20 +284,19 @@ void sample_backward_tiles(const SampleBackwardArgs& args, const Tiling& tiling,
   const LossArgs& divergence = args.divergence;
   const Shape& shape = divergence.shape;
   LossTiles<T> tiles(divergence, tiling, sums);
-  alignas(64) T upstream_buffer[LossTiles<T>::kCapacity], noise_buffer[LossTiles<T>::kCapacity];
+  alignas(64) T noise_buffer[LossTiles<T>::kCapacity];
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t first = tiling.begin(tile), n = tiling.end(tile, shape.numel) - first;
     T* const* gradients = tiles.place_gradients(first, n);
     if (args.grad_value.data != nullptr) {
       tiles.load(first, n);
       tiles.evaluate(tiles.value_buffer(), gradients, n);
-      const T* upstream = load_tile(args.grad_value, false, shape, first, n, upstream_buffer);
-      for (int k = 0; k < tiles.gradient_count(); ++k) multiply(gradients[k], upstream, n);
+      tiles.multiply_gradients(args.grad_value, first, n);
     } else {
       for (int k = 0; k < tiles.gradient_count(); ++k) fill(gradients[k], T(0), n);
     }
     if (args.grad_z.data != nullptr) {
-      const T* upstream = load_tile(args.grad_z, false, shape, first, n, upstream_buffer);
+      const T* upstream = load_tile(args.grad_z, false, shape, first, n, tiles.upstream_buffer());
       const T* noise = load_tile(args.noise, false, shape, first, n, noise_buffer);
       add_sample_gradients(upstream, noise, gradients[0], gradients[1], n);
     }

@@ -69,8 +69,9 @@ class MultinomialRows {
       row.weights += sum_of(weights, n);
     });
     if (args_.gradient.data == nullptr) return row.value();
-    const T scale = static_cast<T>(args_.scale);
-    const T share = static_cast<T>(args_.scale * row.share());
+    const double factor = args_.scale * upstream_of(index);
+    const T scale = static_cast<T>(factor);
+    const T share = static_cast<T>(factor * row.share());
     for_each_tile(index, [&](int64_t first, int64_t n) {
       const T* target = load(args_.target, first, n, target_);
       T* const gradient = in_gradient(first, n);
@@ -98,6 +99,13 @@ class MultinomialRows {
     const T* const tile = load_tile(input, false, args_.shape, first, n, buffer);
     if (prefetches_ && tile != buffer) prefetch(tile + n, n);
     return tile;
+  }
+
+  double upstream_of(int64_t row) const {
+    T number = 1;
+    return args_.upstream.data == nullptr
+               ? 1
+               : *load_tile(args_.upstream, false, args_.shape, row * args_.classes, 1, &number);
   }
 
   T* in_gradient(int64_t first, int64_t n) {

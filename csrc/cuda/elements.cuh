@@ -37,6 +37,7 @@ VAE_FAST_FN auto evaluate(const T* x) {
 struct PlainElement {
   static constexpr bool kDrawsNoise = false;
   static constexpr bool kIsScaling = false;  // outputs are unchanged where the second input is one
+  static constexpr bool kTakesUpstream = false;  // outputs are multiplied with LoopArgs::upstream
   VAE_FAST_FN static constexpr bool is_target(int) { return false; }  // of a dtype of its own
   VAE_FAST_FN static constexpr bool is_unit_interval(int) { return false; }
   VAE_FAST_FN static constexpr bool is_optional(int) { return false; }
@@ -47,6 +48,7 @@ template <class Formula, bool kGradients>
 struct LossElement : PlainElement {
   static constexpr int kInputs = kOperandCount<Formula>;
   static constexpr int kOutputs = kGradients ? kInputs : 0;
+  static constexpr bool kTakesUpstream = kGradients;
 
   VAE_FAST_FN static constexpr bool is_target(int k) { return k >= kParameterCount<Formula>; }
   VAE_FAST_FN static constexpr bool is_unit_interval(int k) {

@@ -84,6 +84,8 @@ struct LoopArgs {
   Columns columns;
   Tensor inputs[kMaxInputs];
   Tensor mask;
+  Tensor upstream;                  // what a loss's gradients are multiplied with
+  bool upstream_is_number = false;  // one for all elements
   Tensor value;
   Tensor outputs[kMaxOutputs];
   bool value_is_summed = false;

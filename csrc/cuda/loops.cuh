@@ -1,5 +1,5 @@
 // The loops, each written once around any element (elements.cuh): over the vectors of rows, with
-// sums over groups of rows; over columns; over blocks of noise.
+// sums over groups of rows; over columns. The one over blocks of noise is in noise.cuh.
 #pragma once
 
 #include <type_traits>
@@ -13,12 +13,24 @@
 
 namespace vae_fast::cuda {
 
+// One element of a tensor.
+template <class T>
+__device__ __forceinline__ T number(const Tensor& tensor, int64_t offset = 0) {
+  using One = Vectors<T, 1>;
+  T x;
+  One::convert_any(One::load_any(tensor, offset), tensor.dtype, false, &x);
+  return x;
+}
+
 template <class Element, class T>
 __device__ __forceinline__ Common<T> common_of(const LoopArgs& args) {
   Common<T> common = {static_cast<T>(args.scale), false, false};
   if constexpr (Element::is_optional(Element::kInputs - 1)) {
     common.has_grad_value = args.inputs[Element::kInputs - 3].data != nullptr;
     common.has_grad_z = args.inputs[Element::kInputs - 2].data != nullptr;
+  }
+  if constexpr (Element::kTakesUpstream) {
+    if (args.upstream_is_number) common.scale *= number<T>(args.upstream);
   }
   return common;
 }
@@ -42,7 +54,7 @@ constexpr bool kIsFlat = !std::is_same_v<S, AnyDtype>;
 template <class Element>
 struct Offsets {
   int64_t input[Element::kInputs];
-  int64_t mask, value;
+  int64_t mask, upstream, value;
   int64_t output[kRoom<Element>];
 
   // f(tensor, its offset) for each of the tensors.
@@ -51,6 +63,7 @@ struct Offsets {
     VAE_FAST_UNROLL
     for (int k = 0; k < Element::kInputs; ++k) f(args.inputs[k], input[k]);
     f(args.mask, mask);
+    if constexpr (Element::kTakesUpstream) f(args.upstream, upstream);
     f(args.value, value);
     VAE_FAST_UNROLL
     for (int k = 0; k < Element::kOutputs; ++k) f(args.outputs[k], output[k]);
@@ -141,15 +154,20 @@ __device__ __forceinline__ void evaluate_vector(const LoopArgs& args,
                                                 const Common<T>& common, const T* eps,
                                                 Results<Element, T, V>& results) {
   using Read = InputReader<Element, T, V, S>;
-  typename Read::Raw raw[Element::kInputs], raw_mask;
+  typename Read::Raw raw[Element::kInputs], raw_mask, raw_upstream;
   const bool is_masked = !kIsFlat<S> && args.mask.data != nullptr;
+  constexpr bool kMayHaveUpstream = Element::kTakesUpstream && !kIsFlat<S>;
+  const bool has_upstream =
+      kMayHaveUpstream && args.upstream.data != nullptr && !args.upstream_is_number;
   VAE_FAST_UNROLL
   for (int k = 0; k < Element::kInputs; ++k) {
     if (Element::is_optional(k) && args.inputs[k].data == nullptr) continue;
     raw[k] = Read::load(args.inputs[k], offsets.input[k], k);
   }
   if (is_masked) raw_mask = load_mask<T, V>(args.mask, offsets.mask);
-  T x[Element::kInputs][V];
+  if (has_upstream) raw_upstream = Read::load(args.upstream, offsets.upstream, 0);
+  T x[Element::kInputs][V], upstream[V] = {};
+  if (has_upstream) Read::convert(args.upstream, raw_upstream, 0, upstream);
   VAE_FAST_UNROLL
   for (int k = 0; k < Element::kInputs; ++k) Read::convert(args.inputs[k], raw[k], k, x[k]);
   VAE_FAST_UNROLL
@@ -163,7 +181,9 @@ __device__ __forceinline__ void evaluate_vector(const LoopArgs& args,
     results.value[j] = select(counts, result.value, T(0));
     VAE_FAST_UNROLL
     for (int k = 0; k < Element::kOutputs; ++k) {
-      results.output[k][j] = select(counts, result.output[k], T(0));
+      T output = result.output[k];
+      if (has_upstream) output *= upstream[j];
+      results.output[k][j] = select(counts, output, T(0));
     }
   }
 }
@@ -325,10 +345,7 @@ __device__ __forceinline__ bool is_one(const LoopArgs& args) {
   for (int d = 0; d <= args.space.outer_dims; ++d) {
     if (factor.strides[d] != 0) return false;
   }
-  using One = Vectors<double, 1>;
-  double x;
-  One::convert_any(One::load_any(factor, 0), factor.dtype, false, &x);
-  return x == 1;
+  return number<double>(factor) == 1;
 }
 
 template <class Element, class T, int V, class S>
@@ -441,65 +458,6 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     rest = next;
   }
   Vectors<double, 1>::store_any(tensor, offset, &sum);
-}
-
-// ---- noise -------------------------------------------------------------------------------------
-
-// The contract's unit (formulas/philox.h): 16 counters make the normals of 64 elements. A thread
-// takes 4 neighbouring counters, and so 4 vectors of 4 elements, 16 elements apart.
-inline constexpr int kNoiseVector = 4;
-inline constexpr int kNoiseComponents = kNoiseBlock / kNoiseLanes;
-
-// eps[component][lane]
-__device__ __forceinline__ void draw_vectors(const Seed& seed, uint64_t first_counter,
-                                             float (*eps)[kNoiseVector]) {
-  VAE_FAST_UNROLL
-  for (int lane = 0; lane < kNoiseVector; ++lane) {
-    const PhiloxWords words = philox(seed, first_counter + lane);
-    VAE_FAST_UNROLL
-    for (int pair = 0; pair < 2; ++pair) {
-      const NormalPair<float> normals =
-          box_muller<float>(words.word[2 * pair], words.word[2 * pair + 1]);
-      eps[2 * pair][lane] = normals.first;
-      eps[2 * pair + 1][lane] = normals.second;
-    }
-  }
-}
-
-// Groups begin at multiples of 64 elements.
-template <class Element, class S>
-__global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
-    noise(const __grid_constant__ LoopArgs args) {
-  const Common<float> common = common_of<Element, float>(args);
-  const Seed seed = seed_of_share(args, 0);
-  for_each_part<1 + Element::kOutputs>(
-      args, [&](int64_t group, int64_t item, double* sums) VAE_FAST_INLINE {
-        const uint64_t block = static_cast<uint64_t>(item) / kNoiseThreads;
-        const uint64_t lane = item % kNoiseThreads * kNoiseVector;
-        const int64_t within_group = static_cast<int64_t>(block * kNoiseBlock + lane);
-        const int64_t first = group * args.parts.group_elements + within_group;
-        const uint64_t first_block = static_cast<uint64_t>(first) / kNoiseBlock;
-        const uint64_t counter = first_block * kNoiseLanes + lane;
-        float eps[kNoiseComponents][kNoiseVector];
-        draw_vectors(seed, counter, eps);
-        VAE_FAST_UNROLL
-        for (int component = 0; component < kNoiseComponents; ++component) {
-          const int apart = component * kNoiseLanes;
-          const int64_t left = args.parts.group_elements - (within_group + apart);
-          if (left <= 0) break;
-          const int64_t element = first + apart;
-          Offsets<Element> offsets;
-          if constexpr (kIsFlat<S>) {
-            offsets.start_flat(args, element);
-          } else {
-            const int64_t row = divide(element, args.space.row_elements);
-            offsets.start(args, element - row * args.space.row_length);
-            offsets.add(args, 0, args.space.outer_dims, row);
-          }
-          visit_some<Element, float, kNoiseVector, S>(args, offsets, left, common, eps[component],
-                                                      sums);
-        }
-      });
 }
 
 }  // namespace vae_fast::cuda

@@ -14,6 +14,7 @@ namespace vae_fast::cuda {
 struct MultinomialTensors {
   static constexpr int kInputs = 2;
   static constexpr int kOutputs = 1;
+  static constexpr bool kTakesUpstream = true;
 };
 
 // f(a number of the dtype): a switch around a loop, not in it.
@@ -103,10 +104,9 @@ class Held {
   __device__ __forceinline__ void store_gradient(const LoopArgs& args,
                                                  const Offsets<MultinomialTensors>& row,
                                                  int64_t first, int team, int count, T center,
-                                                 T share) const {
+                                                 T share, T scale) const {
     const Tensor& to = args.outputs[0];
     const int64_t step = step_of(args, to), at = row.output[0] + first * step;
-    const T scale = static_cast<T>(args.scale);
     VAE_FAST_UNROLL
     for (int i = 0; i < kVectors; ++i) {
       if (i >= count) continue;
@@ -156,6 +156,10 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   Offsets<MultinomialTensors> offsets;
   offsets.start(args, 0);
   offsets.add(args, 0, args.space.outer_dims, row);
+  double factor = args.scale;
+  if (is_row && args.upstream.data != nullptr) {
+    factor *= number<double>(args.upstream, offsets.upstream);
+  }
 
   const int64_t to_vector = -offsets.input[0] & (V - 1);
   const int64_t head = to_vector < classes ? to_vector : classes;
@@ -203,10 +207,12 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   }
   if (args.outputs[0].data == nullptr) return;
 
-  const T share = static_cast<T>(args.scale * sums.share());
-  if (V > 1) held_end.store_gradient(args, offsets, own_end, team, lane < ends, sums.center, share);
+  const T scale = static_cast<T>(factor), share = static_cast<T>(factor * sums.share());
+  if (V > 1) {
+    held_end.store_gradient(args, offsets, own_end, team, lane < ends, sums.center, share, scale);
+  }
   for (first -= step; first >= 0;) {
-    held.store_gradient(args, offsets, first, team, count_from(first), sums.center, share);
+    held.store_gradient(args, offsets, first, team, count_from(first), sums.center, share, scale);
     first -= step;
     if (first >= 0) held.load(args, offsets, first, team, count_from(first));
   }

@@ -63,7 +63,7 @@ struct Call {
   bool float64 = false;
   bool has_target = false;  // the last input, which may have a dtype of its own
   int input_count = 0, output_count = 0;
-  Tensor inputs[kMaxInputs], mask, value, outputs[kMaxOutputs];
+  Tensor inputs[kMaxInputs], mask, upstream, value, outputs[kMaxOutputs];
   bool output_is_summed[kMaxOutputs] = {};
   bool value_is_summed = false;
   int64_t groups = 1;
@@ -88,6 +88,7 @@ struct Call {
     };
     for (int k = 0; k < input_count; ++k) given(inputs[k], true);
     given(mask, true);
+    given(upstream, true);
     given(value, !value_is_summed);
     for (int k = 0; k < output_count; ++k) given(outputs[k], !output_is_summed[k]);
   }
@@ -219,12 +220,14 @@ std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
   bool fits = group_elements == call.numel || group_elements % vector == 0;
   call.for_each([&](Tensor& tensor, bool follows_elements) {
     if (&tensor == &call.value && !follows_elements) return;
-    const bool is_input = &tensor >= call.inputs && &tensor < call.inputs + kMaxInputs;
+    const bool is_input =
+        &tensor == &call.upstream || (&tensor >= call.inputs && &tensor < call.inputs + kMaxInputs);
     const bool has_dtype = tensor.dtype == call.inputs[0].dtype ||
                            (call.has_target && &tensor == &call.inputs[call.input_count - 1]);
-    fits &=
-        follows_elements && ((is_input && is_one_element(call, tensor)) ||
-                             (has_dtype && is_dense(call, tensor) && is_aligned(tensor, vector)));
+    const bool may_be_dense = has_dtype && &tensor != &call.upstream;
+    fits &= follows_elements &&
+            ((is_input && is_one_element(call, tensor)) ||
+             (may_be_dense && is_dense(call, tensor) && is_aligned(tensor, vector)));
   });
   return fits ? path : std::nullopt;
 }
@@ -259,7 +262,7 @@ Path path_of_classes(Call& call) {
   const int64_t vector = is_flat ? vector_of(*flat) : 1;
   const int inner = call.dims - 1;
   call.for_each([&](const Tensor& tensor, bool follows_elements) {
-    if (!follows_elements) return;
+    if (!follows_elements || &tensor == &call.upstream) return;
     is_flat &= tensor.strides[inner] == 1 && is_aligned(tensor, vector);
     for (int d = 0; d < inner; ++d) {
       is_flat &= call.sizes[d] == 1 || (tensor.strides[d] - logits.strides[d]) % vector == 0;
@@ -290,6 +293,9 @@ Pass lay_out(Call& call, Loop loop, Path path) {
   std::copy(call.outputs, call.outputs + kMaxOutputs, pass.args.outputs);
   std::copy(call.output_is_summed, call.output_is_summed + kMaxOutputs, pass.args.output_is_summed);
   pass.args.mask = call.mask;
+  pass.args.upstream = call.upstream;
+  pass.args.upstream_is_number =
+      call.upstream.data != nullptr && is_one_element(call, call.upstream);
   pass.args.value = call.value;
   pass.args.value_is_summed = call.value_is_summed;
   pass.args.any_sum = call.value_is_summed ||
@@ -507,6 +513,7 @@ Call call_of(const LossArgs& args, int operand_count) {
   call.groups = args.groups;
   for (int k = 0; k < operand_count; ++k) call.add_input(args.operands[k]);
   call.mask = tensor_of(args.mask, call.dims);
+  call.upstream = tensor_of(args.upstream, call.dims);
   call.value = tensor_of(args.value, call.dims);
   call.value_is_summed = args.value.data != nullptr && args.groups != args.shape.numel;
   return call;
@@ -629,6 +636,7 @@ Plan plan_multinomial(const MultinomialArgs& args) {
   call.add_input(args.logits);
   call.add_input(args.target);
   call.add_output(args.gradient);
+  call.upstream = tensor_of(args.upstream, call.dims);
   call.value = tensor_of(args.value, call.dims);
   call.value_is_summed = true;
   call.scale = args.scale;

@@ -1,5 +1,6 @@
 // Sampling with the divergence in the same pass, its backward, and what else serves a call: the
 // scaling of a saved gradient, the drawing of seeds.
+#include "cuda/noise.cuh"
 #include "cuda/rows.cuh"
 
 namespace vae_fast::cuda {

@@ -227,6 +227,7 @@ struct LossCase {
   LossArgs args;
   std::vector<View> operands, gradients;
   View mask, value;
+  std::vector<View> upstream;  // one, where the gradients are made for it, and no value
 
   static View make_mask(Random& random, const Shape& shape) {
     View mask(Dtype::kBool, shape, random.strides(shape, true, false));
@@ -281,11 +282,27 @@ struct LossCase {
       args.gradients[k] = wanted >> k & 1 ? output_of(gradients[k], args.shape) : Output{};
     }
     args.mask = with_mask ? input_of(mask) : Input{};
+    if (!upstream.empty()) {
+      args.upstream = input_of(upstream[0]);
+      args.value = {};
+      return;
+    }
     args.value = output_of(value, Shape{1, {args.groups}, args.groups});
     if (args.groups == args.shape.numel) {
       const std::vector<int64_t> strides = dense_strides(args.shape);
       std::copy(strides.begin(), strides.end(), args.value.strides);
     }
+  }
+
+  // From here on the gradients are those of a backward. One upstream number for all, or by strides.
+  LossCase& with_upstream(Random& random, bool is_number) {
+    const std::vector<int64_t> strides =
+        is_number ? std::vector<int64_t>(args.shape.dims) : random.strides(args.shape, true, false);
+    upstream.assign(1, View(random.dtype(args.float64), args.shape, strides));
+    random.fill(upstream[0]);
+    args.groups = 1;
+    connect(args.mask.data != nullptr, wanted());
+    return *this;
   }
 
   double operand(int k, int64_t linear) const {
@@ -304,7 +321,7 @@ struct LossCase {
     for (const View& gradient : gradients) expected.emplace_back(gradient.elements());
     expect(values, expected);
     device.loss(args, 0);
-    for (int64_t g = 0; g < args.groups; ++g) {
+    for (int64_t g = 0; g < args.groups && upstream.empty(); ++g) {
       check_close(device.name(), Formula::kName, value.get(g), values.sum[g], values.magnitude[g],
                   value.dtype, args.float64);
     }
@@ -328,9 +345,13 @@ struct LossCase {
       for (int k = 0; k < kOperands; ++k) x[k] = operand(k, i);
       const auto loss = evaluate<Formula>(x, std::make_index_sequence<kOperands>{});
       values.add(i / (args.shape.numel / args.groups), loss.value * args.scale);
+      const double factor =
+          upstream.empty()
+              ? args.scale
+              : args.scale * upstream[0].get(offset_of(args.shape, upstream[0].strides.data(), i));
       for (int k = 0; k < kOperands; ++k) {
         expected[k].add(offset_of(args.shape, gradients[k].strides.data(), i),
-                        loss.gradient[k] * args.scale);
+                        loss.gradient[k] * factor);
       }
     }
   }
@@ -373,6 +394,10 @@ void check_losses(Random& random, Device& device, int trials, FormulaList<Formul
     const int64_t groups = random_groups(random, shape);
     const bool float64 = random.one_in(3);
     (LossCase<Formula>(random, shape, groups, float64).run_and_check(device), ...);
+    (LossCase<Formula>(random, shape, groups, float64)
+         .with_upstream(random, random.one_in(2))
+         .run_and_check(device),
+     ...);
   }
 }
 

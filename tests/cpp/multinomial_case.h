@@ -32,6 +32,7 @@ struct ExactRow {
 struct MultinomialCase {
   MultinomialArgs args;
   View logits, target, gradient, value;
+  std::vector<View> upstream;  // one, in a backward
   bool in_place;
   View given;  // the logits
 
@@ -47,6 +48,12 @@ struct MultinomialCase {
     args.shape = shape;
     args.classes = shape.sizes[shape.dims - 1];
     args.scale = 0.25;
+    if (random.one_in(2)) {
+      std::vector<int64_t> strides = random.strides(shape, true, false);
+      strides[shape.dims - 1] = 0;
+      upstream.emplace_back(random.dtype(float64), shape, strides);
+      random.fill(upstream[0]);
+    }
     random.fill(target);
     random.fill(given);
     const double spread = random.one_in(2) ? 40 : 1;
@@ -85,6 +92,7 @@ struct MultinomialCase {
     logits = given;
     args.logits = input_of(logits);
     args.target = input_of(target);
+    args.upstream = upstream.empty() ? Input{} : input_of(upstream[0]);
     args.value = output_of(value, rows_of(args.shape));
     args.gradient = with_gradient ? output_of(written(), args.shape) : Output{};
     if (in_place) logits.storage = given.storage;
@@ -121,8 +129,9 @@ struct MultinomialCase {
                   value.dtype, args.float64);
       if (args.gradient.data == nullptr) continue;
       const std::vector<double> g = row_of(written(), r);
+      const double factor = args.scale * (upstream.empty() ? 1 : row_of(upstream[0], r)[0]);
       for (int64_t i = 0; i < args.classes; ++i) {
-        check_close(device, "gradient", g[i], args.scale * row.gradient(l[i], t[i]),
+        check_close(device, "gradient", g[i], factor * row.gradient(l[i], t[i]),
                     static_cast<double>(row.count), written().dtype, args.float64);
       }
     }

@@ -80,6 +80,7 @@ void check_paths(Random& random, Emulated& device) {
         loss.connect(false, wanted);
         loss.run_and_check(device);
       }
+      loss.with_upstream(random, layout != Layout::kHalves).run_and_check(device);
     }
   }
 }
