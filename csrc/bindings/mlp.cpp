@@ -5,7 +5,6 @@
 #include <ATen/autocast_mode.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/Exceptions.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/pybind.h>
 
@@ -13,9 +12,7 @@
 #include "bindings/mlp.h"
 
 namespace vae_fast::bindings {
-namespace {
 
-// The same in torch's own ops, which every transform and subclass knows.
 Tensor plain_mlp(const Tensor& x, const Parameters& parameters) {
   Tensor h = x;
   for (size_t k = 0; k < parameters.size(); k += 2) {
@@ -25,33 +22,41 @@ Tensor plain_mlp(const Tensor& x, const Parameters& parameters) {
   return h;
 }
 
-bool is_plain_float32(const Tensor& x, int64_t dims) {
-  return x.is_cpu() && x.scalar_type() == at::kFloat && x.layout() == at::kStrided &&
-         x.dim() == dims && !at::isTensorSubclassLike(x) && !has_tangent(x);
-}
+namespace {
 
 // Whether somebody wants to see torch's own ops go by, or to change them.
 bool is_watched() {
   return at::autocast::is_autocast_enabled(at::kCPU) || torch::jit::tracer::isTracing() ||
          c10::impl::TorchDispatchModeTLS::any_modes_set() ||
+         c10::impl::tls_is_dispatch_key_included(
+             c10::DispatchKey::FuncTorchDynamicLayerFrontMode) ||
          at::impl::torch_function_mode_enabled();
 }
 
-// Whether the products can take the tensors as they are; what does not fit is left to torch, which
-// says so.
-bool fits(const Tensor& x, const Parameters& parameters) {
-  if (is_watched() || !is_plain_float32(x, 2) || x.numel() == 0) return false;
-  int64_t inputs = x.size(1);
+}  // namespace
+
+bool is_plain(const Tensor& x, at::ScalarType dtype) {
+  return x.is_cpu() && x.scalar_type() == dtype && x.layout() == at::kStrided &&
+         !at::isTensorSubclassLike(x) && !has_tangent(x);
+}
+
+int64_t mlp_outputs(const Tensor& x, int64_t inputs, const Parameters& parameters) {
+  TORCH_CHECK_VALUE(!parameters.empty() && parameters.size() % 2 == 0, "mlp: there are ",
+                    parameters.size(), " parameters, expected weight and bias of each layer");
+  const auto fits = [](const Tensor& tensor, int64_t dims) {
+    return tensor.dim() == dims && is_plain(tensor, at::kFloat);
+  };
+  if (is_watched() || !fits(x, 2) || x.numel() == 0) return 0;
   for (size_t k = 0; k < parameters.size(); k += 2) {
     const Tensor &weight = parameters[k], &bias = parameters[k + 1];
-    if (!is_plain_float32(weight, 2) || !is_plain_float32(bias, 1)) return false;
-    if (weight.numel() == 0 || weight.size(1) != inputs || bias.size(0) != weight.size(0)) {
-      return false;
-    }
+    if (!fits(weight, 2) || !fits(bias, 1)) return 0;
+    if (weight.numel() == 0 || weight.size(1) != inputs || bias.size(0) != weight.size(0)) return 0;
     inputs = weight.size(0);
   }
-  return true;
+  return inputs;
 }
+
+namespace {
 
 class MlpBackward : public torch::autograd::Node {
  public:
@@ -89,23 +94,13 @@ class MlpBackward : public torch::autograd::Node {
   }
 
   variable_list differentiable(const Tensor& upstream) {
-    const Tensor x = x_.unpack();
-    Parameters parameters;
-    for (const SavedVariable& parameter : parameters_) parameters.push_back(parameter.unpack());
-    variable_list inputs, result(1 + parameters.size());
-    std::vector<size_t> indices;
-    for (size_t k = 0; k < result.size(); ++k) {
-      if (!task_should_compute_output(k)) continue;
-      inputs.push_back(k == 0 ? x : parameters[k - 1]);
-      indices.push_back(k);
-    }
-    const bool create_graph = at::GradMode::is_enabled();
-    const at::AutoGradMode with_graph(true);
-    const variable_list found =
-        torch::autograd::grad({plain_mlp(x, parameters)}, inputs, {upstream},
-                              /*retain_graph=*/std::nullopt, create_graph);
-    for (size_t k = 0; k < indices.size(); ++k) result[indices[k]] = found[k];
-    return result;
+    std::vector<Tensor> operands = {x_.unpack()};
+    for (const SavedVariable& parameter : parameters_) operands.push_back(parameter.unpack());
+    return gradients_through_graph(
+        operands, {upstream}, [&](size_t k) { return task_should_compute_output(k); },
+        [](const std::vector<Tensor>& own) {
+          return variable_list{plain_mlp(own[0], Parameters(own.begin() + 1, own.end()))};
+        });
   }
 
   SavedVariable x_;
@@ -113,8 +108,9 @@ class MlpBackward : public torch::autograd::Node {
   c10::SmallVector<SavedVariable, 4> hidden_;  // what the layers but the first read
 };
 
-Tensor mlp(const Tensor& x, const Parameters& parameters) {
-  if (!fits(x, parameters)) return plain_mlp(x, parameters);
+// None where the modules are to be called: torch then computes, or says what does not fit.
+OptionalTensor mlp(const Tensor& x, const Parameters& parameters) {
+  if (mlp_outputs(x, x.dim() == 2 ? x.size(1) : 0, parameters) == 0) return std::nullopt;
   std::vector<Tensor> operands = {x};
   operands.insert(operands.end(), parameters.begin(), parameters.end());
   c10::intrusive_ptr<MlpBackward> node;

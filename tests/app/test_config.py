@@ -14,7 +14,7 @@ def test_json_keeps_every_field():
         epochs=3, batch_size=7, eval_batch_size=5, learning_rate=1 / 3, weight_decay=0.1,
         schedule="cosine", lr_warmup=0.5, clip_norm=1.5, beta=0.1, kl_warmup=2.0, free_bits=0.01,
         patience=4, min_delta=1e-3, checkpoint_every=2, seed=11, device="cpu", tensorboard=True,
-        precision="bfloat16", native_step=False, cuda_graphs=False,
+        precision="bfloat16", cuda_graphs=False,
     )  # fmt: skip
     default = TrainerConfig()
     for field in dataclasses.fields(config):
@@ -48,7 +48,6 @@ def test_json_keeps_every_field():
         ("schedule", "steps", ValueError),
         ("device", None, TypeError),
         ("tensorboard", "yes", TypeError),
-        ("native_step", None, TypeError),
         ("cuda_graphs", 1, TypeError),
         ("precision", "float16", ValueError),
     ],
@@ -87,3 +86,8 @@ def test_warmup_of_the_whole_run():
     config = TrainerConfig(epochs=2, lr_warmup=2.0, schedule="linear")
     assert learning_rate_factor(config, 1.0) == 0.5
     assert learning_rate_factor(config, 2.0) == 1.0
+
+
+def test_the_choice_of_a_step_in_an_earlier_release_is_left_out():
+    stored = TrainerConfig(epochs=3).to_dict() | {"native_step": False}
+    assert TrainerConfig.from_dict(stored) == TrainerConfig(epochs=3)

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -278,7 +279,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
 
     usual = loss_and_gradients()
     assert wide_decoder(model.decoder, x) is None
-    monkeypatch.setattr("vae_fast.models.wide.PAYS_FROM_BYTES", 0)
+    monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
     monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
     monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
     of_pixel = likelihood.get("decoder_logvar") == "pixel"
@@ -287,7 +288,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
 
 
 def test_a_wide_output_that_someone_looks_at_is_made(monkeypatch):
-    monkeypatch.setattr("vae_fast.models.wide.PAYS_FROM_BYTES", 0)
+    monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
     model = VAE(30, 5)
     x = data(model)
     assert wide_decoder(model.decoder, x) is not None
@@ -301,3 +302,33 @@ def test_a_wide_output_that_someone_looks_at_is_made(monkeypatch):
     assert wide_decoder(nn.Sequential(nn.Linear(5, 10)), x) is None
     assert wide_decoder(nn.Sequential(), x) is None
     assert wide_decoder(nn.Linear(5, 30), x) is None
+
+
+def test_a_bounded_variance():
+    x = torch.full((6, 30), 0.5)
+    for logvar in ("learned", "pixel"):
+        model = VAE(30, 4, likelihood="gaussian", decoder_logvar=logvar, min_logvar=-3.0)
+        assert build(json.loads(json.dumps(model.config))).likelihood.min_logvar == -3.0
+        with torch.no_grad():
+            if logvar == "learned":
+                model.likelihood.slow_logvar.fill_(-50.0)
+            else:
+                model.decoder[-2].bias.fill_(-500.0)
+        output = model(x).params[1]
+        torch.testing.assert_close(output, torch.full_like(output, -3.0))
+        model.loss(x).loss.backward()
+    assert VAE(30, 4, likelihood="gaussian").likelihood.shared[0] == 0
+    for settings, message in (
+        ({"min_logvar": -3.0}, "bernoulli"),
+        ({"likelihood": "gaussian", "min_logvar": float("nan")}, "min_logvar is nan"),
+        ({"likelihood": "gaussian", "decoder_logvar": 0, "min_logvar": 0.0}, "not learned"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VAE(30, 4, **settings)
+
+
+def test_numbers_of_numpy():
+    model = VAE(np.int64(30), np.int32(4), hidden=(np.int64(7),))
+    assert json.loads(json.dumps(model.config))["hidden"] == [7]
+    assert model.loss(data(model), beta=np.float32(0.5)).loss.dtype == torch.float32
+    assert model.config["latent_dim"] == 4

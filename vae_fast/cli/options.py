@@ -223,12 +223,6 @@ _OPTIONS = (
     ),
     option(
         "Run",
-        "--native-step/--no-native-step",
-        default=_DEFAULTS.native_step,
-        help="On the CPU, compute the gradients of linear layers without autograd.",
-    ),
-    option(
-        "Run",
         "--cuda-graphs/--no-cuda-graphs",
         default=_DEFAULTS.cuda_graphs,
         help="On a GPU, record the training step once and replay it.",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from vae_fast.functional import ELBO
-from vae_fast.models.base import LatentModel
+from vae_fast.models.base import LatentModel, register_output
 from vae_fast.models.likelihoods import Params
+from vae_fast.models.wide import wide_decoder
 
 
 class AutoEncoderOutput(NamedTuple):
@@ -39,18 +40,44 @@ class AutoEncoder(LatentModel):
         z: Tensor = self.encoder(self.prepare(x))
         return torch.unflatten(z, 1, self.latent_shape) if z.dim() == 2 else z
 
-    def forward(self, x: Tensor) -> AutoEncoderOutput:
-        """Encode and decode."""
-        z = self.encode(x)
-        return AutoEncoderOutput(self.decode(z), z)
+    @overload
+    def forward(self, x: Tensor, *, return_loss: Literal[False] = False) -> AutoEncoderOutput: ...
 
-    def loss(self, x: Tensor, *, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> ELBO:
-        """The negative log-likelihood of the reconstruction, in nats per datum.
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        return_loss: Literal[True],
+        beta: float | Tensor = 1.0,
+        free_bits: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> ELBO: ...
 
-        `beta` and `free_bits` weigh a term that is zero here.
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        return_loss: bool = False,
+        beta: float | Tensor = 1.0,
+        free_bits: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> AutoEncoderOutput | ELBO:
+        """Encode and decode; or the loss of that.
+
+        Args:
+            x: (B, *input_shape), floats or uint8.
+            return_loss: the negative log-likelihood of the reconstruction, as `loss` gives it.
+            beta: weighs a term that is zero here, as `free_bits` does.
+            free_bits: see `beta`.
+            generator: for the noise, of which there is none here.
         """
         prepared = self.prepare(x)
-        nll = self._nll(self.encode(prepared), x, prepared)
+        z = self.encode(prepared)
+        if not return_loss:
+            return AutoEncoderOutput(self.decode(z), z)
+        wide = wide_decoder(self.decoder, x) if self._is_plain(x) else None
+        nll = self._nll(z, x, prepared, wide)
         return ELBO(nll, nll, torch.zeros_like(nll))
 
     @torch.no_grad()
@@ -62,3 +89,7 @@ class AutoEncoder(LatentModel):
     def embed(self, x: Tensor) -> Tensor:
         """The codes of x, (B, *latent)."""
         return self.encode(x)
+
+
+AutoEncoder._methods = {name: getattr(AutoEncoder, name) for name in ("decode", "_nll")}
+register_output(AutoEncoderOutput)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from vae_fast.functional import ELBO
+from vae_fast.models.fused import as_written, can_fuse
 from vae_fast.models.likelihoods import (
     LIKELIHOODS,
     GaussianLikelihood,
     Likelihood,
     Params,
+    is_plain,
 )
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
-from vae_fast.models.wide import wide_decoder
+from vae_fast.models.wide import WideDecoder
 
 ARCHITECTURES = ("mlp", "conv")
 _BYTE = 1 / 255
@@ -27,6 +32,10 @@ Shape = int | Sequence[int]
 
 class LatentModel(nn.Module):
     """An encoder, a code of `latent_dim` numbers, a decoder and a likelihood p(x | code).
+
+    `model(x, return_loss=True)` is the loss: what wraps a module (DistributedDataParallel, FSDP,
+    Accelerate, torch.compile) wraps training, too. `model.loss(x)` is short for it on the model
+    itself.
 
     Args:
         input_shape: of one datum without the batch: 784, or (1, 28, 28).
@@ -38,17 +47,23 @@ class LatentModel(nn.Module):
         likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values.
         decoder_logvar: of the Gaussian: "learned" (one number), "pixel" (one from the decoder for
             each element), or a number that stays fixed.
+        min_logvar: a lower bound of "learned" and "pixel" log-variances, which they approach
+            smoothly: min_logvar + softplus(logvar - min_logvar). Data that the decoder reproduces
+            exactly would otherwise send them, and the loss, to minus infinity. -6 is a standard
+            deviation of 0.05. None: no bound.
         encoder: a module of your own in place of the encoder, from (B, *input_shape) floats to
             (B, `code_size` * latent_dim, ...).
         decoder: a module of your own in place of the decoder, from (B, *latent_dim) to
             (B, *input_shape), or with twice the channels for `decoder_logvar="pixel"`.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it.
+        ValueError: an argument is out of its range; the message names it. Of all methods that take
+            x: it is not (batch, *input_shape).
     """
 
     kind: ClassVar[str]  # its name on the command line and in files
     code_size: ClassVar[int]  # numbers that the encoder gives for each one in the code
+    _methods: ClassVar[dict[str, Any]]  # what `forward` may leave out, as it was written
 
     def __init__(
         self,
@@ -60,6 +75,7 @@ class LatentModel(nn.Module):
         channels: Sequence[int] = (32, 64),
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         decoder_logvar: Literal["learned", "pixel"] | float = "learned",
+        min_logvar: float | None = None,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> None:
@@ -80,7 +96,9 @@ class LatentModel(nn.Module):
             if not channels:
                 raise ValueError("channels is empty; convolutions need at least one")
         if likelihood == "gaussian":
-            self.likelihood: Likelihood = GaussianLikelihood(decoder_logvar)
+            self.likelihood: Likelihood = GaussianLikelihood(decoder_logvar, min_logvar)
+        elif min_logvar is not None:
+            raise ValueError(f"min_logvar is {min_logvar}, which likelihood {likelihood!r} lacks")
         else:
             self.likelihood = LIKELIHOODS[likelihood]()
 
@@ -94,23 +112,40 @@ class LatentModel(nn.Module):
             self.encoder = encoder or mlp_encoder(self.input_shape, hidden, codes)
             self.decoder = decoder or mlp_decoder(latent, hidden, wanted)
 
+        # Has the weights' dtype and device where there are no parameters to ask: in the replicas of
+        # nn.DataParallel, and in a model whose layers were quantized.
+        self.register_buffer("_like", torch.empty(0), persistent=False)
         # What builds this model again; None where modules came from outside.
         self.config: dict[str, Any] | None = None
         if encoder is None and decoder is None:
             self.config = {
                 "model": self.kind,
                 "input_shape": list(self.input_shape),
-                "latent_dim": latent_dim if isinstance(latent_dim, int) else list(latent_dim),
+                "latent_dim": list(self.latent_shape)
+                if isinstance(latent_dim, Sequence)
+                else latent,
                 "hidden": list(hidden),
                 "architecture": architecture,
                 "channels": list(channels),
                 "likelihood": likelihood,
                 "decoder_logvar": decoder_logvar,
             }
+            if min_logvar is not None:
+                self.config["min_logvar"] = min_logvar
+
+    def _weight(self) -> Tensor:
+        """One of the model's weights, for its dtype and device."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return next(tensor for tensor in tensors if tensor.is_floating_point())
 
     def prepare(self, x: Tensor) -> Tensor:
         """Data as the encoder reads them: floats in the dtype of its weights; uint8 as x / 255."""
-        dtype = next(self.parameters()).dtype
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x is of type {type(x).__name__}; expected a tensor")
+        if x.dim() == 0 or x.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, ("batch", *self.input_shape)))
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected ({expected})")
+        dtype = self._weight().dtype
         if x.dtype != torch.uint8:
             return x.to(dtype)
         # A single pass over the bytes where the result is torch's default dtype anyway.
@@ -131,18 +166,20 @@ class LatentModel(nn.Module):
             return _unflatten(params, batch)
         return tuple(_unflatten(param, batch) for param in params)
 
-    def _nll(self, code: Tensor, x: Tensor, prepared: Tensor) -> Tensor:
-        """Negative log-likelihood of x given its codes (B, *latent), in nats per datum.
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether the model's methods and likelihood may be left out for x: nobody will know."""
+        return can_fuse(x) and as_written(self, self._methods) and is_plain(self.likelihood)
 
-        Where the decoder ends in a layer with a large output, that output is not made:
-        `vae_fast.linear_nll`.
+    def _nll(self, code: Tensor, x: Tensor, prepared: Tensor, wide: WideDecoder | None) -> Tensor:
+        """Negative log-likelihood of x given its codes (B, *latent), in nats per datum.
 
         Args:
             code: (B, *latent).
             x: the data as they came.
             prepared: the same as the encoder reads them.
+            wide: where the decoder ends in a layer with a large output, which is not made then:
+                `vae_fast.linear_nll`.
         """
-        wide = wide_decoder(self.decoder, x)
         if wide is None:
             return self.likelihood.nll(self.decode(code), x, prepared, 1, "batchmean")
         return self.likelihood.linear_nll(wide.body(code), wide.layer, x, prepared)
@@ -151,18 +188,30 @@ class LatentModel(nn.Module):
         """The expected x under p(x | z), from what `decode` gave."""
         return self.likelihood.mean(params)
 
-    def loss(self, x: Tensor, *, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> ELBO:
-        """What training minimises, with its terms, in nats per datum.
+    def loss(
+        self,
+        x: Tensor,
+        *,
+        beta: float | Tensor = 1.0,
+        free_bits: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> ELBO:
+        """What training minimises, with its terms, in nats per datum: `forward`'s `return_loss`.
+
+        Of the model itself. What wraps it (DistributedDataParallel, torch.compile's module) is
+        called instead: ``wrapped(x, return_loss=True)``.
 
         Args:
             x: (B, *input_shape), floats or uint8.
-            beta: weight of the KL term in the loss.
+            beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
             free_bits: nats of KL that each latent dimension has for nothing.
+            generator: for the noise; None: torch's default one of the device.
 
         Returns:
-            loss = nll + beta * kl, and both terms unweighted.
+            loss = nll + beta * kl, and both terms unweighted. Of an auto-encoder, kl is zero.
         """
-        raise NotImplementedError
+        terms: ELBO = self(x, return_loss=True, beta=beta, free_bits=free_bits, generator=generator)
+        return terms
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The expected x under p(x | z) at the code of x, (B, *input_shape)."""
@@ -184,8 +233,12 @@ class LatentModel(nn.Module):
             generator: a CPU generator for the codes; None: torch's default one.
         """
         z = torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
-        weight = next(self.parameters())
-        return self.mean(self.decode(z.to(weight)))
+        return self.mean(self.decode(z.to(self._weight())))
+
+
+def register_output(kind: type[tuple[Any, ...]]) -> None:
+    """Makes torch.export.save able to name a named tuple that a model returns."""
+    _register_namedtuple(kind, serialized_type_name=f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _unflatten(tensor: Tensor, batch: torch.Size) -> Tensor:
@@ -195,14 +248,16 @@ def _unflatten(tensor: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _shape(name: str, value: Shape) -> tuple[int, ...]:
-    sizes = _sizes(name, (value,) if isinstance(value, int) else value)
+    sizes = _sizes(name, value if isinstance(value, Sequence) else (value,))
     if not sizes:
         raise ValueError(f"{name} is empty; expected at least one size")
     return sizes
 
 
 def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(values)
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        raise ValueError(f"{name} is {sizes}; expected positive whole numbers")
-    return sizes
+    """Whole numbers, of numpy too, as Python's."""
+    if not all(isinstance(value, SupportsIndex) for value in values) or any(
+        isinstance(value, bool) or operator.index(value) < 1 for value in values
+    ):
+        raise ValueError(f"{name} is {values!r}; expected positive whole numbers")
+    return tuple(map(operator.index, values))

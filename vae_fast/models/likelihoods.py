@@ -13,9 +13,11 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vae_fast import functional as F  # noqa: N812
 from vae_fast.linear import linear_nll
+from vae_fast.models.fused import Plain
 
 # One tensor, or several, in the order in which the likelihood's function takes them.
 Params: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -39,7 +41,7 @@ class Likelihood(nn.Module):
         return raw
 
     @property
-    def shared(self) -> tuple[Tensor, ...]:
+    def shared(self) -> tuple[Tensor | float, ...]:
         """The parameters behind the first one where all elements have them in common."""
         return ()
 
@@ -98,52 +100,86 @@ class GaussianLikelihood(Likelihood):
         logvar: "learned", one log-variance for all elements, learned with the network; "pixel", one
             for each element and z, given by the decoder beside the mean; or a number that stays
             fixed.
+        min_logvar: a lower bound of those that are learned; see `LatentModel`.
 
     Raises:
-        ValueError: `logvar` is none of these.
+        ValueError: an argument is none of these.
     """
 
     name = "gaussian"
     reads_bytes = False
-    fixed_logvar: Tensor
 
-    def __init__(self, logvar: Literal["learned", "pixel"] | float = "learned") -> None:
+    def __init__(
+        self,
+        logvar: Literal["learned", "pixel"] | float = "learned",
+        min_logvar: float | None = None,
+    ) -> None:
         super().__init__()
         self.per_element = 2 if logvar == "pixel" else 1
-        self._is_learned = logvar == "learned"
+        # By value, an argument of the model as its sizes are: neither its state nor its dtype.
+        self.fixed_logvar: float | None = None
+        self.min_logvar = min_logvar
+        if min_logvar is not None and not _is_finite(min_logvar):
+            raise ValueError(f"min_logvar is {min_logvar!r}; expected a finite number or None")
         if logvar == "learned":
-            self.slow_logvar = nn.Parameter(torch.zeros(()))
+            # Not without dimensions: FSDP cannot divide that.
+            self.slow_logvar = nn.Parameter(torch.zeros(1))
+            self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
+                _read_without_dimensions
+            )
         elif logvar != "pixel":
             if not _is_finite(logvar):  # who calls may not check types
                 raise ValueError(
                     f"decoder_logvar is {logvar!r}; expected 'learned', 'pixel' or a finite number"
                 )
-            # Not in the state: it is an argument of the model, as its sizes are.
-            self.register_buffer("fixed_logvar", torch.tensor(float(logvar)), persistent=False)
+            if min_logvar is not None:
+                raise ValueError(
+                    f"min_logvar is {min_logvar}, but decoder_logvar {logvar} is not learned"
+                )
+            self.fixed_logvar = float(logvar)
 
     @property
-    def logvar(self) -> Tensor | None:
-        """The log-variance that all elements share; None where each has its own."""
-        if self.per_element == 2:
-            return None
-        return self.slow_logvar * _GAIN if self._is_learned else self.fixed_logvar
-
-    @property
-    def shared(self) -> tuple[Tensor, ...]:
+    def shared(self) -> tuple[Tensor | float, ...]:
         """The log-variance, unless it is each element's own."""
-        return () if self.logvar is None else (self.logvar,)
+        if self.per_element == 2:
+            return ()
+        if self.fixed_logvar is not None:
+            return (self.fixed_logvar,)
+        return (self._bounded(self.slow_logvar.squeeze() * _GAIN),)
+
+    def _bounded(self, logvar: Tensor) -> Tensor:
+        if self.min_logvar is None:
+            return logvar
+        return self.min_logvar + functional.softplus(logvar - self.min_logvar)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and the log-variance, which broadcast against x."""
-        logvar = self.logvar
-        if logvar is not None:
-            return raw, logvar
-        mean, logvar = raw.chunk(2, dim=1)
-        return mean, logvar
+        if self.per_element == 2:
+            mean, logvar = raw.chunk(2, dim=1)
+            return mean, self._bounded(logvar)
+        (shared,) = self.shared
+        return raw, as_tensor(shared, raw)
 
     def mean(self, params: Params) -> Tensor:
         """The expected x."""
         return params[0]
+
+
+def as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
+    """A parameter without dimensions, in the dtype in which the functions compute with `like`."""
+    if isinstance(value, Tensor):
+        return value
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return torch.full((), value, dtype=dtype, device=like.device)
+
+
+def _read_without_dimensions(
+    likelihood: nn.Module, state: dict[str, Any], prefix: str, *_: object
+) -> None:
+    """Earlier releases kept the log-variance without dimensions."""
+    name = f"{prefix}slow_logvar"
+    if name in state and state[name].dim() == 0:
+        state[name] = state[name].reshape(1)
 
 
 def _is_finite(value: object) -> bool:
@@ -153,3 +189,10 @@ def _is_finite(value: object) -> bool:
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     likelihood.name: likelihood for likelihood in (BernoulliLikelihood, GaussianLikelihood)
 }
+
+_plain_likelihoods = [Plain(likelihood, "nll") for likelihood in LIKELIHOODS.values()]
+
+
+def is_plain(likelihood: nn.Module) -> bool:
+    """Whether it is one of these, and its forward and `nll` are what was written here."""
+    return any(is_plain(likelihood) for is_plain in _plain_likelihoods)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from vae_fast import functional as F  # noqa: N812
 from vae_fast.functional import ELBO
-from vae_fast.models.base import LatentModel
+from vae_fast.models.base import LatentModel, register_output
 from vae_fast.models.likelihoods import Params
+from vae_fast.models.whole import whole_terms
+from vae_fast.models.wide import wide_decoder
 
 
 class VAEOutput(NamedTuple):
@@ -51,44 +53,67 @@ class VAE(LatentModel):
             mu, logvar = (head.unflatten(1, self.latent_shape) for head in (mu, logvar))
         return mu, logvar
 
+    @overload
     def forward(
-        self, x: Tensor, *, free_bits: float = 0.0, generator: torch.Generator | None = None
-    ) -> VAEOutput:
-        """Encode, draw, decode.
-
-        Args:
-            x: (B, *input_shape), floats or uint8.
-            free_bits: nats of KL that each latent dimension has for nothing.
-            generator: for the noise; None: torch's default one of the device.
-        """
-        mu, logvar = self.encode(x)
-        z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
-        return VAEOutput(self.decode(z), mu, logvar, z, kl)
-
-    def loss(
         self,
         x: Tensor,
         *,
+        return_loss: Literal[False] = False,
+        free_bits: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> VAEOutput: ...
+
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        return_loss: Literal[True],
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
         generator: torch.Generator | None = None,
-    ) -> ELBO:
-        """The negative evidence lower bound with its terms, in nats per datum.
+    ) -> ELBO: ...
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        return_loss: bool = False,
+        beta: float | Tensor = 1.0,
+        free_bits: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> VAEOutput | ELBO:
+        """Encode, draw, decode; or the loss of that.
 
         Args:
             x: (B, *input_shape), floats or uint8.
-            beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
+            return_loss: the negative evidence lower bound, as `loss` gives it.
+            beta: weight of the KL term in the loss.
             free_bits: nats of KL that each latent dimension has for nothing.
             generator: for the noise; None: torch's default one of the device.
-
-        Returns:
-            loss = nll + beta * kl, and both terms unweighted.
         """
         prepared = self.prepare(x)
+        if return_loss:
+            nll, kl = self._terms(x, prepared, free_bits, generator)
+            return ELBO(nll + kl * beta, nll, kl)
         mu, logvar = self.encode(prepared)
         z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
-        nll = self._nll(z, x, prepared)
-        return ELBO(nll + beta * kl, nll, kl)
+        return VAEOutput(self.decode(z), mu, logvar, z, kl)
+
+    def _terms(
+        self, x: Tensor, prepared: Tensor, free_bits: float, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """The negative log-likelihood and the divergence, nats per datum."""
+        wide = None
+        if self._is_plain(x):
+            wide = wide_decoder(self.decoder, x)
+            if wide is None and free_bits == 0:
+                terms = whole_terms(self, x, prepared, generator)
+                if terms is not None:
+                    return terms
+        mu, logvar = self.encode(prepared)
+        z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
+        return self._nll(z, x, prepared, wide), kl
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -138,3 +163,7 @@ class VAE(LatentModel):
         nll = self.likelihood.nll(self.decode(z), x, prepared, 2, "sample")
         ratio = 0.5 * (noise * noise - z * z + logvar)  # of the densities; 2 pi cancels
         return ratio.flatten(2).sum(2) - nll
+
+
+VAE._methods = {name: getattr(VAE, name) for name in ("encode", "decode", "_nll")}
+register_output(VAEOutput)

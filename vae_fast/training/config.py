@@ -38,10 +38,6 @@ class TrainerConfig:
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", …
         precision: of the networks' matrix products: "float32", or "bfloat16" (autocast; weights,
             losses and sums stay in float32).
-        native_step: on the CPU, compute the gradients of this package's models of plain linear
-            layers without autograd: faster, and the same to rounding. Models and settings that it
-            does not know (convolutions, "pixel" variances, hooks, bfloat16, free bits) go the
-            ordinary way.
         cuda_graphs: on a GPU, record the training step once and replay it.
         tensorboard: write the curves for TensorBoard too.
     """
@@ -63,7 +59,6 @@ class TrainerConfig:
     seed: int = 0
     device: str = "auto"
     precision: Precision = "float32"
-    native_step: bool = True
     cuda_graphs: bool = True
     tensorboard: bool = False
 
@@ -88,7 +83,7 @@ class TrainerConfig:
         self._choice("precision", get_args(Precision))
         if not isinstance(self.device, str):
             raise TypeError(f"TrainerConfig.device is {self.device!r}; expected a string")
-        for name in ("native_step", "cuda_graphs", "tensorboard"):
+        for name in ("cuda_graphs", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"TrainerConfig.{name} is {getattr(self, name)!r}; expected a bool")
 
@@ -122,9 +117,13 @@ class TrainerConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainerConfig:
         """The inverse of `to_dict`; what is missing has its default.
 
+        `native_step`, which runs of release 0.1.0 have, chose between two ways to the same numbers;
+        it is left out.
+
         Raises:
             ValueError: there is a field that does not exist.
         """
+        values = {name: value for name, value in values.items() if name != "native_step"}
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(f"TrainerConfig has no field {', '.join(unknown)}")

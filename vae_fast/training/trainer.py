@@ -20,8 +20,7 @@ from torch.utils.data import DataLoader
 from vae_fast._version import __version__
 from vae_fast.functional import ELBO
 from vae_fast.memory import keep_freed_heap
-from vae_fast.models import build
-from vae_fast.training.adam import FusedAdam
+from vae_fast.models import LatentModel, build
 from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
 from vae_fast.training.checkpoint import Checkpoint, snapshot
@@ -34,8 +33,8 @@ from vae_fast.training.config import (
 from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
 from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
-from vae_fast.training.native import NativeGradients, native_gradients
 from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL
+from vae_fast.training.step import loss_of, without_wrappers
 
 # Steps between looks at the loss, each of which waits for the device.
 _LOOK_EVERY = 25
@@ -60,8 +59,11 @@ class Trainer:
     generators are left as they were found.
 
     Args:
-        model: one of this package, or any module with a method `loss(x, *, beta, free_bits)` that
-            returns an `ELBO`, averages over the batch.
+        model: one of this package; or any module with a method `loss(x, *, beta, free_bits)`, or
+            else a forward with these arguments, that returns an `ELBO`, averages over the batch.
+            It may be compiled, or in DataParallel or DistributedDataParallel (each process with
+            data and a folder of its own) if its forward is the loss; where that has an argument
+            `return_loss`, it is given True.
         config: the settings.
         out: the run's folder, made if need be; None: nothing is written.
         optimizer: makes another optimizer than Adam from the parameters. The schedule scales the
@@ -91,6 +93,7 @@ class Trainer:
         if self.device.type == "cpu":
             keep_freed_heap()
         self.model = model.to(self.device)
+        self._module = without_wrappers(model)  # whose names the files have
         self.out = None if out is None else Path(out)
         self.epoch = 0
         self.history: list[EpochMetrics] = []
@@ -101,7 +104,6 @@ class Trainer:
         self._waited = 0
         self._loader_state: Tensor | None = None
         self._steps: int | None = None
-        self._native = self._choose_native()
 
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = (optimizer or self._adam)(parameters)
@@ -205,7 +207,7 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_end(self)
         if self._best is not None:
-            self.model.load_state_dict(self._best)
+            self._module.load_state_dict(self._best)
         return self.history
 
     @torch.no_grad()
@@ -251,7 +253,6 @@ class Trainer:
 
     def _train_epoch(self, train: Source) -> Terms:
         self.model.train()
-        self._native = self._choose_native()  # hooks may have come, or gone
         average = Average(self.device)
         total = step_count(train, self.config.batch_size) or self._steps
         steps = 0
@@ -282,23 +283,15 @@ class Trainer:
 
     def _gradients(self, x: Tensor, beta: float | Tensor) -> ELBO:
         """The terms of a batch's loss; its gradients are then in the parameters."""
-        if self._native is not None and not isinstance(beta, Tensor) and self._native.takes(x):
-            return self._native(x, beta)
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._loss(x, beta, self.config.free_bits)
         terms.loss.backward()  # type: ignore[no-untyped-call]
         return terms
 
-    def _choose_native(self) -> NativeGradients | None:
-        config = self.config
-        is_plain = config.precision == "float32" and config.free_bits == 0
-        return native_gradients(self.model) if config.native_step and is_plain else None
-
     def _loss(self, x: Tensor, beta: float | Tensor, free_bits: float) -> ELBO:
-        loss = cast(Callable[..., ELBO], self.model.loss)
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            return loss(x, beta=beta, free_bits=free_bits)
+            return loss_of(self.model, x, beta=beta, free_bits=free_bits)
 
     @contextmanager
     def _pass(
@@ -324,7 +317,7 @@ class Trainer:
         """Early stopping: is this the best test loss so far?"""
         if loss < self._best_loss - self.config.min_delta:
             self._best_loss, self._waited = loss, 0
-            self._best = snapshot(self.model)
+            self._best = snapshot(self._module)
         else:
             self._waited += 1
 
@@ -342,8 +335,6 @@ class Trainer:
         )
 
     def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        if self.device.type == "cpu" and all(p.dtype == torch.float32 for p in parameters):
-            return FusedAdam(parameters, self.config.learning_rate, self.config.weight_decay)
         return torch.optim.Adam(
             parameters,
             self.config.learning_rate,
@@ -367,7 +358,7 @@ class Trainer:
             {
                 "vae_fast": __version__,
                 "torch": torch.__version__,
-                "model": getattr(self.model, "config", None),
+                "model": self._module.config if isinstance(self._module, LatentModel) else None,
                 "trainer": self.config.to_dict(),
                 **self._info,
             },
@@ -380,7 +371,7 @@ class Trainer:
     def _save(self, train: Source) -> None:
         assert self.out is not None
         generator = getattr(train, "generator", None)
-        state = self.model.state_dict()
+        state = self._module.state_dict()
         write_tensors(self.out / MODEL, state if self._best is None else self._best)
         Checkpoint(
             epoch=self.epoch,
@@ -395,7 +386,7 @@ class Trainer:
 
     def _restore(self, state: Checkpoint) -> None:
         try:
-            self.model.load_state_dict(state.model)
+            self._module.load_state_dict(state.model)
             self.optimizer.load_state_dict(_on_this_device(state.optimizer, self.optimizer))
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
