@@ -24,7 +24,7 @@ from vae_fast.models import build
 from vae_fast.training.adam import FusedAdam
 from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
-from vae_fast.training.checkpoint import Checkpoint, snapshot
+from vae_fast.training.checkpoint import Checkpoint, require_fitting_states, snapshot
 from vae_fast.training.config import (
     Precision,
     TrainerConfig,
@@ -397,6 +397,7 @@ class Trainer:
         try:
             self.model.load_state_dict(state.model)
             self.optimizer.load_state_dict(_on_this_device(state.optimizer, self.optimizer))
+            require_fitting_states(self.optimizer)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
         self.epoch = state.epoch
