@@ -23,7 +23,7 @@ from vae_fast.training import (
     load_run,
 )
 from vae_fast.training.batches import batches, derived_seed
-from vae_fast.training.files import read_tensors, write_atomically
+from vae_fast.training.files import read_tensors, write_atomically, write_tensors
 
 # What makes a run depend on as much as there is.
 EVERYTHING = {
@@ -505,6 +505,22 @@ def test_another_models_checkpoint(make_vae, digits, tmp_path):
     Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(digits.train)
     with pytest.raises(RunError, match="of another model"):
         Trainer.resume(tmp_path, VAE(digits.shape, 3))
+
+
+@pytest.mark.parametrize("entry", ["exp_avg", "exp_avg_sq", "step"])
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_a_checkpoints_states_are_of_their_parameters_sizes(
+    make_vae, digits, tmp_path, entry, size
+):
+    Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(digits.train)
+    path = tmp_path / "checkpoint.safetensors"
+    tensors, header = read_tensors(path)
+    write_tensors(
+        path, {k: torch.zeros(size) if k.endswith(f".{entry}") else v for k, v in tensors.items()},
+        header,
+    )  # fmt: skip
+    with pytest.raises(RunError, match=f"optimizer's {entry} must be"):
+        Trainer.resume(tmp_path)
 
 
 def test_models_from_outside_must_be_given_again(digits, tmp_path):

@@ -105,6 +105,34 @@ def snapshot(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def require_fitting_states(optimizer: torch.optim.Optimizer) -> None:
+    """A fused kernel takes its sizes from the parameter alone, and writes beyond a smaller state.
+
+    torch's other optimizers compute with operators that compare shapes themselves.
+
+    Raises:
+        ValueError: a state is of no parameter, or is not of its parameter's shape and dtype.
+    """
+    fused = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
+    adam = isinstance(optimizer, torch.optim.Adam)
+    for parameter, entries in optimizer.state.items():
+        if not isinstance(parameter, Tensor):
+            raise ValueError(f"there is a state of a parameter {parameter}, which there is not")
+        if parameter not in fused:
+            continue
+        missing = {"step", "exp_avg", "exp_avg_sq"} - set(entries) if adam else set()
+        if missing:
+            raise ValueError(f"the optimizer's state lacks {', '.join(sorted(missing))}")
+        for name, value in entries.items():
+            shape = torch.Size() if name == "step" else parameter.shape
+            dtype = torch.float32 if name == "step" else parameter.dtype
+            if not isinstance(value, Tensor) or value.shape != shape or value.dtype != dtype:
+                came = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else value
+                raise ValueError(
+                    f"the optimizer's {name} must be {tuple(shape)} {dtype}, got {came!s}"
+                )
+
+
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 

@@ -23,7 +23,7 @@ from vae_fast.memory import keep_freed_heap
 from vae_fast.models import LatentModel, build
 from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
-from vae_fast.training.checkpoint import Checkpoint, snapshot
+from vae_fast.training.checkpoint import Checkpoint, require_fitting_states, snapshot
 from vae_fast.training.config import (
     Precision,
     TrainerConfig,
@@ -388,6 +388,7 @@ class Trainer:
         try:
             self._module.load_state_dict(state.model)
             self.optimizer.load_state_dict(_on_this_device(state.optimizer, self.optimizer))
+            require_fitting_states(self.optimizer)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
         self.epoch = state.epoch
