@@ -108,6 +108,21 @@ def test_the_gradient_computed_in_the_forward_is_handed_out():
     assert not {"aten::clone", "aten::copy_"} & {e.key for e in events}
 
 
+@pytest.mark.skipif(DEVICE != "emulated", reason="sets what the emulated CUDA says of recording")
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_recorded_backward_leaves_the_saved_gradient(is_recorded):
+    """Replayed twice for one forward, it must not scale the gradient twice."""
+    logits = torch.randn(4, 5, requires_grad=True)
+    value, upstream = vf.bernoulli_nll(logits, torch.rand(4, 5)), torch.tensor(3.0)
+    torch.ops.vae_fast_emulation.set_capturing(is_recorded)
+    try:
+        with profile() as recorded:
+            value.backward(upstream)
+    finally:
+        torch.ops.vae_fast_emulation.set_capturing(False)
+    assert ("aten::mul" in {e.key for e in recorded.key_averages()}) == is_recorded
+
+
 @pytest.mark.parametrize("case", **each_case)
 def test_gradients_are_computed_only_where_they_are_wanted(case):
     tensors = leaves(case, 3, 4)

@@ -238,7 +238,10 @@ class LossBackward : public torch::autograd::Node {
     const bool ours = is_last_use_ && !saved.has_hooks();
     if (ours) saved.reset_data();
     const Tensor factor = Reduction::align(upstream, gradient.dim());
-    const bool in_place = ours && gradient.use_count() == 1 &&
+    // A recorded backward may be replayed again for the same forward.
+    const Device* kernels = kernels_for(gradient.device());
+    const bool is_recorded = kernels != nullptr && kernels->is_capturing();
+    const bool in_place = ours && !is_recorded && gradient.use_count() == 1 &&
                           !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
     if (!in_place) return gradient * factor;
     scale(gradient, factor);
