@@ -9,6 +9,7 @@ from typing import Any, get_args
 import click
 
 from vae_fast.cli.grouped import Device, Sizes, option
+from vae_fast.data.reading import MAX_BYTES
 from vae_fast.training import TrainerConfig
 from vae_fast.training.config import Precision, Schedule
 
@@ -47,6 +48,15 @@ _OPTIONS = (
         type=_FROM_ONE,
         metavar="PIXELS",
         help="Side to which the images of a folder are cut and scaled.",
+    ),
+    option(
+        "Data",
+        "--max-bytes",
+        type=_FROM_ONE,
+        default=MAX_BYTES,
+        show_default="16 GiB",
+        metavar="N",
+        help="What a .npz may expand to.",
     ),
     option(
         "Model",

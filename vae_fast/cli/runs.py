@@ -17,7 +17,8 @@ from vae_fast.cli.grouped import Device
 from vae_fast.cli.train import load_again
 from vae_fast.data import Data, DataError, load
 from vae_fast.models import VAE
-from vae_fast.training import RunError, Trainer, choose_device, load_run
+from vae_fast.training import Run, RunError, Trainer, choose_device, load_run
+from vae_fast.training.expected import Expected
 
 _RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 _DATA_DIR = click.option(
@@ -52,8 +53,8 @@ def evaluate(
     Without --data it is the run's own test set, and the figures are those of metrics.jsonl.
     """
     loaded = load_run(run, choose_device(device))
-    held_out = load(data, data_dir=data_dir) if data else load_again(run, data_dir)
-    x = _fitting(held_out, loaded.model.input_shape)
+    held_out = _held_out(loaded, data, data_dir)
+    x = held_out.test
     # The run's settings, but on the device asked for (its own may be elsewhere), and no new curves.
     settings = replace(loaded.trainer, device=device, tensorboard=False)
     terms = Trainer(loaded.model, settings).evaluate(x)
@@ -117,10 +118,11 @@ def reconstruct(
     run: Path, count: int, out: Path | None, data: str | None, data_dir: Path | None, device: str
 ) -> None:
     """Pass held-out data through the code and back."""
-    model = load_run(run, choose_device(device)).model
+    loaded = load_run(run, choose_device(device))
+    model = loaded.model
     out = _target(out, run / "reconstructions.png", model.input_shape)
-    held_out = load(data, data_dir=data_dir) if data else load_again(run, data_dir)
-    x = _fitting(held_out, model.input_shape)
+    held_out = _held_out(loaded, data, data_dir)
+    x = held_out.test
     if out.suffix == ".npy":
         x = model.prepare(x[:count].to(next(model.parameters()).device))
         _save_array(out, torch.stack([x, model.reconstruct(x)]))
@@ -131,10 +133,21 @@ def reconstruct(
     click.echo(f"written: {out}")
 
 
-def _fitting(data: Data, shape: tuple[int, ...]) -> Tensor:
-    if data.shape != shape:
-        raise DataError(f"{data.name} has the shape {data.shape}, and the model takes {shape}")
-    return data.test
+def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
+    """The run's own held-out data, or all of a source, read as the run has read its own."""
+    if source is None:
+        data = load_again(run.folder, data_dir)
+    else:
+        kept = run.info.get("data", {})
+        read_as = {name: kept[name] for name in ("image_size", "max_bytes") if name in kept}
+        data = load(source, data_dir=data_dir, whole=True, **read_as)
+    if data.shape != run.model.input_shape:
+        raise DataError(
+            f"{data.name} has the shape {data.shape}, and the model takes {run.model.input_shape}"
+        )
+    if Expected.of(run.model).unit_range:
+        data.require_unit_range()
+    return data
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
-from vae_fast.data import BUILT_IN, Data, load
+from vae_fast.data import BUILT_IN, Data, fingerprint, load, require_same
 from vae_fast.models import LatentModel, build
 from vae_fast.training import Trainer, TrainerConfig, choose_device, clear_run, load_run
 
@@ -79,7 +79,8 @@ def train(
         with _as_usage_error():
             names = {field.name for field in fields(TrainerConfig)} & set(options)
             config = TrainerConfig(**{name: options[name] for name in names})
-            trainer = Trainer(model, config, out=out, info={"data": described})
+            info = {"data": described, "fingerprint": fingerprint(loaded)}
+            trainer = Trainer(model, config, out=out, info=info)
         console.print(_summary(loaded, trainer))
     trainer.callbacks.append(ProgressBar(_name(trainer.model), console))
     try:
@@ -102,18 +103,26 @@ def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
         "test_fraction": options["test_fraction"],
         "image_size": options["image_size"],
+        "max_bytes": options["max_bytes"],
     }
 
 
 def load_again(folder: Path, data_dir: Path | None = None) -> Data:
-    """The data that a run was trained on."""
+    """The data that a run was trained on.
+
+    Raises:
+        DataError: they are gone, or no longer what they were.
+    """
     info = load_run(folder).info
     if "data" not in info:
         raise click.UsageError(f"{folder} does not say what it was trained on: give --data")
     described = dict(info["data"])
     if data_dir is not None:
         described["data_dir"] = str(data_dir)
-    return load(**described)
+    data = load(**described)
+    if "fingerprint" in info:
+        require_same(data, info["fingerprint"], str(folder))
+    return data
 
 
 def make_model(data: Data, options: dict[str, Any]) -> LatentModel:

@@ -4,7 +4,8 @@
 channels before height and width.
 """
 
+from vae_fast.data.fingerprint import fingerprint, require_same
 from vae_fast.data.layout import Data, DataError
 from vae_fast.data.sources import BUILT_IN, load
 
-__all__ = ["BUILT_IN", "Data", "DataError", "load"]
+__all__ = ["BUILT_IN", "Data", "DataError", "fingerprint", "load", "require_same"]

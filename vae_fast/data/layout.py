@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,14 +46,19 @@ class Data:
     def require_unit_range(self) -> None:
         """Raise `DataError` unless every value is an intensity in [0, 1], as Bernoulli needs."""
         for part in (self.train, self.test):
-            if part.dtype == torch.uint8 or part.numel() == 0:
-                continue
-            low, high = (float(bound) for bound in part.aminmax())
-            if low < 0 or high > 1:
-                raise DataError(
-                    f"{self.name} holds values from {low:.4g} to {high:.4g}, and a Bernoulli "
-                    "likelihood needs them in [0, 1]: scale them, or use the Gaussian likelihood"
-                )
+            require_unit_range(part, self.name)
+
+
+def require_unit_range(values: Tensor, name: str) -> None:
+    """Raise `DataError` unless all are intensities in [0, 1]; uint8, read as x / 255, always is."""
+    if values.dtype == torch.uint8 or values.numel() == 0:
+        return
+    low, high = (float(bound) for bound in values.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"{name} holds values from {low:.9g} to {high:.9g}, and a Bernoulli likelihood needs "
+            "them in [0, 1]: scale them, or use the Gaussian likelihood"
+        )
 
 
 def as_tensor(array: Array, name: str) -> Tensor:
@@ -76,12 +82,20 @@ def as_tensor(array: Array, name: str) -> Tensor:
         array = array.astype(np.uint8) * np.uint8(255)
     elif np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-        if not np.isfinite(array).all():
+            array = array.astype(np.float32, copy=False)
+        # The extremes of what holds a NaN are NaN: no array of truth values is made.
+        if not np.isfinite([array.min(), array.max()]).all():
             raise DataError(f"{name} holds values that are NaN, infinite or beyond float32")
     elif array.dtype != np.uint8:
         raise DataError(
-            f"{name} holds {array.dtype}; save it as uint8 (0..255) or as floating point"
+            f"{name} holds {array.dtype}; save it as uint8 where it is pictures of 0..255, or as "
+            "floating point where it is counts or measurements"
+        )
+    elif array.max() == 1:
+        warnings.warn(
+            f"{name} is uint8 of 0 and 1, which is read as x / 255, nearly black: save it as bool "
+            "or times 255 where 1 was meant",
+            stacklevel=2,
         )
     # A copy where the array is read-only: a tensor cannot be.
     tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -100,6 +114,8 @@ def as_labels(array: Array, count: int, name: str) -> Tensor:
     """
     import numpy as np
 
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.shape != (count,):
         raise DataError(f"{name} has the shape {array.shape}; expected one label each, ({count},)")
     if np.issubdtype(array.dtype, np.integer):
@@ -108,15 +124,19 @@ def as_labels(array: Array, count: int, name: str) -> Tensor:
 
 
 def hold_out(
-    name: str, tensor: Tensor, labels: Tensor | None, fraction: float, seed: int = 0
+    name: str, tensor: Tensor, labels: Tensor | None, fraction: float | None, seed: int = 0
 ) -> Data:
     """Split off a random part for testing; the same seed gives the same split for ever.
+
+    With None as the fraction all of them are for testing, in their own order.
 
     Raises:
         DataError: the fraction leaves nothing for one of the two parts.
     """
     import numpy as np
 
+    if fraction is None:
+        return Data(name, tensor[:0], tensor, None if labels is None else labels[:0], labels)
     count = len(tensor)
     held_out = round(count * fraction)
     if not 0 < held_out < count:

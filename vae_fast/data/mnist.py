@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vae_fast.data.layout import Data, DataError, as_labels, as_tensor
+from vae_fast.data.reading import reading
 
 if TYPE_CHECKING:
     from vae_fast.data.layout import Array
@@ -21,6 +21,7 @@ _MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 _TIMEOUT = 20  # seconds without an answer
+_LARGEST = 16 + 60_000 * 28 * 28  # bytes of train-images-idx3-ubyte
 
 # File: the md5 sums of what is in it and of it as the mirrors pack it.
 _SUMS = {
@@ -92,7 +93,7 @@ def _cache() -> Path:
 def _find(folder: Path, name: str) -> Path:
     for place in (folder, folder / "mnist"):
         for path in (place / name, place / f"{name}.gz"):
-            if path.is_file():
+            if path.exists():
                 return path
     return _download(folder, name)
 
@@ -127,12 +128,12 @@ def _short(error: Any) -> str:
 
 
 def _verified(path: Path, name: str) -> bytes:
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    with reading(path, "MNIST's IDX"), path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        # Never more than the largest of the four: what is longer is not MNIST's, whatever it is.
+        with gzip.GzipFile(fileobj=file) if packed else file as plain:
+            content = plain.read(_LARGEST + 1)
     # A checksum against damage, not against an attacker.
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != _SUMS[name][0]:
         raise DataError(f"{path} is damaged, or is not MNIST's (its md5 sum is wrong): delete it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vae_fast.data.layout import Data, DataError, hold_out
+from vae_fast.data.reading import MAX_BYTES
 
 BUILT_IN = ("digits", "mnist")
 
@@ -15,6 +16,8 @@ def load(
     data_dir: str | Path | None = None,
     test_fraction: float = 1 / 6,
     image_size: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    whole: bool = False,
 ) -> Data:
     """Load data by name.
 
@@ -25,6 +28,8 @@ def load(
             cache, into which they are downloaded.
         test_fraction: how much to hold out where the source has no test set of its own.
         image_size: images of a folder are cut square and scaled to this many pixels a side.
+        max_bytes: what the needed entries of a .npz may expand to.
+        whole: all of a file or folder is held out, but for a .npz with a test set of its own.
 
     Raises:
         DataError: the source is not there, or not usable; the message says what to do.
@@ -39,15 +44,19 @@ def load(
         from vae_fast.data.mnist import load_mnist
 
         return load_mnist(data_dir)
-    path = Path(source).expanduser()
+    fraction = None if whole else test_fraction
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise DataError(f"{source!r}: {error}") from error
     if path.is_dir():
         from vae_fast.data.folder import load_folder
 
-        return hold_out(path.name, *load_folder(path, image_size), test_fraction)
+        return hold_out(path.name, *load_folder(path, image_size), fraction)
     if path.suffix in (".npy", ".npz"):
         from vae_fast.data.arrays import load_array
 
-        return load_array(path, test_fraction)
+        return load_array(path, fraction, max_bytes)
     raise DataError(
         f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz or a folder of "
         "images that exists"

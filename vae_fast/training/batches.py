@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sized
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterator, Sized
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-Source: TypeAlias = Tensor | DataLoader[Any]
+from vae_fast.training.expected import Expected, Source
 
 
 def derived_seed(seed: int, *parts: object) -> int:
@@ -45,13 +44,18 @@ def step_count(source: Source, batch_size: int) -> int | None:
 
 
 def batches(
-    source: Source, batch_size: int, device: torch.device, shuffle: int | None = None
+    source: Source,
+    batch_size: int,
+    device: torch.device,
+    shuffle: int | None = None,
+    expected: Expected = Expected(),  # noqa: B008  (frozen)
 ) -> Iterator[Tensor]:
     """The data batch by batch, on the device.
 
     From a tensor: slices, or for a shuffle `index_select` of a permutation, which costs a tenth of
     what a DataLoader does. A DataLoader's own batches and order; of a batch that is a sequence or a
-    mapping, the first entry is the data (the others, labels for example, are not used).
+    mapping, the entry that has the model's shape is the data (the others, labels for example, are
+    not used).
 
     What is not on the GPU yet goes there by way of pinned memory, while the steps before still run.
 
@@ -60,6 +64,7 @@ def batches(
         batch_size: of batches from a tensor.
         device: where the batches shall be.
         shuffle: seed of the order of a tensor's data; None keeps it.
+        expected: what a DataLoader's batches are looked through for, and checked against.
     """
     if isinstance(source, Tensor):
         if shuffle is None:
@@ -72,23 +77,10 @@ def batches(
             yield _moved(source.index_select(0, index), device)
         return
     for batch in source:
-        yield _moved(_data(batch), device)
+        yield _moved(expected.batch(batch), device)
 
 
 def _moved(batch: Tensor, device: torch.device) -> Tensor:
     if batch.device.type == "cpu" and device.type == "cuda":
         batch = batch.pin_memory()
     return batch.to(device, non_blocking=True)
-
-
-def _data(batch: Any) -> Tensor:
-    if isinstance(batch, Mapping):
-        batch = next(iter(batch.values()))
-    elif isinstance(batch, list | tuple):
-        batch = batch[0]
-    if not isinstance(batch, Tensor):
-        raise TypeError(
-            f"the DataLoader gives {type(batch).__name__}; expected a tensor, or a sequence or "
-            "mapping whose first entry is one"
-        )
-    return batch

@@ -21,7 +21,7 @@ from vae_fast._version import __version__
 from vae_fast.functional import ELBO
 from vae_fast.memory import keep_freed_heap
 from vae_fast.models import LatentModel, build
-from vae_fast.training.batches import Source, batches, derived_seed, place, step_count
+from vae_fast.training.batches import batches, derived_seed, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
 from vae_fast.training.checkpoint import Checkpoint, require_fitting_states, snapshot
 from vae_fast.training.config import (
@@ -30,6 +30,7 @@ from vae_fast.training.config import (
     kl_weight,
     learning_rate_factor,
 )
+from vae_fast.training.expected import Expected, Given, Source
 from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
 from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
@@ -176,11 +177,12 @@ class Trainer:
         stopped = patience is not None and self._waited >= patience
         return stopped or self.epoch >= self.config.epochs
 
-    def fit(self, train: Source, test: Source | None = None) -> list[EpochMetrics]:
+    def fit(self, train: Given, test: Given | None = None) -> list[EpochMetrics]:
         """Train until `finished`.
 
         Args:
-            train: (N, *input_shape) uint8 or floating tensor, or any DataLoader.
+            train: (N, *input_shape) uint8 or floating tensor or array, a Dataset, or a DataLoader.
+                Of batches that are sequences or mappings, the entry of the model's shape is used.
             test: held-out data, likewise.
 
         Returns:
@@ -188,12 +190,15 @@ class Trainer:
 
         Raises:
             TrainingDiverged: the loss became NaN or infinite; the last checkpoint is kept.
-            ValueError: early stopping without test data, or no data.
+            TypeError: the data are of another kind.
+            ValueError: early stopping without test data, or no data, or data of another shape than
+                the model's, or, for its Bernoulli likelihood, out of [0, 1].
         """
         if self.config.patience is not None and test is None:
             raise ValueError("TrainerConfig.patience needs test data to judge by: give test")
-        train = place(train, self.device)
-        test = None if test is None else place(test, self.device)
+        train = self._source(train, self.config.batch_size, shuffle=True)
+        if test is not None:
+            test = self._source(test, self.config.eval_batch_size)
         if isinstance(train, DataLoader) and self._loader_state is not None:
             cast(torch.Generator, train.generator).set_state(self._loader_state)
         if self.out is not None:
@@ -211,14 +216,15 @@ class Trainer:
         return self.history
 
     @torch.no_grad()
-    def evaluate(self, data: Source) -> Terms:
+    def evaluate(self, data: Given) -> Terms:
         """The loss and its terms on data, in nats per datum, with the full KL weight.
 
         The noise is the same at every call: figures of two calls differ by the weights alone.
 
         Raises:
-            ValueError: there are no data.
+            TypeError, ValueError: as `fit` raises them of the data.
         """
+        data = self._source(data, self.config.eval_batch_size)
         average = Average(self.device)
         was_training = self.model.training
         self.model.eval()
@@ -227,6 +233,10 @@ class Trainer:
                 average.add(self._loss(x, self.config.beta, 0.0), len(x))
         self.model.train(was_training)
         return average.read()
+
+    def _source(self, given: Given, batch_size: int, *, shuffle: bool = False) -> Source:
+        source = Expected.of(self._module).source(given, batch_size, shuffle=shuffle)
+        return place(source, self.device)
 
     def _fit_epoch(self, train: Source, test: Source | None) -> None:
         start = time.perf_counter()
@@ -306,7 +316,7 @@ class Trainer:
         with _forked_generators(self.device):
             torch.manual_seed(derived_seed(seed, purpose, "loader", epoch))
             shuffle = None if epoch is None else derived_seed(seed, purpose, "order", epoch)
-            stream = batches(source, batch_size, self.device, shuffle)
+            stream = batches(source, batch_size, self.device, shuffle, Expected.of(self._module))
             first = next(stream, None)
             if first is None or len(first) == 0:
                 raise ValueError(f"there are no data for {purpose}")
