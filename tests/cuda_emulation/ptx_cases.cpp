@@ -97,6 +97,7 @@ template <class Formula>
 void record(LossCase<Formula>& loss) {
   for (const View& operand : loss.operands) recorder.input(operand);
   if (loss.args.mask.data != nullptr) recorder.input(loss.mask);
+  for (const View& upstream : loss.upstream) recorder.input(upstream);
   if (loss.args.value.data != nullptr) recorder.output(loss.value);
   for (int k = 0; k < LossCase<Formula>::kOperands; ++k) {
     if (loss.args.gradients[k].data != nullptr) recorder.output(loss.gradients[k]);
@@ -197,6 +198,7 @@ void record_multinomial(Random& random, const Shape& shape, Dtype dtype, Dtype o
   MultinomialCase rows(random, shape, dtype, of_target, skew, false);
   recorder.input(rows.logits);
   recorder.input(rows.target);
+  for (const View& upstream : rows.upstream) recorder.input(upstream);
   recorder.output(rows.gradient);
   recorder.output(rows.value);
   launch(cuda::multinomial(rows.args));

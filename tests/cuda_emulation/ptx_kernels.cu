@@ -1,6 +1,7 @@
 // A kernel of each loop shape and path, for nvcc to compile and ptx_test.py to interpret.
 #include "cuda/loops.cuh"
 #include "cuda/multinomial.cuh"
+#include "cuda/noise.cuh"
 
 namespace vae_fast::cuda {
 
