@@ -13,7 +13,9 @@ from vae_fast.cli.progress import ProgressBar
 from vae_fast.data import load
 from vae_fast.models import VAE, AutoEncoder
 from vae_fast.plots import TrainedRun, plot_run
-from vae_fast.training import Trainer, TrainerConfig, clear_run
+from vae_fast.training import RunError, Trainer, TrainerConfig
+from vae_fast.training.files import read_json
+from vae_fast.training.run import CONFIG
 
 _LATENT = 10
 
@@ -45,7 +47,7 @@ def demo(out: Path, epochs: int, seed: int) -> None:
     )
     runs = []
     for model_type, folder in ((VAE, out), (AutoEncoder, out / "ae")):
-        clear_run(folder)
+        _require_a_demo(folder)
         torch.manual_seed(seed)
         model = model_type(data.shape, _LATENT)
         trainer = Trainer(
@@ -53,7 +55,8 @@ def demo(out: Path, epochs: int, seed: int) -> None:
             config,
             out=folder,
             callbacks=[ProgressBar(model.kind.upper(), console)],
-            info={"data": {"source": "digits"}},
+            info={"data": {"source": "digits"}, "demo": True},
+            overwrite=True,
         )
         trainer.fit(data.train, data.test)
         runs.append(TrainedRun(model, trainer.history))
@@ -68,3 +71,9 @@ def demo(out: Path, epochs: int, seed: int) -> None:
     console.print(f"{time.perf_counter() - start:.0f} s; look at:")
     for path in written:
         console.print(f"  {path}", soft_wrap=True)
+
+
+def _require_a_demo(folder: Path) -> None:
+    """It replaces what it has left itself, and no other run."""
+    if (folder / CONFIG).is_file() and "demo" not in read_json(folder / CONFIG):
+        raise RunError(f"{folder} holds a run that is not of the demo: choose another --out")

@@ -16,7 +16,9 @@ from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
 from vae_fast.data import BUILT_IN, Data, fingerprint, load, require_same
 from vae_fast.models import LatentModel, build
-from vae_fast.training import Trainer, TrainerConfig, choose_device, clear_run, load_run
+from vae_fast.training import Trainer, TrainerConfig, choose_device, load_run
+from vae_fast.training.files import read_json
+from vae_fast.training.run import CONFIG
 
 # What may be given anew when a run goes on.
 _RESUMABLE = {"out", "resume", "epochs", "device", "threads", "plots", "data_dir"}
@@ -73,23 +75,22 @@ def train(
         loaded = load(**described)
         kind = options["kind"]
         out = out or Path("runs") / f"{loaded.name.lower()}-{kind}"
-        if overwrite:
-            clear_run(out)
         model = make_model(loaded, options)
         with _as_usage_error():
             names = {field.name for field in fields(TrainerConfig)} & set(options)
             config = TrainerConfig(**{name: options[name] for name in names})
             info = {"data": described, "fingerprint": fingerprint(loaded)}
-            trainer = Trainer(model, config, out=out, info=info)
+            trainer = Trainer(model, config, out=out, info=info, overwrite=overwrite)
         console.print(_summary(loaded, trainer))
     trainer.callbacks.append(ProgressBar(_name(trainer.model), console))
     try:
         trainer.fit(loaded.train, loaded.test)
     except KeyboardInterrupt:
         console.print(
-            f"interrupted after epoch {trainer.epoch} of {trainer.config.epochs}; to go on: "
-            f"vae-fast train --resume --out {out}",
+            f"interrupted after epoch {trainer.epoch} of {trainer.config.epochs}; to go on after "
+            f"epoch {trainer.saved_epoch or 0}: vae-fast train --resume --out {out}",
             soft_wrap=True,
+            markup=False,
         )
         ctx.exit(130)
     _conclude(console, out, loaded, plots)
@@ -113,7 +114,7 @@ def load_again(folder: Path, data_dir: Path | None = None) -> Data:
     Raises:
         DataError: they are gone, or no longer what they were.
     """
-    info = load_run(folder).info
+    info = read_json(folder / CONFIG)
     if "data" not in info:
         raise click.UsageError(f"{folder} does not say what it was trained on: give --data")
     described = dict(info["data"])

@@ -4,7 +4,7 @@ from vae_fast.training.callbacks import Callback
 from vae_fast.training.config import TrainerConfig
 from vae_fast.training.files import RunError
 from vae_fast.training.metrics import EpochMetrics, Terms
-from vae_fast.training.run import Run, clear_run, load_run
+from vae_fast.training.run import Run, load_run
 from vae_fast.training.trainer import Trainer, TrainingDiverged, choose_device
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "TrainerConfig",
     "TrainingDiverged",
     "choose_device",
-    "clear_run",
     "load_run",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_fast.training.files import RunError, read_tensors, write_tensors
+from vae_fast.training.files import RunError, read_tensors, tensors_bytes
 from vae_fast.training.metrics import EpochMetrics
 
 _FORMAT = 1
@@ -45,8 +45,8 @@ class Checkpoint:
     waited: int = 0
     loader: Tensor | None = None
 
-    def write(self, path: Path) -> None:
-        """Write to a file, atomically."""
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
         tensors = _prefixed("model", self.model)
         if self.best is not None:
             tensors |= _prefixed("best", self.best)
@@ -59,8 +59,7 @@ class Checkpoint:
                     tensors[f"optimizer.{index}.{name}"] = value
                 else:
                     plain.setdefault(str(index), {})[name] = value
-        write_tensors(
-            path,
+        return tensors_bytes(
             tensors,
             {
                 "format": _FORMAT,
@@ -74,7 +73,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read what `write` wrote.
+        """Read what `to_bytes` gave.
 
         Raises:
             RunError: the file is not there, is damaged, or is no checkpoint.

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,53 @@ class RunError(RuntimeError):
     """A run's folder cannot be read, or is not what it should be; the message says why."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+def write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files so that a crash at any moment leaves each of them the old one or the new one.
+
+    None is replaced before all are on the disk: what does not fit there costs nothing.
+
+    Args:
+        folder: where they lie.
+        contents: by the file's name, replaced in this order.
+
+    Raises:
+        OSError: they cannot be written; every file is as it was.
+    """
+    with ExitStack() as stack:
+        temporaries = []
+        for name, content in contents.items():
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=_temporary_prefix(name))
+            stack.callback(Path(temporary).unlink, missing_ok=True)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
+            temporaries.append(temporary)
+        for name, temporary in zip(contents, temporaries, strict=True):
+            os.replace(temporary, folder / name)
+    _sync_folder(folder)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """A JSON file, written atomically."""
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+def remove_temporaries(folder: Path, names: Iterable[str]) -> None:
+    """What a process that was killed while it wrote these files has left."""
+    for name in names:
+        for path in folder.glob(f"{_temporary_prefix(name)}*"):
+            path.unlink(missing_ok=True)
 
 
-def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """A file of one JSON object a line, written atomically."""
-    write_atomically(path, "".join(f"{json.dumps(value)}\n" for value in values).encode())
+def _temporary_prefix(name: str) -> str:
+    return f".{name}."
+
+
+def json_bytes(value: Any) -> bytes:
+    """The content of a JSON file."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
+    """The content of a file of one JSON object a line."""
+    return "".join(f"{json.dumps(value)}\n" for value in values).encode()
 
 
 def read_json(path: Path) -> Any:
@@ -59,28 +83,32 @@ def read_json(path: Path) -> Any:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of one JSON object a line.
 
+    Of a last line that does not end there is nothing: the disk was full, or the power was cut.
+
     Raises:
         RunError: it is not there, or is not that.
     """
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        whole, _, _ = path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
     except FileNotFoundError:
         raise RunError(f"there is no {path}") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
-) -> None:
-    """A safetensors file, written atomically; the metadata travel as JSON in its header."""
+def tensors_bytes(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
+) -> bytes:
+    """The content of a safetensors file; the metadata travel as JSON in its header."""
     from safetensors.torch import save
 
     # Clones, because safetensors has no word for two tensors that share memory (tied weights).
     plain = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     contiguous = {name: tensor.contiguous() for name, tensor in plain.items()}
     header = None if metadata is None else {"json": json.dumps(metadata)}
-    write_atomically(path, save(contiguous, header))
+    content: bytes = save(contiguous, header)
+    return content
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,13 @@ import torch
 
 from vae_fast.models import LatentModel, build
 from vae_fast.training.config import TrainerConfig
-from vae_fast.training.files import RunError, read_json, read_lines, read_tensors
+from vae_fast.training.files import (
+    RunError,
+    read_json,
+    read_lines,
+    read_tensors,
+    remove_temporaries,
+)
 from vae_fast.training.metrics import EpochMetrics
 
 CONFIG, CHECKPOINT, MODEL, METRICS = (
@@ -19,6 +29,7 @@ CONFIG, CHECKPOINT, MODEL, METRICS = (
     "model.safetensors",
     "metrics.jsonl",
 )
+FILES = (CONFIG, CHECKPOINT, MODEL, METRICS)
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,53 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     return Run(folder, model.to(device).eval(), settings, info, history)
 
 
-def clear_run(folder: str | Path) -> None:
-    """Delete a run's own files from its folder, and nothing else."""
-    for name in (CHECKPOINT, CONFIG, MODEL, METRICS):
-        (Path(folder) / name).unlink(missing_ok=True)
+def require_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Whether a new run may write its files there.
+
+    Args:
+        folder: need not exist.
+        overwrite: over another run of this package, but not over anybody else's files.
+
+    Raises:
+        RunError: it may not.
+    """
+    there = [name for name in FILES if (folder / name).exists()]
+    if not there:
+        return
+    if not _is_run(folder):
+        raise RunError(
+            f"{folder} holds {there[0]}, which is not of a run of vae_fast: choose another folder"
+        )
+    if not overwrite:
+        raise RunError(f"{folder} holds a run already: resume it, or choose another folder")
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether its config.json is of this package's trainer."""
+    if not (folder / CONFIG).is_file():
+        return False
+    try:
+        config = read_json(folder / CONFIG)
+    except RunError:
+        return False
+    return isinstance(config, dict) and {"vae_fast", "trainer"} <= config.keys()
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Within it no other process trains in the folder; what a killed one left is removed.
+
+    Raises:
+        RunError: another process owns it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another process is training in {folder}") from error
+        remove_temporaries(folder, FILES)
+        yield
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -31,10 +31,17 @@ from vae_fast.training.config import (
     learning_rate_factor,
 )
 from vae_fast.training.expected import Expected, Given, Source
-from vae_fast.training.files import RunError, read_json, write_json, write_lines, write_tensors
+from vae_fast.training.files import (
+    RunError,
+    json_bytes,
+    lines_bytes,
+    read_json,
+    tensors_bytes,
+    write_atomically,
+)
 from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
-from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL
+from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL, owned, require_free
 from vae_fast.training.step import loss_of, without_wrappers
 
 # Steps between looks at the loss, each of which waits for the device.
@@ -71,9 +78,10 @@ class Trainer:
             learning rates that it starts with.
         callbacks: look on.
         info: more for config.json: where the data came from, for example.
+        overwrite: replace another run in the folder. It is there until the new one has begun.
 
     Raises:
-        RunError: the folder holds a run already.
+        RunError: the folder holds a run already, or files that are not a run's.
         ValueError: the device is not there, or cannot do what the configuration asks for.
         ModuleNotFoundError: a package is missing that the configuration asks for.
     """
@@ -87,6 +95,7 @@ class Trainer:
         optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
         callbacks: Sequence[Callback] = (),
         info: dict[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.config = config or TrainerConfig()
         self.device = choose_device(self.config.device)
@@ -117,8 +126,11 @@ class Trainer:
             group.setdefault("initial_lr", group["lr"])
         if self.config.tensorboard:
             self._add_tensorboard()
-        if self.out is not None and (self.out / CHECKPOINT).exists():
-            raise RunError(f"{self.out} holds a run already: resume it, or choose another folder")
+        if self.out is not None:
+            require_free(self.out, overwrite=overwrite)
+        self._overwrite = overwrite
+        # The epoch after which a resumption goes on; None before the folder holds the run.
+        self.saved_epoch: int | None = None
 
     @classmethod
     def resume(
@@ -201,16 +213,17 @@ class Trainer:
             test = self._source(test, self.config.eval_batch_size)
         if isinstance(train, DataLoader) and self._loader_state is not None:
             cast(torch.Generator, train.generator).set_state(self._loader_state)
-        if self.out is not None:
-            self._write_start(train)
-        for callback in self.callbacks:
-            callback.on_start(self)
-        try:
-            while not self.finished:
-                self._fit_epoch(train, test)
-        finally:
+        with nullcontext() if self.out is None else owned(self.out):
+            if self.out is not None:
+                self._write_start(train)
             for callback in self.callbacks:
-                callback.on_end(self)
+                callback.on_start(self)
+            try:
+                while not self.finished:
+                    self._fit_epoch(train, test)
+            finally:
+                for callback in self.callbacks:
+                    callback.on_end(self)
         if self._best is not None:
             self._module.load_state_dict(self._best)
         return self.history
@@ -362,28 +375,34 @@ class Trainer:
     def _write_start(self, train: Source) -> None:
         """What must be in the folder before the first step: the run can be resumed from then on."""
         assert self.out is not None
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self.out / CONFIG,
-            {
-                "vae_fast": __version__,
-                "torch": torch.__version__,
-                "model": self._module.config if isinstance(self._module, LatentModel) else None,
-                "trainer": self.config.to_dict(),
-                **self._info,
-            },
-        )
-        # Epochs after the checkpoint that a resumption starts from are done again.
-        write_lines(self.out / METRICS, [metrics.to_dict() for metrics in self.history])
+        if self.saved_epoch is None:  # another may have come since
+            require_free(self.out, overwrite=self._overwrite)
+        config = {
+            "vae_fast": __version__,
+            "torch": torch.__version__,
+            "model": self._module.config if isinstance(self._module, LatentModel) else None,
+            "trainer": self.config.to_dict(),
+            **self._info,
+        }
+        contents = {
+            CONFIG: json_bytes(config),
+            # Epochs after the checkpoint that a resumption starts from are done again.
+            METRICS: lines_bytes(metrics.to_dict() for metrics in self.history),
+        }
         if self.epoch == 0:
-            self._save(train)
+            contents |= self._state_files(train)
+        write_atomically(self.out, contents)
+        self.saved_epoch = self.saved_epoch or 0
 
     def _save(self, train: Source) -> None:
         assert self.out is not None
+        write_atomically(self.out, self._state_files(train))
+        self.saved_epoch = self.epoch
+
+    def _state_files(self, train: Source) -> dict[str, bytes]:
         generator = getattr(train, "generator", None)
         state = self._module.state_dict()
-        write_tensors(self.out / MODEL, state if self._best is None else self._best)
-        Checkpoint(
+        checkpoint = Checkpoint(
             epoch=self.epoch,
             model=state,
             optimizer=self.optimizer.state_dict(),
@@ -392,7 +411,11 @@ class Trainer:
             best_loss=None if self._best is None else self._best_loss,
             waited=self._waited,
             loader=None if generator is None else generator.get_state(),
-        ).write(self.out / CHECKPOINT)
+        )
+        return {
+            MODEL: tensors_bytes(state if self._best is None else self._best),
+            CHECKPOINT: checkpoint.to_bytes(),
+        }
 
     def _restore(self, state: Checkpoint) -> None:
         try:
@@ -401,7 +424,7 @@ class Trainer:
             require_fitting_states(self.optimizer)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
-        self.epoch = state.epoch
+        self.epoch = self.saved_epoch = state.epoch
         self.history = state.history
         self._best = state.best
         self._best_loss = math.inf if state.best_loss is None else state.best_loss
