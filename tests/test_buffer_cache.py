@@ -28,7 +28,7 @@ def _kept():
 
 def _gradient(size=SIZE):
     logits = torch.zeros(size, requires_grad=True, device="cpu")
-    vf.bernoulli_nll(logits, torch.ones(1, device="cpu")).backward()
+    vf.bernoulli_nll(logits, torch.ones(1, device="cpu").expand_as(logits)).backward()
     return logits.grad
 
 
@@ -85,7 +85,8 @@ def test_what_is_done_to_tensors():
 def test_threads():
     def work(logit):
         logits = torch.full((SIZE,), logit, requires_grad=True, device="cpu")
-        vf.bernoulli_nll(logits, torch.zeros(1, device="cpu"), reduction="sum").backward()
+        target = torch.zeros(1, device="cpu").expand_as(logits)
+        vf.bernoulli_nll(logits, target, reduction="sum").backward()
         return logits.grad.min().item(), logits.grad.max().item()
 
     with ThreadPoolExecutor(4) as pool:

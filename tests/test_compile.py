@@ -383,9 +383,9 @@ def test_compiled_autograd_over_an_eager_graph_is_refused():
         lambda x, y: vf.reparameterize_kl(x, y, seed=3, reduction="sample")[1],
     ],
 )
-def test_sizes_that_only_the_run_tells(function, monkeypatch):
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
+def test_sizes_that_only_the_run_tells(function):
     """A batch selected by a mask: torch's own losses compile, and so do these."""
-    monkeypatch.setattr(torch._dynamo.config, "capture_dynamic_output_shape_ops", True)
     x, y = torch.randn(9, 4), torch.rand(9, 4)
     compiled = torch.compile(
         lambda x, y, mask: function(x[mask], y[mask]), fullgraph=True, backend="aot_eager"
