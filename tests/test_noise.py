@@ -112,6 +112,18 @@ def test_the_same_for_every_vector_instruction_set(dtype, cpu_capability):
     assert all(torch.equal(z, results[0]) for z in results)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_base_set_differs_by_rounding(dtype, cpu_capability):
+    mu, logvar = (torch.randn(40, 1001).to(dtype) for _ in range(2))
+    results = []
+    for capability in ("base", *VECTOR_CAPABILITIES):
+        cpu_capability(capability)
+        results.append(vf.reparameterize(mu, logvar, seed=1))
+    size = mu.abs() + (results[0] - mu).abs()  # of the terms
+    for z in results[1:]:
+        assert ((z - results[0]).abs() <= 8 * torch.finfo(dtype).eps * size).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_storage_does_not_change_the_noise(dtype):
     """Half precision rounds the float32 sample; float64 is the same noise, evaluated finer."""

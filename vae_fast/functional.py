@@ -215,8 +215,9 @@ def reparameterize(
     """Samples z = mu + exp(logvar / 2) * eps with eps ~ N(0, I).
 
     The noise is drawn inside the kernel (counter-based, Philox4x32-10); the same seed gives the
-    same z whatever the number of threads, the instruction set or the device. Element i, in
-    row-major order, has its own noise. Kingma and Welling 2014, section 2.4.
+    same z to the bit whatever the number of threads, with AVX2 or AVX-512; without them, and on
+    another device, it differs by rounding. Element i, in row-major order, has its own noise.
+    Kingma and Welling 2014, section 2.4.
 
     The kernel reads mu and logvar and writes z once: 12 bytes per element in float32, 4 more where
     a gradient in logvar is wanted (which is computed along with z).
