@@ -50,7 +50,9 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   TORCH_CHECK_VALUE(!generator || generator->device().is_cpu() ||
                         generator->device().type() == mu.device().type(),
                     "generator is on ", generator->device(), ", expected ", mu.device().type());
-  const at::Device place = place_of_seed(mu, generator);
+  // A trace cannot name a generator: it draws where mu is, from the default one there.
+  const bool is_traced = torch::jit::tracer::isTracing() && kernels_for(mu.device()) != nullptr;
+  const at::Device place = is_traced && !generator ? mu.device() : place_of_seed(mu, generator);
   if (!generator && place.is_cpu() && mu.device().type() == kGpu) {
     generator = at::globalContext().defaultGenerator(mu.device());
   }
@@ -58,7 +60,7 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   // torch.jit.trace folds what depends on no input into a constant, and merges equal calls too, but
   // neither where a tensor is written in place.
   Tensor like = at::empty({1, 2}, at::TensorOptions(at::kLong).device(place));
-  if (torch::jit::tracer::isTracing()) like.zero_();
+  if (is_traced) like.zero_();
   return op.call(like, generator);
 }
 
