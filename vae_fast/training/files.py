@@ -91,6 +91,8 @@ def parsing(path: Path) -> Iterator[None]:
     Raises:
         RunError: the block failed.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise RunError(f"{path} is not an ordinary file")
     try:
         yield
     except RunError:
@@ -154,9 +156,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import safe_open
 
     with parsing(path):
-        with path.open("rb"):  # safetensors says of whatever cannot be opened that it is not there
-            pass
-        with safe_open(path, "pt") as file:
+        # By its descriptor: safetensors itself takes no name that is not UTF-8, and says of what
+        # cannot be opened that it is not there.
+        with path.open("rb") as opened, safe_open(f"/dev/fd/{opened.fileno()}", "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = file.metadata() or {}
         text = header.get(_JSON, "")

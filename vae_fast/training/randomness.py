@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vae_fast.training.expected import Source
+from vae_fast.training.files import RunError
 
 
 def derived_seed(seed: int, *parts: object) -> int:
@@ -65,11 +66,11 @@ def set_generators(source: Source, states: Mapping[str, Tensor]) -> None:
     """Put a DataLoader's own generators where a run's were.
 
     Raises:
-        ValueError: it has others than the run's had, or a state is none of a generator.
+        RunError: it has others than the run's had, or a state is none of a generator.
     """
     generators = own_generators(source)
     if generators.keys() != states.keys():
-        raise ValueError(
+        raise RunError(
             f"the run's data came with generators of their own of {_named(states)}, these with "
             f"{_named(generators)}; expected the same"
         )
@@ -77,7 +78,7 @@ def set_generators(source: Source, states: Mapping[str, Tensor]) -> None:
         try:
             generator.set_state(states[name])
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f"the state of the {name}'s generator is none: {error}") from error
+            raise RunError(f"the state of the {name}'s generator is none: {error}") from error
 
 
 def _named(names: Mapping[str, object]) -> str:
