@@ -71,7 +71,7 @@ def whole_step(logits, target, mu, logvar):
     z, kl = vf.reparameterize_kl(mu, logvar)
     nll = vf.bernoulli_nll(logits, target) + vf.multinomial_nll(logits, target)
     gradients = torch.autograd.grad(nll + kl + z.sum(), (logits, mu, logvar))
-    return [z, kl, nll, *gradients]
+    return [x.detach() for x in (z, kl, nll, *gradients)]  # no graph is kept alive
 
 
 @pytest.fixture
