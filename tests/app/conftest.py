@@ -44,7 +44,7 @@ def run_cli(monkeypatch, capsys):
             main()
         said = capsys.readouterr()
         assert (ended.value.code or 0) == code, said.out + said.err
-        return said.out if code in (0, 130) else said.err  # 130: interrupted
+        return said.out if code in (0, 130, 143) else said.err  # 130, 143: interrupted
 
     return run_here
 

@@ -140,8 +140,8 @@ def test_an_interruption_says_where_a_resumption_goes_on(run_cli, tmp_path, monk
     monkeypatch.setattr(Trainer, "evaluate", interrupted)
     arguments = ("train", "--out", tmp_path, *SMALL, "--epochs", 9, "--checkpoint-every", 2)
     output = run_cli(*arguments, code=130)
-    assert "interrupted after epoch 3 of 9; to go on after epoch 2:" in " ".join(output.split())
-    assert Trainer.resume(tmp_path).epoch == 2
+    assert "interrupted after epoch 3 of 9; to go on after epoch 3:" in " ".join(output.split())
+    assert Trainer.resume(tmp_path).epoch == 3
 
 
 def test_a_trainer_may_fit_again(make_vae, digits, tmp_path):

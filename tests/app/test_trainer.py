@@ -2,47 +2,34 @@
 
 import json
 import math
-import os
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from runs import Scripted, assert_same, state_of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from vae_fast.functional import ELBO
 from vae_fast.models import VAE
 from vae_fast.plots import TrainedRun, plot_run
 from vae_fast.training import (
     Callback,
-    RunError,
     Trainer,
     TrainerConfig,
     TrainingDiverged,
-    load_run,
 )
-from vae_fast.training.batches import batches, derived_seed
-from vae_fast.training.files import read_tensors, tensors_bytes, write_atomically
+from vae_fast.training.batches import batches
+from vae_fast.training.devices import require_precision
+from vae_fast.training.files import read_tensors
+from vae_fast.training.randomness import derived_seed
 
 # What makes a run depend on as much as there is.
 EVERYTHING = {
     "schedule": "cosine", "lr_warmup": 0.5, "kl_warmup": 2.5, "clip_norm": 5.0,
     "weight_decay": 1e-3, "free_bits": 0.01, "seed": 5, "device": "cpu",
 }  # fmt: skip
-
-
-def state_of(trainer):
-    tensors = {f"model.{k}": v for k, v in trainer.model.state_dict().items()}
-    for index, entries in trainer.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
-    return tensors
-
-
-def assert_same(one, two):
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        assert torch.equal(value, two[name]), name
 
 
 def without_seconds(history):
@@ -106,17 +93,39 @@ def test_an_interrupted_run_ends_as_one_that_was_not(make_vae, digits, tmp_path,
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5]
 
 
+class Copied(Callback):
+    """What is left of a run that is killed after an epoch."""
+
+    def __init__(self, epoch, folder):
+        self.epoch, self.folder = epoch, folder
+
+    def on_epoch(self, trainer, metrics):
+        if trainer.epoch == self.epoch:
+            shutil.copytree(trainer.out, self.folder)
+
+
 def test_resuming_between_checkpoints_does_the_lost_epochs_again(make_vae, digits, tmp_path):
     config = TrainerConfig(epochs=5, checkpoint_every=2, **EVERYTHING)
+    killed = tmp_path / "killed"
+    whole = Trainer(make_vae(), config, out=tmp_path / "whole", callbacks=[Copied(3, killed)])
+    whole.fit(digits.train, digits.test)
+    assert len((killed / "metrics.jsonl").read_text().splitlines()) == 3
+    resumed = Trainer.resume(killed)
+    assert resumed.epoch == 2
+    resumed.fit(digits.train, digits.test)
+    assert_same(state_of(whole), state_of(resumed))
+
+
+def test_an_interruption_between_checkpoints_loses_no_epoch(make_vae, digits, tmp_path):
+    config = TrainerConfig(epochs=5, checkpoint_every=50, patience=4, **EVERYTHING)
     whole = Trainer(make_vae(), config)
     whole.fit(digits.train, digits.test)
+    trainer = Trainer(make_vae(), config, out=tmp_path, callbacks=[Interrupt(3)])
     with pytest.raises(KeyboardInterrupt):
-        Trainer(make_vae(), config, out=tmp_path, callbacks=[Interrupt(3)]).fit(
-            digits.train, digits.test
-        )
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+        trainer.fit(digits.train, digits.test)
+    assert trainer.saved_epoch == 3
     resumed = Trainer.resume(tmp_path)
-    assert resumed.epoch == 2
+    assert resumed.epoch == 3
     resumed.fit(digits.train, digits.test)
     assert_same(state_of(whole), state_of(resumed))
 
@@ -221,23 +230,6 @@ def test_no_data(make_vae, digits):
         trainer.evaluate(digits.train[:0])
 
 
-class Scripted(nn.Module):
-    """A model whose test loss follows a script; its weight counts the training steps."""
-
-    def __init__(self, script):
-        super().__init__()
-        self.script, self.evaluations = script, 0
-        self.weight = nn.Parameter(torch.zeros(()))
-
-    def loss(self, x, *, beta, free_bits):
-        zero = self.weight * 0
-        if self.training:
-            return ELBO(-self.weight, zero, zero)
-        value = self.script[self.evaluations]
-        self.evaluations += 1
-        return ELBO(zero + value, zero + value, zero)
-
-
 def test_early_stopping_keeps_the_best(tmp_path):
     model = Scripted([5.0, 4.0, 3.95, 4.5, 3.96, 1.0])
     config = TrainerConfig(
@@ -308,7 +300,8 @@ def test_the_optimizer_computes_as_the_device_asks(make_vae, digits, tmp_path):
     trainer = Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path)
     trainer.fit(digits.train)
     trainer.optimizer.param_groups[0]["capturable"] = True
-    trainer._save(digits.train)
+    trainer._unsaved = trainer._checkpoint(digits.train)
+    trainer._save_unsaved()
     resumed = Trainer.resume(tmp_path, epochs=2)
     assert resumed.optimizer.param_groups[0]["capturable"] is False
     assert resumed.optimizer.param_groups[0]["fused"] is True
@@ -454,129 +447,11 @@ def test_half_precision_learns_as_full_precision_does(make_vae, digits):
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 
 
-def test_a_precision_that_the_device_has_not(make_vae):
+def test_a_precision_that_the_device_has_not():
     with pytest.raises(ValueError, match=r"TrainerConfig\.precision is 'bfloat16', which meta"):
-        Trainer(make_vae(), TrainerConfig(device="meta", precision="bfloat16"))
+        require_precision("bfloat16", torch.device("meta"))
 
 
-# ---- files ---------------------------------------------------------------------------------------
-
-
-def test_a_run_is_not_written_over(make_vae, digits, tmp_path):
-    config = TrainerConfig(epochs=1, device="cpu")
-    Trainer(make_vae(), config, out=tmp_path).fit(digits.train)
-    with pytest.raises(RunError, match="holds a run already"):
-        Trainer(make_vae(), config, out=tmp_path)
-
-
-def test_a_run_can_be_loaded(make_vae, digits, tmp_path):
-    trainer = Trainer(
-        make_vae(), TrainerConfig(epochs=2, device="cpu"), out=tmp_path, info={"data": "digits"}
-    )
-    trainer.fit(digits.train, digits.test)
-    run = load_run(tmp_path)
-    torch.testing.assert_close(
-        run.model.reconstruct(digits.test), trainer.model.reconstruct(digits.test)
-    )
-    assert run.history == trainer.history
-    assert run.trainer == trainer.config
-    assert run.info["data"] == "digits"
-
-
-def test_damaged_runs_are_named(make_vae, digits, tmp_path):
-    with pytest.raises(RunError, match="there is no run in"):
-        load_run(tmp_path)
-    with pytest.raises(RunError, match="there is no"):
-        Trainer.resume(tmp_path)
-    Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(digits.train)
-    for name in ("model.safetensors", "checkpoint.safetensors"):
-        path = tmp_path / name
-        path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(RunError, match=r"model\.safetensors is damaged"):
-        load_run(tmp_path)
-    with pytest.raises(RunError, match=r"checkpoint\.safetensors is damaged"):
-        Trainer.resume(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(RunError, match=r"config\.json cannot be read"):
-        load_run(tmp_path)
-
-
-def test_another_models_checkpoint(make_vae, digits, tmp_path):
-    Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(digits.train)
-    with pytest.raises(RunError, match="of another model"):
-        Trainer.resume(tmp_path, VAE(digits.shape, 3))
-
-
-@pytest.mark.parametrize("entry", ["exp_avg", "exp_avg_sq", "step"])
-@pytest.mark.parametrize("size", [0, 1, 3])
-def test_a_checkpoints_states_are_of_their_parameters_sizes(
-    make_vae, digits, tmp_path, entry, size
-):
-    Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(digits.train)
-    path = tmp_path / "checkpoint.safetensors"
-    tensors, header = read_tensors(path)
-    changed = {k: torch.zeros(size) if k.endswith(f".{entry}") else v for k, v in tensors.items()}
-    path.write_bytes(tensors_bytes(changed, header))
-    with pytest.raises(RunError, match=f"optimizer's {entry} must be"):
-        Trainer.resume(tmp_path)
-
-
-def test_models_from_outside_must_be_given_again(digits, tmp_path):
-    def model():
-        torch.manual_seed(0)
-        encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-        decoder = nn.Sequential(nn.Linear(2, 64), nn.Unflatten(1, digits.shape))
-        return VAE(digits.shape, 2, encoder=encoder, decoder=decoder)
-
-    trainer = Trainer(model(), TrainerConfig(epochs=2, device="cpu"), out=tmp_path)
-    trainer.fit(digits.train)
-    with pytest.raises(ValueError, match="give it"):
-        Trainer.resume(tmp_path)
-    with pytest.raises(RunError, match="not of this package"):
-        load_run(tmp_path)
-    assert_same(state_of(Trainer.resume(tmp_path, model())), state_of(trainer))
-
-
-def test_tied_weights_can_be_saved(tmp_path):
-    model = Scripted([])
-    model.also = model.weight
-    Trainer(model, TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(torch.zeros(4, 1))
-    tensors, _ = read_tensors(tmp_path / "model.safetensors")
-    assert tensors["also"] == tensors["weight"] == model.weight
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(tmp_path, {"file": b"old"})
-
-    def fail(source, target):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(tmp_path, {"file": b"new"})
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
-    events = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), fsync(fd)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b)))
-    write_atomically(tmp_path, {"file": b"content", "other": b"more"})
-    # The contents of both; then both names, and the folder.
-    assert events == ["fsync", "fsync", "replace", "replace", "fsync"]
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0o22))
-
-
-def test_a_checkpoint_cannot_run_code(make_vae, digits, tmp_path):
-    """Nothing is unpickled: the files are safetensors and JSON from end to end."""
-    Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path).fit(digits.train)
-    for path in tmp_path.iterdir():
-        content = path.read_bytes()
-        if path.suffix == ".safetensors":
-            size = int.from_bytes(content[:8], "little")
-            json.loads(content[8 : 8 + size])
-        else:
-            [json.loads(part) for part in content.splitlines() if path.suffix == ".jsonl"]
+def test_a_device_that_holds_no_values(make_vae):
+    with pytest.raises(ValueError, match="the device 'meta' is not to be had here"):
+        Trainer(make_vae(), TrainerConfig(device="meta"))

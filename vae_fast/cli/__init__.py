@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import warnings
 
 import click
 
@@ -46,12 +48,18 @@ def app() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, and no traceback."""
+    from vae_fast.cli.console import print_anything
+    from vae_fast.cli.signals import Interrupted, interruptible
     from vae_fast.data import DataError
     from vae_fast.training import RunError, TrainingDiverged
+    from vae_fast.training.graphed import CannotRecord
 
+    print_anything()
     try:
-        # Not standalone: click would print three lines for an error, and hide an interrupt.
-        code = app.main(standalone_mode=False, prog_name="vae-fast")
+        with interruptible(), warnings.catch_warnings():
+            warnings.showwarning = _warn
+            # Not standalone: click would print three lines for an error, and hide an interrupt.
+            code = app.main(standalone_mode=False, prog_name="vae-fast")
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -64,13 +72,40 @@ def main() -> None:
         if error.name is None or error.name.startswith("vae_fast"):
             raise
         _fail(f"{error} (pip install {error.name})", 1)
-    except (DataError, RunError, TrainingDiverged, OSError) as error:
+    except (DataError, RunError, TrainingDiverged, CannotRecord) as error:
         _fail(str(error), 1)
+    except OSError as error:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        _fail(f"{where}{error.strerror or error}", 1)
+    except Interrupted as error:
+        _fail("interrupted", error.code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        _fail(f"there is not enough memory: {error or 'for what was asked'}", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Of the CPU's, torch has no exception of its own; nor of sizes beyond all memory."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    of_sizes = ("can't allocate memory", "calculation overflowed", "multiplication overflow")
+    return any(text in str(error) for text in of_sizes)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"vae-fast: warning: {_one_line(str(message))}", err=True)
+
+
 def _fail(message: str, code: int) -> None:
-    click.echo(f"vae-fast: error: {message}", err=True)
+    click.echo(f"vae-fast: error: {_one_line(message)}", err=True)
     sys.exit(code)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 import torch
-from rich.console import Console
 
-from vae_fast.cli.grouped import Device, GroupedCommand, option
+from vae_fast.cli.console import plain_console
+from vae_fast.cli.grouped import Device, FiniteRange, GroupedCommand, Threads, option
 from vae_fast.training import choose_device
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vae_fast.bench.growth import Point
     from vae_fast.bench.report import Machine
     from vae_fast.bench.run import Result
@@ -50,12 +52,12 @@ _WIDTH = 150  # of a table that goes into a file
 @option(
     "How",
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=2.0,
     help="Spent on a row.",
 )
 @option("How", "--device", type=Device(), default="auto", help="auto is a GPU where there is one.")
-@option("How", "--threads", type=click.IntRange(1), help="Threads of the CPU.  [default: torch's]")
+@option("How", "--threads", type=Threads(), help="Threads of the CPU.  [default: torch's]")
 @option(
     "How",
     "--out",
@@ -93,9 +95,9 @@ def bench(
     from vae_fast.bench.growth import growth
     from vae_fast.bench.run import Setting, run
 
-    console = Console(highlight=False)
+    console = plain_console()
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+        console = plain_console(width=_WIDTH)
     kinds = kinds or _KINDS
     if threads is not None:
         torch.set_num_threads(threads)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
 
+from vae_fast.cli.console import plain_console
+from vae_fast.cli.grouped import COUNT, SEED
 from vae_fast.cli.progress import ProgressBar
 from vae_fast.data import load
 from vae_fast.models import VAE, AutoEncoder
@@ -25,15 +26,15 @@ _LATENT = 10
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"),
     show_default=True, help="Where the VAE's run and the pictures go; the auto-encoder's in ae/.",
 )  # fmt: skip
-@click.option("--epochs", type=click.IntRange(1), default=150, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--epochs", type=COUNT, default=150, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 def demo(out: Path, epochs: int, seed: int) -> None:
     """Train a VAE and an auto-encoder on digits.
 
     Draws them side by side. Both have the same networks and the same likelihood. The auto-encoder
     reconstructs better; only the VAE's codes fill the space that new pictures are drawn from.
     """
-    console = Console(highlight=False)
+    console = plain_console()
     start = time.perf_counter()
     data = load("digits")
     # The checkpoints' fsyncs would take longer than these epochs.

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from vae_fast.training import choose_device
+
+_LARGEST = 2**31 - 1
+
+# Whole numbers that something is made of; what is beyond them fits nowhere.
+COUNT = click.IntRange(1, _LARGEST)
+SEED = click.IntRange(0, 2**63 - 1)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,6 +50,29 @@ def option(group: str, *names: str, **settings: Any) -> Callable[[Function], Fun
     return click.option(*names, cls=_Option, group=group, **settings)
 
 
+class FiniteRange(click.FloatRange):
+    """A range of numbers; click's takes nan for one in any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Text to a number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+class Threads(click.IntRange):
+    """A number of threads that OpenMP can start: beyond what a system gives, it ends the process.
+
+    More than there are processors is possible, to repeat a run of a larger machine bit for bit.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1, max(256, os.cpu_count() or 1))
+
+
 class Sizes(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between them: 400 or 512,256."""
 
@@ -57,7 +88,7 @@ class Sizes(click.ParamType[tuple[int, ...]]):
             sizes = tuple(int(part) for part in value.split(",") if part)
         except ValueError:
             sizes = (0,)
-        if any(size < 1 for size in sizes):
+        if any(not 0 < size <= _LARGEST for size in sizes):
             self.fail(f"{value!r} is not a list of sizes such as 400 or 512,256", param, ctx)
         return sizes
 
@@ -86,8 +117,9 @@ class Device(click.ParamType[str]):
 
 def given(ctx: click.Context, names: Sequence[str]) -> list[str]:
     """Those of the named parameters that were given on the command line, as options."""
+    options = {parameter.name: parameter.opts[0] for parameter in ctx.command.get_params(ctx)}
     return [
-        "--" + name.replace("_", "-")
+        options[name]
         for name in names
         if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     ]

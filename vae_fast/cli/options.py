@@ -8,15 +8,14 @@ from typing import Any, get_args
 
 import click
 
-from vae_fast.cli.grouped import Device, Sizes, option
+from vae_fast.cli.grouped import COUNT, SEED, Device, FiniteRange, Sizes, Threads, option
 from vae_fast.data.reading import MAX_BYTES
 from vae_fast.training import TrainerConfig
 from vae_fast.training.config import Precision, Schedule
 
 _DEFAULTS = TrainerConfig()
-_ABOVE_ZERO = click.FloatRange(0, min_open=True)
-_FROM_ZERO = click.FloatRange(0)
-_FROM_ONE = click.IntRange(1)
+_ABOVE_ZERO = FiniteRange(0, min_open=True)
+_FROM_ZERO = FiniteRange(0)
 
 _OPTIONS = (
     option(
@@ -37,7 +36,7 @@ _OPTIONS = (
     option(
         "Data",
         "--test-fraction",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=FiniteRange(0, 1, min_open=True, max_open=True),
         default=1 / 6,
         show_default="1/6",
         help="Part held out where the source has no test set.",
@@ -45,14 +44,14 @@ _OPTIONS = (
     option(
         "Data",
         "--image-size",
-        type=_FROM_ONE,
+        type=COUNT,
         metavar="PIXELS",
         help="Side to which the images of a folder are cut and scaled.",
     ),
     option(
         "Data",
         "--max-bytes",
-        type=_FROM_ONE,
+        type=click.IntRange(1),
         default=MAX_BYTES,
         show_default="16 GiB",
         metavar="N",
@@ -91,7 +90,7 @@ _OPTIONS = (
     option(
         "Model",
         "--latent",
-        type=_FROM_ONE,
+        type=COUNT,
         default=20,
         metavar="N",
         help="Numbers in the code; 2 gives a map of it.",
@@ -136,14 +135,14 @@ _OPTIONS = (
     option(
         "Optimisation",
         "--epochs",
-        type=_FROM_ONE,
+        type=COUNT,
         default=_DEFAULTS.epochs,
         help="Passes over the training data.",
     ),
     option(
         "Optimisation",
         "--batch-size",
-        type=_FROM_ONE,
+        type=COUNT,
         default=_DEFAULTS.batch_size,
         help="Data in a step.",
     ),
@@ -183,7 +182,7 @@ _OPTIONS = (
     option(
         "Optimisation",
         "--patience",
-        type=_FROM_ONE,
+        type=COUNT,
         metavar="EPOCHS",
         help="Stop after so many epochs without a better test loss, and keep the best weights.",
     ),
@@ -213,7 +212,7 @@ _OPTIONS = (
     option(
         "Run",
         "--seed",
-        type=click.IntRange(0),
+        type=SEED,
         default=_DEFAULTS.seed,
         help="Of the weights, the order of the data and the noise.",
     ),
@@ -237,11 +236,11 @@ _OPTIONS = (
         default=_DEFAULTS.cuda_graphs,
         help="On a GPU, record the training step once and replay it.",
     ),
-    option("Run", "--threads", type=_FROM_ONE, help="Threads of the CPU.  [default: torch's]"),
+    option("Run", "--threads", type=Threads(), help="Threads of the CPU.  [default: torch's]"),
     option(
         "Run",
         "--checkpoint-every",
-        type=_FROM_ONE,
+        type=COUNT,
         default=_DEFAULTS.checkpoint_every,
         metavar="EPOCHS",
         help="Epochs between checkpoints.",

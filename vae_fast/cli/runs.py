@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vae_fast.cli.grouped import Device
-from vae_fast.cli.train import load_again
+from vae_fast.cli.console import plain_console
+from vae_fast.cli.grouped import COUNT, SEED, Device
+from vae_fast.cli.train import as_usage_error, load_again
 from vae_fast.data import Data, DataError, load
 from vae_fast.models import VAE
 from vae_fast.training import Run, RunError, Trainer, choose_device, load_run
@@ -27,7 +27,7 @@ _DATA_DIR = click.option(
 _DEVICE = click.option(
     "--device", type=Device(), default="auto", show_default=True, help="Where to compute."
 )
-_SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+_SEED = click.option("--seed", type=SEED, default=0, show_default=True)
 
 
 @click.command()
@@ -35,7 +35,7 @@ _SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=T
 @click.option("--data", metavar="SOURCE", help="Other data than the run's own test set.")
 @_DATA_DIR
 @click.option(
-    "--importance-samples", "-k", type=click.IntRange(0), default=0, metavar="K",
+    "--importance-samples", "-k", type=click.IntRange(0, COUNT.max), default=0, metavar="K",
     help="Also bound log p(x) by K importance samples (VAE; 100 is usual).",
 )  # fmt: skip
 @_DEVICE
@@ -57,7 +57,9 @@ def evaluate(
     x = held_out.test
     # The run's settings, but on the device asked for (its own may be elsewhere), and no new curves.
     settings = replace(loaded.trainer, device=device, tensorboard=False)
-    terms = Trainer(loaded.model, settings).evaluate(x)
+    with as_usage_error():
+        trainer = Trainer(loaded.model, settings)
+    terms = trainer.evaluate(x)
     figures = {f"test_{name}": value for name, value in terms._asdict().items()}
     if importance_samples:
         if not isinstance(loaded.model, VAE):
@@ -77,12 +79,12 @@ def evaluate(
     }
     for name, value in figures.items():
         table.add_row(names[name], f"{value:.4f}")
-    Console(highlight=False).print(table)
+    plain_console().print(table)
 
 
 @click.command()
 @_RUN
-@click.option("-n", "count", type=click.IntRange(1), default=100, show_default=True)
+@click.option("-n", "count", type=COUNT, default=100, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False),
     help="A .png, or a .npy of (n, ...) expected values.  [default: RUN/samples.png]",
@@ -105,7 +107,7 @@ def sample(run: Path, count: int, out: Path | None, seed: int, device: str) -> N
 
 @click.command()
 @_RUN
-@click.option("-n", "count", type=click.IntRange(1), default=14, show_default=True)
+@click.option("-n", "count", type=COUNT, default=14, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False),
     help="A .png, or a .npy of (2, n, ...): data, reconstructions.  "

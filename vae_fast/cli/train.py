@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -12,13 +13,16 @@ import click
 import torch
 from rich.console import Console
 
+from vae_fast.cli.console import plain_console
 from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
 from vae_fast.data import BUILT_IN, Data, fingerprint, load, require_same
+from vae_fast.data.reading import first_line
 from vae_fast.models import LatentModel, build
-from vae_fast.training import Trainer, TrainerConfig, choose_device, load_run
-from vae_fast.training.files import read_json
+from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
+from vae_fast.training.files import parsing, read_json
 from vae_fast.training.run import CONFIG
+from vae_fast.training.stored import entry
 
 # What may be given anew when a run goes on.
 _RESUMABLE = {"out", "resume", "epochs", "device", "threads", "plots", "data_dir"}
@@ -54,7 +58,7 @@ def train(
     """  # noqa: D301  (click reads the \b: what follows keeps its lines)
     from vae_fast.cli.progress import ProgressBar
 
-    console = Console(highlight=False)
+    console = plain_console()
     if threads is not None:
         torch.set_num_threads(threads)
     if resume:
@@ -65,7 +69,7 @@ def train(
             raise click.UsageError(f"--resume keeps the run's settings: leave out {refused[0]}")
         epochs = options["epochs"] if given(ctx, ["epochs"]) else None
         device = options["device"] if given(ctx, ["device"]) else None
-        with _as_usage_error():
+        with as_usage_error():
             trainer = Trainer.resume(out, epochs=epochs, device=device)
         loaded = load_again(out, data_dir)
         console.print(f"{out}: going on after epoch {trainer.epoch}")
@@ -76,7 +80,7 @@ def train(
         kind = options["kind"]
         out = out or Path("runs") / f"{loaded.name.lower()}-{kind}"
         model = make_model(loaded, options)
-        with _as_usage_error():
+        with as_usage_error():
             names = {field.name for field in fields(TrainerConfig)} & set(options)
             config = TrainerConfig(**{name: options[name] for name in names})
             info = {"data": described, "fingerprint": fingerprint(loaded)}
@@ -85,14 +89,13 @@ def train(
     trainer.callbacks.append(ProgressBar(_name(trainer.model), console))
     try:
         trainer.fit(loaded.train, loaded.test)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         console.print(
             f"interrupted after epoch {trainer.epoch} of {trainer.config.epochs}; to go on after "
             f"epoch {trainer.saved_epoch or 0}: vae-fast train --resume --out {out}",
             soft_wrap=True,
-            markup=False,
         )
-        ctx.exit(130)
+        ctx.exit(getattr(interruption, "code", 130))
     _conclude(console, out, loaded, plots)
 
 
@@ -117,12 +120,16 @@ def load_again(folder: Path, data_dir: Path | None = None) -> Data:
     info = read_json(folder / CONFIG)
     if "data" not in info:
         raise click.UsageError(f"{folder} does not say what it was trained on: give --data")
-    described = dict(info["data"])
+    with parsing(folder / CONFIG):
+        described = dict(entry(info, "data", dict))
+        inspect.signature(load).bind(**described)
     if data_dir is not None:
         described["data_dir"] = str(data_dir)
     data = load(**described)
     if "fingerprint" in info:
-        require_same(data, info["fingerprint"], str(folder))
+        with parsing(folder / CONFIG):
+            stored = entry(info, "fingerprint", dict)
+        require_same(data, stored, str(folder))
     return data
 
 
@@ -139,7 +146,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
     if options["likelihood"] == "bernoulli":
         data.require_unit_range()
     torch.manual_seed(options["seed"])
-    with _as_usage_error():
+    with as_usage_error():
         return build(
             {
                 "model": options["kind"],
@@ -162,12 +169,17 @@ def _require_graphs_are_possible(ctx: click.Context, options: dict[str, Any]) ->
 
 
 @contextmanager
-def _as_usage_error() -> Iterator[None]:
-    """Settings that do not go together are the caller's mistake, not ours."""
+def as_usage_error() -> Iterator[None]:
+    """Settings that do not go together are the caller's mistake, not ours.
+
+    So are sizes that torch cannot count: a `RuntimeError` of its own.
+    """
     try:
         yield
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
+    except RunError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise click.UsageError(first_line(error)) from error
 
 
 def _name(model: torch.nn.Module) -> str:

@@ -26,8 +26,9 @@ def require_same(data: Data, stored: dict[str, dict[str, Any]], run: str) -> Non
     """
     now = fingerprint(data)
     for part, values in now.items():
+        kept = stored.get(part)
         for name, value in values.items():
-            before = stored.get(part, {}).get(name)
+            before = kept.get(name) if isinstance(kept, dict) else None
             if before != value:
                 raise DataError(
                     f"{data.name} is not what {run} was trained on: the {name} of its {part} part "

@@ -53,11 +53,24 @@ def require_unit_range(values: Tensor, name: str) -> None:
     """Raise `DataError` unless all are intensities in [0, 1]; uint8, read as x / 255, always is."""
     if values.dtype == torch.uint8 or values.numel() == 0:
         return
+    require_finite(values, name)
     low, high = (float(bound) for bound in values.aminmax())
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"{name} holds values from {low:.9g} to {high:.9g}, and a Bernoulli likelihood needs "
             "them in [0, 1]: scale them, or use the Gaussian likelihood"
+        )
+
+
+def require_finite(values: Tensor, name: str) -> None:
+    """Raise `DataError` where a value is NaN or infinite: training would only diverge."""
+    if not values.is_floating_point() or values.numel() == 0:
+        return
+    # The extremes of what holds a NaN are NaN: no tensor of truth values is made.
+    if not torch.stack(values.aminmax()).isfinite().all():
+        raise DataError(
+            f"{name} holds values that are NaN or infinite: leave out what is not known, or put "
+            "numbers in its place"
         )
 
 

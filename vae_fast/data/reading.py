@@ -31,10 +31,12 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        cause = next(iter(str(error).splitlines()), "")[:200]
-        raise DataError(
-            f"{path} cannot be read as {what}: {cause or type(error).__name__}"
-        ) from error
+        raise DataError(f"{path} cannot be read as {what}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's says, in one line that is not too long."""
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
 
 
 def require_size(size: int, limit: int, path: Path) -> None:

@@ -34,8 +34,7 @@ def load(
     Raises:
         DataError: the source is not there, or not usable; the message says what to do.
     """
-    if not 0 < test_fraction < 1:
-        raise DataError(f"the test fraction must be between 0 and 1, got {test_fraction:g}")
+    _require_arguments(source, data_dir, test_fraction, image_size, max_bytes)
     if source == "digits":
         from vae_fast.data.digits import load_digits
 
@@ -49,7 +48,7 @@ def load(
         path = Path(source).expanduser()
     except RuntimeError as error:  # ~nobody
         raise DataError(f"{source!r}: {error}") from error
-    if path.is_dir():
+    if source and path.is_dir():
         from vae_fast.data.folder import load_folder
 
         return hold_out(path.name, *load_folder(path, image_size), fraction)
@@ -61,3 +60,16 @@ def load(
         f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz or a folder of "
         "images that exists"
     )
+
+
+def _require_arguments(
+    source: object, data_dir: object, test_fraction: object, image_size: object, max_bytes: object
+) -> None:
+    """They may come from a run's file."""
+    if not isinstance(source, str) or not isinstance(data_dir, str | Path | None):
+        raise DataError(f"a source is named by text, got {source!r} and the folder {data_dir!r}")
+    if not isinstance(test_fraction, int | float) or not 0 < test_fraction < 1:
+        raise DataError(f"the test fraction must be between 0 and 1, got {test_fraction!r}")
+    for name, value in (("image_size", image_size), ("max_bytes", max_bytes)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise DataError(f"{name} must be a whole number of at least 1, got {value!r}")

@@ -102,6 +102,10 @@ class LatentModel(nn.Module):
         else:
             self.likelihood = LIKELIHOODS[likelihood]()
 
+        if decoder is None and len(self.latent_shape) > 1:
+            raise ValueError(
+                f"latent_dim is {self.latent_shape}; a shape is for a decoder of your own"
+            )
         codes = self.code_size * math.prod(self.latent_shape)
         wanted = (self.likelihood.per_element * self.input_shape[0], *self.input_shape[1:])
         latent = math.prod(self.latent_shape)

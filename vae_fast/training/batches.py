@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sized
 from typing import cast
 
@@ -10,13 +9,6 @@ import torch
 from torch import Tensor
 
 from vae_fast.training.expected import Expected, Source
-
-
-def derived_seed(seed: int, *parts: object) -> int:
-    """A seed that is a function of another and of what it is for."""
-    text = "/".join(map(str, (seed, *parts)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
-
 
 # Of the GPU's free memory, what the data may take; the rest is for the model and its step.
 _SHARE_FOR_DATA = 0.5

@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
+_LARGEST = 2**63 - 1  # that torch counts with
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
@@ -98,6 +100,8 @@ class TrainerConfig:
             raise TypeError(f"TrainerConfig.{name} is {value!r}; expected a whole number")
         if value < least:
             raise ValueError(f"TrainerConfig.{name} is {value}; expected at least {least}")
+        if value > _LARGEST:
+            raise ValueError(f"TrainerConfig.{name} is {value}; expected at most {_LARGEST}")
 
     def _number(self, name: str, *, zero: bool) -> None:
         value = getattr(self, name)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from vae_fast.data.layout import as_tensor, require_unit_range
+from vae_fast.data.layout import DataError, as_tensor, require_finite, require_unit_range
 from vae_fast.models import LatentModel
 from vae_fast.models.likelihoods import BernoulliLikelihood
 
@@ -82,12 +82,14 @@ class Expected:
     def _checked(self, x: Tensor) -> Tensor:
         shaped = self._as_shaped(x)
         if shaped is None:
-            raise ValueError(
+            raise DataError(
                 f"the data have the shape {tuple(x.shape)}; expected (N, "
                 f"{', '.join(map(str, self.shape or ()))}), the model's input_shape"
             )
         if self.unit_range:
             require_unit_range(shaped, "the data")
+        else:
+            require_finite(shaped, "the data")
         return shaped
 
     def _as_shaped(self, x: Tensor) -> Tensor | None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from vae_fast.data.reading import first_line
+
+_JSON, _CHECKSUM = "json", "blake2b"  # in the header of a safetensors file
 
 
 class RunError(RuntimeError):
@@ -27,14 +33,14 @@ def write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
         contents: by the file's name, replaced in this order.
 
     Raises:
-        OSError: they cannot be written; every file is as it was.
+        OSError: they cannot be written (it names the file); every file is as it was.
     """
     with ExitStack() as stack:
         temporaries = []
         for name, content in contents.items():
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=_temporary_prefix(name))
             stack.callback(Path(temporary).unlink, missing_ok=True)
-            with os.fdopen(handle, "wb") as file:
+            with naming(folder / name), os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -43,6 +49,15 @@ def write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
         for name, temporary in zip(contents, temporaries, strict=True):
             os.replace(temporary, folder / name)
     _sync_folder(folder)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the disk within it names the file: that of a write or an fsync does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def remove_temporaries(folder: Path, names: Iterable[str]) -> None:
@@ -66,47 +81,68 @@ def lines_bytes(values: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(f"{json.dumps(value)}\n" for value in values).encode()
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Within it, whatever is wrong with a file of a run becomes one `RunError` that names it.
+
+    Parsers raise anything over damaged bytes (RecursionError, MemoryError, ...); see
+    `vae_fast.data.reading`.
 
     Raises:
-        RunError: it is not there, or is not JSON.
+        RunError: the block failed.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise RunError(f"{path} is not an ordinary file")
     try:
-        return json.loads(path.read_text())
+        yield
+    except RunError:
+        raise
     except FileNotFoundError:
         raise RunError(f"there is no {path}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+    except Exception as error:
+        raise RunError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of one JSON object a line.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        RunError: it is not there, or is not that.
+    """
+    with parsing(path):
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise RunError(f"{path} holds {type(value).__name__}; expected an object")
+    return value
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The values of a file of one of JSON a line.
 
     Of a last line that does not end there is nothing: the disk was full, or the power was cut.
 
     Raises:
         RunError: it is not there, or is not that.
     """
-    try:
+    with parsing(path):
         whole, _, _ = path.read_text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
-    except FileNotFoundError:
-        raise RunError(f"there is no {path}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
 
 
 def tensors_bytes(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
 ) -> bytes:
-    """The content of a safetensors file; the metadata travel as JSON in its header."""
+    """The content of a safetensors file; the metadata travel as JSON in its header.
+
+    Beside them lies a checksum of both, since the format has none.
+    """
     from safetensors.torch import save
 
     # Clones, because safetensors has no word for two tensors that share memory (tied weights).
     plain = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     contiguous = {name: tensor.contiguous() for name, tensor in plain.items()}
-    header = None if metadata is None else {"json": json.dumps(metadata)}
+    header = {} if metadata is None else {_JSON: json.dumps(metadata)}
+    header[_CHECKSUM] = _checksum(contiguous, header.get(_JSON, ""))
     content: bytes = save(contiguous, header)
     return content
 
@@ -117,17 +153,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: it is not there, or is damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    if not path.is_file():
-        raise RunError(f"there is no {path}")
-    try:
-        with safe_open(path, "pt") as file:
+    with parsing(path):
+        # By its descriptor: safetensors itself takes no name that is not UTF-8, and says of what
+        # cannot be opened that it is not there.
+        with path.open("rb") as opened, safe_open(f"/dev/fd/{opened.fileno()}", "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = file.metadata() or {}
-        return tensors, json.loads(header.get("json", "{}"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+        text = header.get(_JSON, "")
+        # Runs of release 0.1.0 have no checksum, nor has what other programs write.
+        if _CHECKSUM in header and header[_CHECKSUM] != _checksum(tensors, text):
+            raise RunError(f"{path} is damaged: its checksum is wrong")
+        metadata = json.loads(text or "{}")
+        if not isinstance(metadata, dict):
+            raise RunError(f"{path} describes itself by {metadata!r:.80}; expected an object")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

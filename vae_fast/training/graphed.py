@@ -22,6 +22,10 @@ _CANNOT_RECORD = (
 )
 
 
+class CannotRecord(RuntimeError):  # noqa: N818
+    """A training step cannot be recorded; the message says what to do."""
+
+
 class GraphedStep:
     """A step on batches of one shape: the first few run as they are, then one is recorded.
 
@@ -37,7 +41,7 @@ class GraphedStep:
         optimizer: whose learning rates it uses; must be capturable.
 
     Raises:
-        RuntimeError: from the call that records: the step cannot be recorded, because the model
+        CannotRecord: from the call that records: the step cannot be recorded, because the model
             looks at values on the CPU for example, or nothing was.
     """
 
@@ -101,13 +105,13 @@ class GraphedStep:
                 with torch.cuda.graph(graph, stream=stream):
                     self._terms = self._step(batch, self._beta)
         except RuntimeError as error:
-            raise RuntimeError(f"{_CANNOT_RECORD}: {error}") from error
+            raise CannotRecord(f"{_CANNOT_RECORD}: {error}") from error
         finally:
             for group, number in zip(groups, rates, strict=True):
                 group["lr"] = number
         for warning in caught:
             if "CUDA Graph is empty" in str(warning.message):
-                raise RuntimeError(f"{_CANNOT_RECORD}: nothing of it was queued on {batch.device}")
+                raise CannotRecord(f"{_CANNOT_RECORD}: nothing of it was queued on {batch.device}")
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae_fast.functional import ELBO
+from vae_fast.training.stored import entry
+
+_OR_NONE = (float, type(None))
 
 
 class Terms(NamedTuple):
@@ -63,8 +66,14 @@ class EpochMetrics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochMetrics:
-        """The inverse of `to_dict`."""
-        return cls(**values)
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a field is missing, or is not what it should be.
+        """
+        kinds = {"epoch": (int,), "test_loss": _OR_NONE, "test_nll": _OR_NONE, "test_kl": _OR_NONE}
+        names = [field.name for field in fields(cls)]
+        return cls(*(entry(values, name, *kinds.get(name, (float,))) for name in names))
 
 
 class Average:

@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 
-from vae_fast.models import LatentModel, build
+from vae_fast.models import LatentModel
 from vae_fast.training.config import TrainerConfig
 from vae_fast.training.files import (
     RunError,
+    parsing,
     read_json,
     read_lines,
     read_tensors,
     remove_temporaries,
 )
 from vae_fast.training.metrics import EpochMetrics
+from vae_fast.training.stored import entry, model_of
 
 CONFIG, CHECKPOINT, MODEL, METRICS = (
     "config.json",
@@ -62,17 +64,14 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
         raise RunError(f"there is no run in {folder} (it has no {CONFIG})")
     config = read_json(folder / CONFIG)
     tensors, _ = read_tensors(folder / MODEL)
-    try:
-        if config["model"] is None:
+    with parsing(folder / CONFIG):
+        described = entry(config, "model", dict, type(None))
+        if described is None:
             raise RunError(f"the model of {folder} is not of this package: build it yourself")
-        model = build(config["model"])
-        model.load_state_dict(tensors)
-        settings = TrainerConfig.from_dict(config["trainer"])
+        model = model_of(described, tensors)
+        settings = TrainerConfig.from_dict(entry(config, "trainer", dict))
+    with parsing(folder / METRICS):
         history = [EpochMetrics.from_dict(line) for line in read_lines(folder / METRICS)]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"the files in {folder} do not belong together: {error}") from error
     info = {k: v for k, v in config.items() if k not in ("model", "trainer")}
     return Run(folder, model.to(device).eval(), settings, info, history)
 
@@ -106,7 +105,7 @@ def _is_run(folder: Path) -> bool:
         config = read_json(folder / CONFIG)
     except RunError:
         return False
-    return isinstance(config, dict) and {"vae_fast", "trainer"} <= config.keys()
+    return {"vae_fast", "trainer"} <= config.keys()
 
 
 @contextmanager

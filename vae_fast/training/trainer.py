@@ -8,47 +8,49 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from vae_fast._version import __version__
 from vae_fast.functional import ELBO
 from vae_fast.memory import keep_freed_heap
-from vae_fast.models import LatentModel, build
-from vae_fast.training.batches import batches, derived_seed, place, step_count
+from vae_fast.models import LatentModel
+from vae_fast.training.batches import batches, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
-from vae_fast.training.checkpoint import Checkpoint, require_fitting_states, snapshot
-from vae_fast.training.config import (
-    Precision,
-    TrainerConfig,
-    kl_weight,
-    learning_rate_factor,
-)
+from vae_fast.training.checkpoint import Checkpoint, fitting_state, snapshot
+from vae_fast.training.config import TrainerConfig, kl_weight, learning_rate_factor
+from vae_fast.training.devices import choose_device, require_precision
 from vae_fast.training.expected import Expected, Given, Source
 from vae_fast.training.files import (
     RunError,
     json_bytes,
     lines_bytes,
+    naming,
+    parsing,
     read_json,
     tensors_bytes,
     write_atomically,
 )
 from vae_fast.training.graphed import GraphedStep
 from vae_fast.training.metrics import Average, EpochMetrics, Terms
+from vae_fast.training.randomness import (
+    derived_seed,
+    kept_generators,
+    own_generators,
+    seed_all,
+    set_generators,
+)
 from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL, owned, require_free
 from vae_fast.training.step import loss_of, without_wrappers
+from vae_fast.training.stored import entry, fitted, model_of
 
 # Steps between looks at the loss, each of which waits for the device.
 _LOOK_EVERY = 25
-
-# Settings of torch's optimizers that are the device's, and not the run's.
-_HOW_TO_COMPUTE = ("foreach", "fused", "capturable")
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818
@@ -99,7 +101,7 @@ class Trainer:
     ) -> None:
         self.config = config or TrainerConfig()
         self.device = choose_device(self.config.device)
-        _require_precision(self.config.precision, self.device)
+        require_precision(self.config.precision, self.device)
         if self.device.type == "cpu":
             keep_freed_heap()
         self.model = model.to(self.device)
@@ -112,7 +114,9 @@ class Trainer:
         self._best: dict[str, Tensor] | None = None
         self._best_loss = math.inf
         self._waited = 0
-        self._loader_state: Tensor | None = None
+        self._generators: dict[str, Tensor] | None = None  # of the loader of the run resumed
+        # What a resumption would go on from if the run ended now, where that is not in the folder.
+        self._unsaved: Checkpoint | None = None
         self._steps: int | None = None
 
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -160,15 +164,20 @@ class Trainer:
         folder = Path(out)
         stored = read_json(folder / CONFIG)
         state = Checkpoint.read(folder / CHECKPOINT)
-        settings = dict(stored["trainer"])
-        settings |= {} if epochs is None else {"epochs": epochs}
-        settings |= {} if device is None else {"device": device}
+        with parsing(folder / CONFIG):
+            before = TrainerConfig.from_dict(entry(stored, "trainer", dict))
+            described = entry(stored, "model", dict, type(None))
+            if model is None and described is not None:
+                model = model_of(described, state.model)
         if model is None:
-            if stored["model"] is None:
-                raise ValueError(f"the model of {folder} is not of this package: give it")
-            model = build(stored["model"])
+            raise ValueError(f"the model of {folder} is not of this package: give it")
+        config = replace(
+            before,
+            epochs=before.epochs if epochs is None else epochs,
+            device=before.device if device is None else device,
+        )
+        _warn_of_a_jump(before, config, state.epoch)
         known = {"vae_fast", "torch", "model", "trainer"}
-        config = TrainerConfig.from_dict(settings)
         trainer = cls(
             model,
             replace(config, tensorboard=False),  # it needs the folder, which is not new
@@ -211,8 +220,9 @@ class Trainer:
         train = self._source(train, self.config.batch_size, shuffle=True)
         if test is not None:
             test = self._source(test, self.config.eval_batch_size)
-        if isinstance(train, DataLoader) and self._loader_state is not None:
-            cast(torch.Generator, train.generator).set_state(self._loader_state)
+        if self._generators is not None:
+            set_generators(train, self._generators)
+            self._generators = None
         with nullcontext() if self.out is None else owned(self.out):
             if self.out is not None:
                 self._write_start(train)
@@ -221,6 +231,9 @@ class Trainer:
             try:
                 while not self.finished:
                     self._fit_epoch(train, test)
+            except BaseException:  # an interruption too: the epochs that are done are kept
+                self._save_unsaved()
+                raise
             finally:
                 for callback in self.callbacks:
                     callback.on_end(self)
@@ -267,10 +280,13 @@ class Trainer:
         if tested is not None and self.config.patience is not None:
             self._judge(tested.loss)
         if self.out is not None:
-            with (self.out / METRICS).open("a") as file:
+            with naming(self.out / METRICS), (self.out / METRICS).open("a") as file:
                 file.write(f"{json.dumps(metrics.to_dict())}\n")
             if self.finished or self.epoch % self.config.checkpoint_every == 0:
-                self._save(train)
+                self._unsaved = self._checkpoint(train)
+                self._save_unsaved()
+            else:
+                self._unsaved = self._checkpoint(train).clone()
         for callback in self.callbacks:
             callback.on_epoch(self, metrics)
 
@@ -320,20 +336,20 @@ class Trainer:
     def _pass(
         self, source: Source, batch_size: int, purpose: str, epoch: int | None = None
     ) -> Iterator[Iterator[Tensor]]:
-        """The batches of a pass; within it torch's generators are seeded for it.
+        """The batches of a pass; within it the global generators are seeded for it.
 
         Twice: a DataLoader draws from them when it starts, and how much is its own affair; the
         model's noise shall not depend on that.
         """
         seed = self.config.seed
-        with _forked_generators(self.device):
-            torch.manual_seed(derived_seed(seed, purpose, "loader", epoch))
+        with kept_generators(self.device):
+            seed_all(derived_seed(seed, purpose, "loader", epoch))
             shuffle = None if epoch is None else derived_seed(seed, purpose, "order", epoch)
             stream = batches(source, batch_size, self.device, shuffle, Expected.of(self._module))
             first = next(stream, None)
             if first is None or len(first) == 0:
                 raise ValueError(f"there are no data for {purpose}")
-            torch.manual_seed(derived_seed(seed, purpose, "noise", epoch))
+            seed_all(derived_seed(seed, purpose, "noise", epoch))
             yield itertools.chain([first], stream)
 
     def _judge(self, loss: float) -> None:
@@ -390,93 +406,57 @@ class Trainer:
             METRICS: lines_bytes(metrics.to_dict() for metrics in self.history),
         }
         if self.epoch == 0:
-            contents |= self._state_files(train)
+            contents |= _files(self._checkpoint(train))
         write_atomically(self.out, contents)
         self.saved_epoch = self.saved_epoch or 0
 
-    def _save(self, train: Source) -> None:
-        assert self.out is not None
-        write_atomically(self.out, self._state_files(train))
-        self.saved_epoch = self.epoch
+    def _save_unsaved(self) -> None:
+        if self.out is not None and self._unsaved is not None:
+            write_atomically(self.out, _files(self._unsaved))
+            self.saved_epoch, self._unsaved = self._unsaved.epoch, None
 
-    def _state_files(self, train: Source) -> dict[str, bytes]:
-        generator = getattr(train, "generator", None)
-        state = self._module.state_dict()
-        checkpoint = Checkpoint(
+    def _checkpoint(self, train: Source) -> Checkpoint:
+        """Of the run as it is now; training goes on to change its tensors."""
+        return Checkpoint(
             epoch=self.epoch,
-            model=state,
+            model=self._module.state_dict(),
             optimizer=self.optimizer.state_dict(),
             history=self.history,
             best=self._best,
             best_loss=None if self._best is None else self._best_loss,
             waited=self._waited,
-            loader=None if generator is None else generator.get_state(),
+            generators={name: g.get_state() for name, g in own_generators(train).items()},
         )
-        return {
-            MODEL: tensors_bytes(state if self._best is None else self._best),
-            CHECKPOINT: checkpoint.to_bytes(),
-        }
 
     def _restore(self, state: Checkpoint) -> None:
         try:
-            self._module.load_state_dict(state.model)
-            self.optimizer.load_state_dict(_on_this_device(state.optimizer, self.optimizer))
-            require_fitting_states(self.optimizer)
+            own = self._module.state_dict()
+            self._module.load_state_dict(fitted(state.model, own))
+            self._best = None if state.best is None else fitted(state.best, own)
+            if self._best is not None and self._best.keys() != own.keys():
+                raise ValueError("its best model has other tensors")
+            self.optimizer.load_state_dict(fitting_state(state.optimizer, self.optimizer))
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(f"the checkpoint of {self.out} is of another model: {error}") from error
         self.epoch = self.saved_epoch = state.epoch
         self.history = state.history
-        self._best = state.best
         self._best_loss = math.inf if state.best_loss is None else state.best_loss
         self._waited = state.waited
-        self._loader_state = state.loader
+        self._generators = state.generators
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU where torch sees one, else the CPU.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {name!r} is not to be had here: {error}") from error
-    return device
+def _files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    best = checkpoint.model if checkpoint.best is None else checkpoint.best
+    return {MODEL: tensors_bytes(best), CHECKPOINT: checkpoint.to_bytes()}
 
 
-def _require_precision(precision: Precision, device: torch.device) -> None:
-    """Asked now: autocast itself may do no more than warn, and train in float32.
-
-    Raises:
-        ValueError: the device has no such autocast.
-    """
-    if precision != "bfloat16":
-        return
-    with warnings.catch_warnings(action="error"):
-        try:
-            torch.autocast(device.type, torch.bfloat16)
-        except (RuntimeError, UserWarning) as error:
-            raise ValueError(
-                f"TrainerConfig.precision is 'bfloat16', which {device} cannot do ({error}); "
-                "expected 'float32' there"
-            ) from error
-
-
-def _forked_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Puts torch's global generators back afterwards."""
-    if device.type == "cpu":
-        return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(devices=[device], device_type=device.type)
-
-
-def _on_this_device(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's state, to be computed with as this one does: a GPU's graph asks for more."""
-    groups = [
-        stored | {name: own[name] for name in _HOW_TO_COMPUTE if name in own}
-        for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
-    return state | {"param_groups": groups}
+def _warn_of_a_jump(before: TrainerConfig, now: TrainerConfig, epoch: int) -> None:
+    """A schedule over other epochs is another one: it does not go on where the old one was."""
+    old, new = (learning_rate_factor(config, epoch) for config in (before, now))
+    if old != new:
+        warnings.warn(
+            f"the {now.schedule} schedule is now over {now.epochs} epochs and not {before.epochs}: "
+            f"after epoch {epoch} the learning rate goes on at {new * now.learning_rate:.3g}, and "
+            f"was {old * now.learning_rate:.3g}",
+            stacklevel=3,
+        )
