@@ -101,7 +101,7 @@ def check_tensor(function: str, argument: str, value: Any) -> None:
     if value.layout != torch.strided or value.is_nested:
         kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
         raise TypeError(
-            f"{function}: {argument} is a tensor of layout {kind}, expected a dense one (to_dense())"
+            f"{function}: {argument} is a tensor of layout {kind}, expected a dense one"
         )
 
 
