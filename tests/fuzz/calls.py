@@ -94,7 +94,7 @@ def verdict(result: Result) -> str | None:
         if stored is not None:
             info = torch.finfo(stored)
             allowed = allowed + 2 * info.eps * sizes[k].nan_to_num()
-            error = torch.where(ours.isinf() & (sizes[k] > info.max), 0, error)  # a term may be
+            error = torch.where(~ours.isfinite() & (sizes[k] > info.max), 0, error)
         if (error <= allowed).all():
             continue
         if not others:
