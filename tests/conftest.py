@@ -17,7 +17,14 @@ else:
 if DEVICE != "emulated":
     collect_ignore += ["cuda_emulation/test_device.py"]
 else:
-    collect_ignore += ["app", "test_build.py", "test_buffer_cache.py", "test_documentation.py"]
+    collect_ignore += [
+        "app",
+        "attack",
+        "fuzz",
+        "test_build.py",
+        "test_buffer_cache.py",
+        "test_documentation.py",
+    ]
     collect_ignore += ["test_gpu_report.py", "test_heap.py", "test_products.py"]
 
 

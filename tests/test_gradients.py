@@ -76,6 +76,7 @@ def nothing():
     """Sets nothing up."""
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("layout", **each_layout)
 @pytest.mark.parametrize("dtype", **each_dtype)
 @pytest.mark.parametrize("case", **each_case)
@@ -89,6 +90,7 @@ def test_gradients(case, dtype, layout):
     comparison.check()
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("layout", **each_layout)
 @pytest.mark.parametrize("case", **each_case)
 @pytest.mark.parametrize("backend", ["reference"], indirect=True)
@@ -101,6 +103,7 @@ def test_gradients_of_the_reference(case, layout, backend):
     comparison.check()
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("dtype", **each_dtype)
 @pytest.mark.parametrize("case", **each_case)
 def test_every_instruction_set_and_thread_count(case, dtype, cpu_capability, cpu_threads):

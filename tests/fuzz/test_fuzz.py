@@ -15,6 +15,7 @@ from .run import failures, one
 CALLS = 10_000 if DEVICE == "cpu" else 1_500
 
 
+@pytest.mark.of_the_kernels
 def test_no_call_is_wrong():
     found = list(failures(2, range(CALLS)))
     assert not found, "\n".join(found[:20])

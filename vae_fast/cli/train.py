@@ -16,7 +16,7 @@ from rich.console import Console
 from vae_fast.cli.console import plain_console
 from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
-from vae_fast.data import BUILT_IN, Data, fingerprint, load, require_same
+from vae_fast.data import BUILT_IN, Data, fingerprint, load, located, require_same
 from vae_fast.data.reading import first_line
 from vae_fast.models import LatentModel, build
 from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
@@ -101,7 +101,7 @@ def train(
 
 def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `vae_fast.data.load`, as a run keeps them; files by their full path."""
-    path = Path(source).expanduser()
+    path = located(source)
     return {
         "source": str(path.resolve()) if source not in BUILT_IN and path.exists() else source,
         "data_dir": None if data_dir is None else str(data_dir.resolve()),

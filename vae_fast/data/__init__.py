@@ -6,6 +6,6 @@ channels before height and width.
 
 from vae_fast.data.fingerprint import fingerprint, require_same
 from vae_fast.data.layout import Data, DataError
-from vae_fast.data.sources import BUILT_IN, load
+from vae_fast.data.sources import BUILT_IN, load, located
 
-__all__ = ["BUILT_IN", "Data", "DataError", "fingerprint", "load", "require_same"]
+__all__ = ["BUILT_IN", "Data", "DataError", "fingerprint", "load", "located", "require_same"]

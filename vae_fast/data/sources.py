@@ -44,10 +44,7 @@ def load(
 
         return load_mnist(data_dir)
     fraction = None if whole else test_fraction
-    try:
-        path = Path(source).expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise DataError(f"{source!r}: {error}") from error
+    path = located(source)
     if source and path.is_dir():
         from vae_fast.data.folder import load_folder
 
@@ -60,6 +57,18 @@ def load(
         f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz or a folder of "
         "images that exists"
     )
+
+
+def located(source: str) -> Path:
+    """Where a file or folder is that somebody names.
+
+    Raises:
+        DataError: it is in the home of a user whom there is not.
+    """
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{source!r}: {error}") from error
 
 
 def _require_arguments(

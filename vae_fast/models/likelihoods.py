@@ -8,7 +8,6 @@ into `LIKELIHOODS`.
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import torch
@@ -183,7 +182,8 @@ def _read_without_dimensions(
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    """As a float32, in which the functions compute."""
+    return isinstance(value, int | float) and abs(value) <= torch.finfo(torch.float32).max
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {

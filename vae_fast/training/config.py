@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -107,11 +108,13 @@ class TrainerConfig:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"TrainerConfig.{name} is {value!r}; expected a number")
-        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        # A whole number that is none in floating point is not finite either.
+        if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
             least = "at least" if zero else "more than"
             raise ValueError(
                 f"TrainerConfig.{name} is {value}; expected a finite number of {least} 0"
             )
+        object.__setattr__(self, name, float(value))  # torch takes no whole number beyond 2**63
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,28 +41,35 @@ def _is_a(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return is_number(value)
     if kind is int:
         return isinstance(value, int) and value >= 0
     return isinstance(value, kind)
 
 
+def is_number(value: Any) -> bool:
+    """A finite number, and no whole one beyond floating point."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and abs(value) <= sys.float_info.max
+
+
 def require_kind(name: str, value: Any, like: Any) -> None:
     """Raise ValueError unless a value that was JSON can stand in for another of its kind.
 
-    None stands for what is not chosen: whatever is stored instead of it is taken.
+    None stands for what is not chosen: whatever is stored instead of it is taken. A truth value is
+    the same: by those of an optimizer it is decided what states there are.
     """
     if isinstance(like, list | tuple):
         if not isinstance(value, list | tuple) or len(value) != len(like):
             raise ValueError(f"{name} is {value!r:.80}; expected {len(like)} values")
         for one, other in zip(value, like, strict=True):
             require_kind(name, one, other)
-    elif isinstance(like, int | float) and not isinstance(like, bool):
-        # Whole numbers may be below 0 here.
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{name} is {value!r:.80}; expected a number")
-        if not math.isfinite(value):
-            raise ValueError(f"{name} is {value}; expected a finite number")
+    elif isinstance(like, bool):
+        if value is not like:
+            raise ValueError(f"{name} is {value!r:.80}; expected {like}")
+    elif isinstance(like, int | float):
+        if not is_number(value):
+            raise ValueError(f"{name} is {value!r:.80}; expected a finite number")
     elif like is not None and type(value) is not type(like):
         raise ValueError(f"{name} is {value!r:.80}; expected {type(like).__name__}")
 
