@@ -78,7 +78,7 @@ cuda-check: build $(VENV)/cuda.stamp ## CUDA without a GPU: kernels and bindings
 	cmake -S . -B build/cuda -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
 	  -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
 	cmake --build build/cuda --parallel
-	ctest --test-dir build/cuda --output-on-failure -L cuda
+	ctest --test-dir build/cuda --output-on-failure --parallel 2 -L cuda
 
 cuda-table: build $(VENV)/cuda.stamp ## store the machine code's figures, and show them in docs/cuda.md
 	$(BIN)/python -m tests.cuda_gates.measure

@@ -11,6 +11,7 @@ import vae_fast as vf
 from vae_fast import reference
 
 ones = torch.ones(2, 3)
+dense = torch.ones(2, 3, device="cpu")
 wide = torch.ones(3, 4)
 integers = torch.ones(2, 3, dtype=torch.int64)
 elsewhere = torch.ones(2, 3, device="meta")
@@ -22,6 +23,13 @@ BAD_OPERANDS = {
     "none": (None, TypeError, "{name} is of type NoneType, expected torch.Tensor"),
     "dtype": (integers, TypeError, "{name} has dtype torch.int64, expected float32, float64"),
     "complex": (ones.cfloat(), TypeError, "{name} has dtype torch.complex64, expected float32"),
+    "sparse": (dense.to_sparse(), TypeError, "{name} is a tensor of layout sparse_coo, expected a"),
+    "rows": (dense.to_sparse_csr(), TypeError, "{name} is a tensor of layout sparse_csr"),
+    "nested": (
+        torch.nested.nested_tensor([dense, dense]),
+        TypeError,
+        "{name} is a tensor of layout",
+    ),
     "shape": (wide, ValueError, "has shape"),
     "device": (elsewhere, ValueError, "is on"),
 }

@@ -25,6 +25,11 @@ CAPABILITIES = _extension.C.cpu_capabilities()
 DRAWS = 8
 
 
+def draws_of(layout):
+    """More of a single element, until neither side is right by luck."""
+    return range(40 if math.prod(layout.base(0)) == 1 else DRAWS)
+
+
 def spread(upstream, shape, reduction, batch_dims):
     """An exact upstream gradient of a reduced value, for each element."""
     missing = len(shape) - upstream.ndim
@@ -71,6 +76,7 @@ def nothing():
     """Sets nothing up."""
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("layout", **each_layout)
 @pytest.mark.parametrize("dtype", **each_dtype)
 @pytest.mark.parametrize("case", **each_case)
@@ -78,12 +84,13 @@ def nothing():
 def test_gradients(case, dtype, layout):
     comparison = Comparison()
     for reduction in REDUCTIONS:
-        for _ in range(DRAWS):
+        for _ in draws_of(layout):
             tensors = draw(case, layout, dtype)
             compare(comparison, case, tensors, layout.batch_dims, reduction, to=nothing)
     comparison.check()
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("layout", **each_layout)
 @pytest.mark.parametrize("case", **each_case)
 @pytest.mark.parametrize("backend", ["reference"], indirect=True)
@@ -91,11 +98,12 @@ def test_gradients(case, dtype, layout):
 def test_gradients_of_the_reference(case, layout, backend):
     comparison = Comparison()
     for reduction in ("none", "batchmean"):
-        for _ in range(DRAWS):
+        for _ in draws_of(layout):
             compare(comparison, case, draw(case, layout), layout.batch_dims, reduction, to=nothing)
     comparison.check()
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("dtype", **each_dtype)
 @pytest.mark.parametrize("case", **each_case)
 def test_every_instruction_set_and_thread_count(case, dtype, cpu_capability, cpu_threads):

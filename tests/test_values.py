@@ -75,6 +75,7 @@ def test_values_of_the_reference(case, layout, backend):
     comparison.check()
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("dtype", **each_dtype)
 @pytest.mark.parametrize("case", **each_case)
 def test_every_instruction_set_and_thread_count(case, dtype, cpu_capability, cpu_threads):

@@ -93,10 +93,15 @@ def _fits_into(shape: Sequence[int], whole: Sequence[int]) -> bool:
 
 
 def check_tensor(function: str, argument: str, value: Any) -> None:
-    """Raises TypeError unless ``value`` is a tensor."""
+    """Raises TypeError unless ``value`` is a tensor, and not a sparse or a nested one."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{function}: {argument} is of type {type(value).__name__}, expected torch.Tensor"
+        )
+    if value.layout != torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        raise TypeError(
+            f"{function}: {argument} is a tensor of layout {kind}, expected a dense one"
         )
 
 

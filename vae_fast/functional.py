@@ -115,7 +115,8 @@ def _as_tensor(value: Tensor | float, *others: Any) -> Tensor:
     if not tensors:
         return cast(Tensor, value)
     dtype = reference.arithmetic_dtype(tensors)
-    return torch.tensor(float(value), dtype=dtype, device=tensors[0].device)
+    # A fill: a copy of host memory would wait for the GPU, and could not be captured in a graph.
+    return torch.full((), float(value), dtype=dtype, device=tensors[0].device)
 
 
 def _explain_loss(

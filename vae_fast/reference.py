@@ -432,7 +432,7 @@ def _sample(operands: Sequence[Tensor], seed: Tensor) -> Tensor:
     mu, logvar = operands[:2]
     dtype = sum_dtype(promoted_dtype(operands))
     shape = broadcast_shape(operands)
-    noise = normal_noise(seed, shape, dtype).to(mu.device)
+    noise = normal_noise(seed.to(mu.device), shape, dtype)
     z = mu.to(dtype) + torch.exp(0.5 * logvar.to(dtype)) * noise
     return z.to(_result_dtype(operands))
 

@@ -1,7 +1,6 @@
 #include "cuda/plan.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "formulas/list.h"
 #include "formulas/philox.h"
@@ -9,10 +8,14 @@
 namespace vae_fast::cuda {
 namespace {
 
-// A thread of a block-sized team takes at least about this many vectors.
+// A thread of a block-sized team takes about this many vectors at most; fewer, where a device would
+// be left idle with less than so many blocks.
 constexpr int64_t kVectorsPerThread = 4;
-// Blocks that share the work on sums; enough for a device, few enough to be added up by one block.
+constexpr int64_t kBusyBlocks = 128;
+// Blocks that share the work on sums; enough for a device, few enough to be added up by one block,
+// where a thread of it adds what is left of a column, by itself.
 constexpr int64_t kMaxSumBlocks = 2048;
+constexpr int64_t kMaxColumnBlocks = 512;
 constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -36,239 +39,6 @@ Divisor make_divisor(int64_t divisor) {
   result.multiplier =
       exceeds_all ? 0 : static_cast<uint32_t>(multiplier_of<uint64_t>(divisor, shift, 32));
   return result;
-}
-
-Tensor tensor_of(const void* data, Dtype dtype, const int64_t* strides, int dims) {
-  Tensor tensor;
-  tensor.data = const_cast<void*>(data);
-  tensor.dtype = dtype;
-  if (data != nullptr) std::copy(strides, strides + dims, tensor.strides);
-  return tensor;
-}
-
-Tensor tensor_of(const Input& input, int dims) {
-  return tensor_of(input.data, input.dtype, input.strides, dims);
-}
-
-Tensor tensor_of(const Output& output, int dims) {
-  return tensor_of(output.data, output.dtype, output.strides, dims);
-}
-
-// ---- a call: its index space and tensors, before they are laid out for a loop ------------------
-
-struct Call {
-  int dims = 0;
-  int64_t sizes[kLoopDims] = {};
-  int64_t numel = 1;
-  bool float64 = false;
-  bool has_target = false;  // the last input, which may have a dtype of its own
-  int input_count = 0, output_count = 0;
-  Tensor inputs[kMaxInputs], mask, upstream, value, outputs[kMaxOutputs];
-  bool output_is_summed[kMaxOutputs] = {};
-  bool value_is_summed = false;
-  int64_t groups = 1;
-  double scale = 1;
-
-  explicit Call(const Shape& shape, bool is_float64)
-      : dims(shape.dims), numel(shape.numel), float64(is_float64) {
-    std::copy(shape.sizes, shape.sizes + shape.dims, sizes);
-  }
-
-  void add_input(const Input& input) { inputs[input_count++] = tensor_of(input, dims); }
-  void add_output(const Output& output) {
-    output_is_summed[output_count] = output.data != nullptr && output.is_summed;
-    outputs[output_count++] = tensor_of(output, dims);
-  }
-
-  // f for every tensor that is given.
-  template <class F>
-  void for_each(const F& f) {
-    const auto given = [&](Tensor& tensor, bool follows_elements) {
-      if (tensor.data != nullptr) f(tensor, follows_elements);
-    };
-    for (int k = 0; k < input_count; ++k) given(inputs[k], true);
-    given(mask, true);
-    given(upstream, true);
-    given(value, !value_is_summed);
-    for (int k = 0; k < output_count; ++k) given(outputs[k], !output_is_summed[k]);
-  }
-
-  // Cuts the dimensions so that the first `result` of them have `count` entries. Nothing, where
-  // `count` is no boundary.
-  std::optional<int> split_at(int64_t count) {
-    int64_t before = 1;
-    for (int d = 0; d <= dims; ++d) {
-      if (before == count) return d;
-      if (d == dims || count % before != 0) return std::nullopt;
-      if (before * sizes[d] > count) {
-        const int64_t outer = count / before;
-        if (sizes[d] % outer != 0 || dims == kLoopDims) return std::nullopt;
-        cut(d, outer);
-        return d + 1;
-      }
-      before *= sizes[d];
-    }
-    return std::nullopt;
-  }
-
-  // Brings the dimensions for which keep(d) holds to the front, otherwise in order.
-  template <class Keep>
-  int move_to_front(const Keep& keep) {
-    int order[kLoopDims], kept = 0, n = 0;
-    for (int d = 0; d < dims; ++d) {
-      if (keep(d)) order[n++] = d;
-    }
-    kept = n;
-    for (int d = 0; d < dims; ++d) {
-      if (!keep(d)) order[n++] = d;
-    }
-    permute(order);
-    return kept;
-  }
-
-  void permute(const int* order) {
-    const auto reorder = [&](int64_t* x) {
-      int64_t old[kLoopDims];
-      std::copy(x, x + kLoopDims, old);
-      for (int d = 0; d < dims; ++d) x[d] = old[order[d]];
-    };
-    reorder(sizes);
-    for_each([&](Tensor& tensor, bool) { reorder(tensor.strides); });
-  }
-
-  // Dimension d becomes (outer, rest).
-  void cut(int d, int64_t outer) {
-    const int64_t rest = sizes[d] / outer;
-    const auto insert = [&](int64_t* x, int64_t first, int64_t second) {
-      for (int i = dims; i > d + 1; --i) x[i] = x[i - 1];
-      x[d] = first;
-      x[d + 1] = second;
-    };
-    for_each([&](Tensor& tensor, bool) {
-      const int64_t stride = tensor.strides[d];
-      insert(tensor.strides, stride * rest, stride);
-    });
-    insert(sizes, outer, rest);
-    ++dims;
-  }
-};
-
-// ---- layout ------------------------------------------------------------------------------------
-
-// For the accesses that so many elements take.
-bool is_aligned(const Tensor& tensor, int64_t elements) {
-  const int64_t access = std::min<int64_t>(16, elements * bytes_of(tensor.dtype));
-  return reinterpret_cast<uintptr_t>(tensor.data) % access == 0;
-}
-
-// Whether every element is the same.
-bool is_one_element(const Call& call, const Tensor& tensor) {
-  return std::all_of(tensor.strides, tensor.strides + call.dims, [](int64_t s) { return s == 0; });
-}
-
-bool is_dense(const Call& call, const Tensor& tensor) {
-  int64_t next = 1;
-  for (int d = call.dims - 1; d >= 0; --d) {
-    if (call.sizes[d] != 1 && tensor.strides[d] != next) return false;
-    next *= call.sizes[d];
-  }
-  return true;
-}
-
-bool is_flat(Path path) { return path <= Path::kFlatFloat64; }
-
-int vector_of(Path path) {
-  switch (path) {
-    case Path::kFlatBFloat16:
-    case Path::kFlatFloat16:
-      return 8;
-    case Path::kFlatFloat32:
-    case Path::kFour:
-      return 4;
-    case Path::kFlatFloat64:
-      return 2;
-    case Path::kOne:
-    case Path::kDouble:
-      return 1;
-  }
-  return 1;
-}
-
-std::optional<Path> flat_path_for(const Call& call) {
-  const Dtype dtype = call.inputs[0].dtype;
-  if (call.float64 != (dtype == Dtype::kFloat64)) return std::nullopt;
-  switch (dtype) {
-    case Dtype::kFloat32:
-      return Path::kFlatFloat32;
-    case Dtype::kBFloat16:
-      return Path::kFlatBFloat16;
-    case Dtype::kFloat16:
-      return Path::kFlatFloat16;
-    case Dtype::kFloat64:
-      return Path::kFlatFloat64;
-    default:
-      return std::nullopt;
-  }
-}
-
-// The path over elements as they lie in memory, where the tensors allow it. group_elements: a group
-// begins at every multiple of so many elements.
-std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
-  const std::optional<Path> path = flat_path_for(call);
-  if (!path || call.mask.data != nullptr) return std::nullopt;
-  const int64_t vector = vector_of(*path);
-  bool fits = group_elements == call.numel || group_elements % vector == 0;
-  call.for_each([&](Tensor& tensor, bool follows_elements) {
-    if (&tensor == &call.value && !follows_elements) return;
-    const bool is_input =
-        &tensor == &call.upstream || (&tensor >= call.inputs && &tensor < call.inputs + kMaxInputs);
-    const bool has_dtype = tensor.dtype == call.inputs[0].dtype ||
-                           (call.has_target && &tensor == &call.inputs[call.input_count - 1]);
-    const bool may_be_dense = has_dtype && &tensor != &call.upstream;
-    fits &= follows_elements &&
-            ((is_input && is_one_element(call, tensor)) ||
-             (may_be_dense && is_dense(call, tensor) && is_aligned(tensor, vector)));
-  });
-  return fits ? path : std::nullopt;
-}
-
-// Whether vectors of so many elements can be loaded and stored: along rows all tensors are
-// consecutive and aligned, or the same. A tail is left where there is one row and one group.
-bool fits(Call& call, int64_t vector, int64_t groups) {
-  const int inner = call.dims - 1;
-  bool fits = call.sizes[inner] % vector == 0 || (call.dims == 1 && groups == 1);
-  call.for_each([&](Tensor& tensor, bool follows_elements) {
-    if (!follows_elements || tensor.strides[inner] == 0) return;
-    fits &= tensor.strides[inner] == 1 && is_aligned(tensor, vector);
-    for (int d = 0; d < inner; ++d) {
-      fits &= call.sizes[d] == 1 || tensor.strides[d] % vector == 0;
-    }
-  });
-  return fits;
-}
-
-Path path_of(Call& call, int64_t groups) {
-  if (const auto flat = flat_path_of(call, call.numel / groups)) return *flat;
-  if (call.float64) return Path::kDouble;
-  return fits(call, vector_of(Path::kFour), groups) ? Path::kFour : Path::kOne;
-}
-
-// Of the loop over rows of classes: in vectors where logits and gradient share a dtype, rows are
-// consecutive, and all tensors' begin at the same place between two vectors.
-Path path_of_classes(Call& call) {
-  const std::optional<Path> flat = flat_path_for(call);
-  const Tensor &logits = call.inputs[0], &gradient = call.outputs[0];
-  bool is_flat = flat && (gradient.data == nullptr || gradient.dtype == logits.dtype);
-  const int64_t vector = is_flat ? vector_of(*flat) : 1;
-  const int inner = call.dims - 1;
-  call.for_each([&](const Tensor& tensor, bool follows_elements) {
-    if (!follows_elements || &tensor == &call.upstream) return;
-    is_flat &= tensor.strides[inner] == 1 && is_aligned(tensor, vector);
-    for (int d = 0; d < inner; ++d) {
-      is_flat &= call.sizes[d] == 1 || (tensor.strides[d] - logits.strides[d]) % vector == 0;
-    }
-  });
-  return is_flat ? *flat : call.float64 ? Path::kDouble : Path::kOne;
 }
 
 // The index space and the tensors as the loops see them.
@@ -316,13 +86,15 @@ constexpr uint32_t kWarpShift = 5, kBlockShift = 8;
 // Deals `groups` runs of `group_vectors` vectors out to teams.
 int deal_out(Pass& pass, int64_t groups, int64_t group_vectors, int64_t group_elements) {
   Parts& parts = pass.args.parts;
-  const bool fits_warps = pass.args.any_sum && group_vectors <= kWarp * 2 * kVectorsPerThread;
+  const int64_t per_thread = std::clamp<int64_t>(
+      groups * group_vectors / (kBlockThreads * kBusyBlocks), 1, kVectorsPerThread);
+  const bool fits_warps = pass.args.any_sum && group_vectors <= kWarp * 2 * per_thread;
   int64_t splits = 1;
   if (fits_warps) {
     parts.team_shift = std::clamp(log2_up(group_vectors), kMinTeamShift, kWarpShift);
   } else {
     parts.team_shift = kBlockShift;
-    splits = std::max<int64_t>(1, divide_up(group_vectors, kBlockThreads * kVectorsPerThread));
+    splits = std::max<int64_t>(1, divide_up(group_vectors, kBlockThreads * per_thread));
     if (pass.args.any_sum) {
       splits = std::min(splits, std::max<int64_t>(1, kMaxSumBlocks / groups));
     }
@@ -396,7 +168,7 @@ void add_columns(Plan& plan, Call call, int output, int kept_dims) {
   }
   const int64_t tiles = divide_up(columns.count, kTileColumns);
   const int64_t by_rows = divide_up(columns.rows, kTileRows * kVectorsPerThread);
-  const int64_t splits = std::max<int64_t>(1, std::min(by_rows, kMaxSumBlocks / tiles));
+  const int64_t splits = std::max<int64_t>(1, std::min(by_rows, kMaxColumnBlocks / tiles));
   columns.split_rows = divide_up(columns.rows, splits);
   columns.splits = make_divisor(splits);
   const int64_t blocks = tiles * splits;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/loop_args.h"
+#include "cuda/path.h"
 #include "kernels.h"
 
 namespace vae_fast::cuda {
@@ -20,20 +21,6 @@ enum class Loop : uint8_t {
   kNoise,    // blocks of 64 elements that share their noise
   kClasses,  // rows whose elements a softmax couples
 };
-
-// How a kernel reaches memory; one is compiled for each.
-enum class Path : uint8_t {
-  // Of one dtype (the target of any), and dense or one element for all: nothing to look up.
-  kFlatFloat32,   // vectors of 4
-  kFlatBFloat16,  // vectors of 8; of 4 where noise is drawn
-  kFlatFloat16,
-  kFlatFloat64,  // vectors of 2
-  kFour,         // any dtypes and strides of rows, vectors of 4
-  kOne,          // element by element: any strides and alignment
-  kDouble,       // the same in float64 arithmetic
-};
-
-inline bool is_double(Path path) { return path == Path::kFlatFloat64 || path == Path::kDouble; }
 
 struct Pass {
   Loop loop = Loop::kRows;

@@ -71,7 +71,7 @@ def whole_step(logits, target, mu, logvar):
     z, kl = vf.reparameterize_kl(mu, logvar)
     nll = vf.bernoulli_nll(logits, target) + vf.multinomial_nll(logits, target)
     gradients = torch.autograd.grad(nll + kl + z.sum(), (logits, mu, logvar))
-    return [z, kl, nll, *gradients]
+    return [x.detach() for x in (z, kl, nll, *gradients)]  # no graph is kept alive
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_more_elements_than_32_bits_count():
     rows, columns = 2**25 + 3, 64
     target = torch.zeros(rows, columns, dtype=torch.uint8)
     target[-1, -1] = 255
-    logits = torch.full((1, columns), 1.0, dtype=torch.bfloat16)
+    logits = torch.full((1, columns), 1.0, dtype=torch.bfloat16).expand(rows, -1)
     value = vf.bernoulli_nll(logits, target, reduction="sample")
     softplus = 1.31326168752  # of 1
     torch.testing.assert_close(value[-1].item(), columns * softplus - 1, rtol=1e-2, atol=0)
@@ -148,7 +148,7 @@ def test_more_counts_than_32_bits_count():
     rows, columns = 2**25 + 3, 64
     target = torch.zeros(rows, columns, dtype=torch.uint8)
     target[-1, -1] = 255
-    logits = torch.zeros(1, columns, dtype=torch.bfloat16)
+    logits = torch.zeros(1, columns, dtype=torch.bfloat16).expand(rows, -1)
     value = vf.multinomial_nll(logits, target, reduction="sample")
     torch.testing.assert_close(value[-1].item(), 255 * math.log(columns), rtol=1e-6, atol=0)
     assert not value[:-1].any()
