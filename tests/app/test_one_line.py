@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,6 +110,22 @@ def test_a_second_signal_ends_the_process():
         finally:
             os._exit(99)  # not reached
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGINT
+
+
+def test_an_interruption_of_the_imports_is_one_line():
+    """Which take seconds, in which people think better of it."""
+    script = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+import vae_fast_command
+vae_fast_command.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "vae-fast: error: interrupted\n")
 
 
 def test_signals_are_put_back():

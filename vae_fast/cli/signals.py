@@ -32,7 +32,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def interruptible() -> Iterator[None]:
     """Within it they raise `Interrupted`, once; another one ends the process where it is.
 
-    What a shell has set to be ignored (of a job in the background) is ignored.
+    What a shell has set to be ignored (of a job in the background) is ignored. Before it, while the
+    package is imported, there is `vae_fast_command`.
     """
     before = {number: signal.getsignal(number) for number in _NUMBERS}
     for number, handler in before.items():
