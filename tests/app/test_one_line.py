@@ -64,6 +64,11 @@ def test_no_memory_of_torch_is_one_line(tmp_path, run_cli, error_of):
     assert "there is not enough memory" in said
 
 
+def test_a_setting_is_named_as_it_was_given(error_of):
+    said = error_of("train", "--resume", "--out", "x", "--model", "ae", code=2)
+    assert "leave out --model" in said
+
+
 def test_an_error_of_our_own_is_no_line(run_cli, monkeypatch):
     """A fault of this package must show where it is."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ def _open(path: Path, stack: ExitStack) -> dict[str, Rows]:
         raise DataError(f"{path} holds {found}; expected an array called {' or '.join(_TRAIN)}")
     return {
         name: npy_rows(
-            stack.enter_context(archive.open(entries[name])),
+            cast(zipfile.ZipExtFile, stack.enter_context(archive.open(entries[name]))),
             f"the test array of {path}" if group is _TEST else str(path),
         )
         for group, name in zip(groups, chosen, strict=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from io import BufferedIOBase
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from vae_fast.data.layout import (
 if TYPE_CHECKING:
     from vae_fast.data.layout import Array
 
-_CHUNK = 2**22  # bytes read at a time
+_CHUNK = 2**20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def hold_out_rows(
     return Data(name, *held, *(None if labels is None else labels[part] for part in (train, test)))
 
 
-def npy_rows(stream: IO[bytes], name: str) -> Rows:
+def npy_rows(stream: BufferedIOBase, name: str) -> Rows:
     """An array in numpy's format, whose values are read from the stream when they are asked for.
 
     Of one that lies in columns (Fortran's order) all are read at once.
@@ -139,11 +140,10 @@ def npy_rows(stream: IO[bytes], name: str) -> Rows:
     return Rows(name, shape, dtype, chunks)
 
 
-def _fill(buffer: memoryview, stream: IO[bytes], name: str) -> None:
+def _fill(buffer: memoryview, stream: BufferedIOBase, name: str) -> None:
     filled = 0
     while filled < len(buffer):
-        content = stream.read(len(buffer) - filled)
-        if not content:
+        count = stream.readinto(buffer[filled:])
+        if not count:
             raise DataError(f"{name} is cut short: its header promises more values")
-        buffer[filled : filled + len(content)] = content
-        filled += len(content)
+        filled += count
