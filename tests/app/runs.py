@@ -1,9 +1,10 @@
-"""A model whose loss is told beforehand, and what two runs are compared by."""
+"""A model whose loss is told beforehand, a Ctrl-C, and what two runs are compared by."""
 
 import torch
 from torch import nn
 
 from vae_fast.functional import ELBO
+from vae_fast.training import Callback
 
 
 def state_of(trainer):
@@ -34,3 +35,14 @@ class Scripted(nn.Module):
         value = self.script[self.evaluations]
         self.evaluations += 1
         return ELBO(zero + value, zero + value, zero)
+
+
+class Interrupt(Callback):
+    """The user's Ctrl-C, in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_steps(self, trainer, done, total, average):
+        if trainer.epoch == self.epoch:
+            raise KeyboardInterrupt

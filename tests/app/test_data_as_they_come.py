@@ -84,10 +84,11 @@ def test_damaged_archives_and_images_are_named(tmp_path):
     content[120:140] = b"\xff" * 20
     (tmp_path / "x.npz").write_bytes(content)
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.ppm").write_bytes(b"P6\n16 16\n255\n" + b"x" * 100)
-    for source, name in (("x.npz", "x.npz"), ("images", "a.ppm")):
+    for name in ("a.ppm", "b.ppm"):
+        (tmp_path / "images" / name).write_bytes(b"P6\n16 16\n255\n" + b"x" * 100)
+    for source, name in (("x.npz", "x.npz"), ("images", r"[ab]\.ppm")):
         with pytest.raises(DataError, match=rf"{name} cannot be read as"):
-            load(str(tmp_path / source))
+            load(str(tmp_path / source), test_fraction=0.5)
 
 
 def test_what_is_not_mnist_is_not_expanded_and_a_pipe_is_not_waited_for(tmp_path):

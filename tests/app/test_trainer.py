@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import Scripted, assert_same, state_of
+from runs import Interrupt, Scripted, assert_same, state_of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -34,17 +34,6 @@ EVERYTHING = {
 
 def without_seconds(history):
     return [{k: v for k, v in m.to_dict().items() if k != "seconds"} for m in history]
-
-
-class Interrupt(Callback):
-    """The user's Ctrl-C, in the middle of an epoch."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_steps(self, trainer, done, total, average):
-        if trainer.epoch == self.epoch:
-            raise KeyboardInterrupt
 
 
 def test_learns_and_evaluates_the_same_again(make_vae, digits):

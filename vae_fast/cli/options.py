@@ -55,7 +55,13 @@ _OPTIONS = (
         default=MAX_BYTES,
         show_default="16 GiB",
         metavar="N",
-        help="What a .npz may expand to.",
+        help="What a file or folder may take in memory.",
+    ),
+    option(
+        "Data",
+        "--standardize",
+        is_flag=True,
+        help="Give each column of a table mean 0 and variance 1; losses are then in these units.",
     ),
     option(
         "Model",

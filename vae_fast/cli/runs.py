@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae_fast.cli.console import plain_console
 from vae_fast.cli.grouped import COUNT, SEED, Device
-from vae_fast.cli.train import as_usage_error, load_again
+from vae_fast.cli.train import as_usage_error, load_again, scaling_of
 from vae_fast.data import Data, DataError, load
 from vae_fast.models import VAE
 from vae_fast.training import Run, RunError, Trainer, choose_device, load_run
@@ -93,11 +93,12 @@ def evaluate(
 @_DEVICE
 def sample(run: Path, count: int, out: Path | None, seed: int, device: str) -> None:
     """Decode codes drawn from N(0, I)."""
-    model = load_run(run, choose_device(device)).model
+    loaded = load_run(run, choose_device(device))
+    model = loaded.model
     out = _target(out, run / "samples.png", model.input_shape)
     if out.suffix == ".npy":
         generator = torch.Generator().manual_seed(seed)
-        _save_array(out, model.sample(count, generator=generator))
+        _save_array(out, model.sample(count, generator=generator), loaded)
     else:
         from vae_fast.plots import draw_samples
 
@@ -127,7 +128,7 @@ def reconstruct(
     x = held_out.test
     if out.suffix == ".npy":
         x = model.prepare(x[:count].to(next(model.parameters()).device))
-        _save_array(out, torch.stack([x, model.reconstruct(x)]))
+        _save_array(out, torch.stack([x, model.reconstruct(x)]), loaded)
     else:
         from vae_fast.plots import draw_reconstructions
 
@@ -143,6 +144,9 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
         kept = run.info.get("data", {})
         read_as = {name: kept[name] for name in ("image_size", "max_bytes") if name in kept}
         data = load(source, data_dir=data_dir, whole=True, **read_as)
+        scaling = scaling_of(run.folder, run.info)
+        if scaling is not None:
+            scaling.apply(data)
     if data.shape != run.model.input_shape:
         raise DataError(
             f"{data.name} has the shape {data.shape}, and the model takes {run.model.input_shape}"
@@ -174,7 +178,11 @@ def _target(out: Path | None, default: Path, shape: tuple[int, ...]) -> Path:
     return out
 
 
-def _save_array(path: Path, values: Tensor) -> None:
+def _save_array(path: Path, values: Tensor, run: Run) -> None:
+    """In the units of the run's data."""
     import numpy as np
 
+    scaling = scaling_of(run.folder, run.info)
+    if scaling is not None:
+        values = scaling.undo(values)
     np.save(path, values.cpu().numpy())

@@ -18,6 +18,7 @@ from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
 from vae_fast.data import BUILT_IN, Data, fingerprint, load, located, require_same
 from vae_fast.data.reading import first_line
+from vae_fast.data.scaling import Scaling
 from vae_fast.models import LatentModel, build
 from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
 from vae_fast.training.files import parsing, read_json
@@ -77,13 +78,17 @@ def train(
         _require_graphs_are_possible(ctx, options)
         described = describe_data(data, data_dir, options)
         loaded = load(**described)
+        info: dict[str, Any] = {"data": described, "fingerprint": fingerprint(loaded)}
+        if options["standardize"]:
+            scaling = Scaling.of(loaded.train)
+            scaling.apply(loaded)
+            info["standardize"] = scaling.to_dict()
         kind = options["kind"]
         out = out or Path("runs") / f"{loaded.name.lower()}-{kind}"
         model = make_model(loaded, options)
         with as_usage_error():
             names = {field.name for field in fields(TrainerConfig)} & set(options)
             config = TrainerConfig(**{name: options[name] for name in names})
-            info = {"data": described, "fingerprint": fingerprint(loaded)}
             trainer = Trainer(model, config, out=out, info=info, overwrite=overwrite)
         console.print(_summary(loaded, trainer))
     trainer.callbacks.append(ProgressBar(_name(trainer.model), console))
@@ -130,7 +135,18 @@ def load_again(folder: Path, data_dir: Path | None = None) -> Data:
         with parsing(folder / CONFIG):
             stored = entry(info, "fingerprint", dict)
         require_same(data, stored, str(folder))
+    scaling = scaling_of(folder, info)
+    if scaling is not None:
+        scaling.apply(data)
     return data
+
+
+def scaling_of(folder: Path, info: dict[str, Any]) -> Scaling | None:
+    """What a run's data were standardized with."""
+    if "standardize" not in info:
+        return None
+    with parsing(folder / CONFIG):
+        return Scaling.from_dict(entry(info, "standardize", dict))
 
 
 def make_model(data: Data, options: dict[str, Any]) -> LatentModel:

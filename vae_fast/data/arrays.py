@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 from torch import Tensor
 
-from vae_fast.data.layout import Data, DataError, as_labels, as_tensor, hold_out
+from vae_fast.data.layout import Data, DataError, as_labels
 from vae_fast.data.reading import reading, require_size
-
-if TYPE_CHECKING:
-    import zipfile
-
-    from vae_fast.data.layout import Array
+from vae_fast.data.rows import Rows, hold_out_rows, npy_rows
 
 # The names that a .npz may use, in the order in which they are looked for, in whatever case.
 _TRAIN = ("train", "x_train", "train_images", "images", "data", "x", "arr_0")
@@ -31,60 +28,58 @@ def load_array(path: Path, test_fraction: float | None, max_bytes: int) -> Data:
     Raises:
         DataError: the file is missing, damaged, holds Python objects, or has no array to train on.
     """
-    arrays = _read(path, max_bytes)
-    train = arrays[next(name for name in _TRAIN if name in arrays)]
-    tensor = as_tensor(train, str(path))
-    labels = _labels(arrays, _TRAIN_LABELS, len(tensor), path)
-    test = _first(arrays, _TEST)
-    if test is None:
-        return hold_out(path.stem, tensor, labels, test_fraction)
-    test_tensor = as_tensor(test, f"the test array of {path}")
-    if test_tensor.shape[1:] != tensor.shape[1:] or test_tensor.dtype != tensor.dtype:
-        raise DataError(
-            f"{path} trains on {tuple(tensor.shape[1:])} {tensor.dtype} and tests on "
-            f"{tuple(test_tensor.shape[1:])} {test_tensor.dtype}; expected the same"
-        )
-    test_labels = _labels(arrays, _TEST_LABELS, len(test_tensor), path)
-    return Data(path.stem, tensor, test_tensor, labels, test_labels)
+    with reading(path, f"numpy's {path.suffix}"), ExitStack() as stack:
+        arrays = _open(path, stack)
+        require_size(sum(rows.nbytes for rows in arrays.values()), max_bytes, path)
+        train = _first(arrays, _TRAIN)
+        assert train is not None
+        labels = _labels(arrays, _TRAIN_LABELS, train, path)
+        test = _first(arrays, _TEST)
+        if test is None:
+            return hold_out_rows(path.stem, train, labels, test_fraction)
+        (tensor,) = train.tensors(torch.arange(train.shape[0]))
+        (test_tensor,) = test.tensors(torch.arange(test.shape[0]))
+        if test_tensor.shape[1:] != tensor.shape[1:] or test_tensor.dtype != tensor.dtype:
+            raise DataError(
+                f"{path} trains on {tuple(tensor.shape[1:])} {tensor.dtype} and tests on "
+                f"{tuple(test_tensor.shape[1:])} {test_tensor.dtype}; expected the same"
+            )
+        test_labels = _labels(arrays, _TEST_LABELS, test, path)
+        return Data(path.stem, tensor, test_tensor, labels, test_labels)
 
 
-def _read(path: Path, max_bytes: int) -> dict[str, Array]:
+def _open(path: Path, stack: ExitStack) -> dict[str, Rows]:
     """The arrays that are of use, by the names in the tuples above."""
-    with reading(path, f"numpy's {path.suffix}"):
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"data": loaded}
-        with loaded:
-            entries = {name.lower(): name for name in loaded.files}
-            if len(entries) == 1:
-                entries = {"data": loaded.files[0]}
-            groups = (_TRAIN, _TEST, _TRAIN_LABELS, _TEST_LABELS)
-            chosen = [next((name for name in group if name in entries), None) for group in groups]
-            if chosen[0] is None:
-                raise DataError(
-                    f"{path} holds {', '.join(sorted(loaded.files)) or 'nothing'}; expected an "
-                    f"array called {' or '.join(_TRAIN)}"
-                )
-            needed = {name: entries[name] for name in chosen if name is not None}
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in _infos(loaded)}
-            require_size(sum(sizes[entry] for entry in needed.values()), max_bytes, path)
-            arrays = {name: loaded[entry] for name, entry in needed.items()}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # numpy hands out the bytes of what is none
-            raise DataError(f"the entry {needed[name]} of {path} is not an array")
-    return arrays
+    if not zipfile.is_zipfile(path):
+        return {"data": npy_rows(stack.enter_context(path.open("rb")), str(path))}
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    names = archive.namelist()
+    entries = {name.removesuffix(".npy").lower(): name for name in names}
+    if len(entries) == 1:
+        entries = {"data": names[0]}
+    groups = (_TRAIN, _TEST, _TRAIN_LABELS, _TEST_LABELS)
+    chosen = [next((name for name in group if name in entries), None) for group in groups]
+    if chosen[0] is None:
+        found = ", ".join(sorted(name.removesuffix(".npy") for name in names)) or "nothing"
+        raise DataError(f"{path} holds {found}; expected an array called {' or '.join(_TRAIN)}")
+    return {
+        name: npy_rows(
+            stack.enter_context(archive.open(entries[name])),
+            f"the test array of {path}" if group is _TEST else str(path),
+        )
+        for group, name in zip(groups, chosen, strict=True)
+        if name is not None
+    }
 
 
-def _infos(loaded: np.lib.npyio.NpzFile) -> list[zipfile.ZipInfo]:
-    return loaded.zip.infolist() if loaded.zip is not None else []
-
-
-def _first(arrays: dict[str, Array], names: tuple[str, ...]) -> Array | None:
+def _first(arrays: dict[str, Rows], names: tuple[str, ...]) -> Rows | None:
     return next((arrays[name] for name in names if name in arrays), None)
 
 
 def _labels(
-    arrays: dict[str, Array], names: tuple[str, ...], count: int, path: Path
+    arrays: dict[str, Rows], names: tuple[str, ...], data: Rows, path: Path
 ) -> Tensor | None:
     labels = _first(arrays, names)
-    return None if labels is None else as_labels(labels, count, f"the labels of {path}")
+    if labels is None:
+        return None
+    return as_labels(labels.array(), data.shape[0], f"the labels of {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,59 @@ def require_finite(values: Tensor, name: str) -> None:
         )
 
 
+def require_usable(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str) -> None:
+    """Raise `DataError` unless an array of this kind can be data."""
+    import numpy as np
+
+    if 0 in shape:
+        raise DataError(f"{name} is empty: its shape is {shape}")
+    if not 2 <= len(shape) <= 4:
+        raise DataError(
+            f"{name} has the shape {shape}; expected (N, D), (N, H, W), (N, C, H, W) or "
+            "(N, H, W, C)"
+        )
+    if not np.issubdtype(dtype, np.floating) and dtype not in (np.bool_, np.uint8):
+        raise DataError(
+            f"{name} holds {dtype}; save it as uint8 where it is pictures of 0..255, or as "
+            "floating point where it is counts or measurements"
+        )
+
+
+def held_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which an array of this shape is held: channels before height and width."""
+    if len(shape) == 3:
+        return (shape[0], 1, *shape[1:])
+    return (shape[0], shape[3], *shape[1:3]) if _channels_behind(shape) else shape
+
+
+def _channels_behind(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[1] not in (1, 3, 4) and shape[3] in (1, 3, 4)
+
+
+def as_held(array: Array, name: str) -> Array:
+    """Rows of a usable array as data are held: uint8 or float32, in `held_shape`.
+
+    Raises:
+        DataError: values that are not finite.
+    """
+    import numpy as np
+
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype != np.uint8:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32, copy=False)
+        # The extremes of what holds a NaN are NaN: no array of truth values is made.
+        if not np.isfinite([array.min(), array.max()]).all():
+            raise DataError(
+                f"{name} holds values that are NaN, infinite or beyond float32: leave out what is "
+                "not known, or put numbers in its place"
+            )
+    if _channels_behind(array.shape):
+        array = np.moveaxis(array, 3, 1)
+    return array.reshape(held_shape(array.shape)) if array.ndim == 3 else array
+
+
 def as_tensor(array: Array, name: str) -> Tensor:
     """An array as (N, D) or (N, C, H, W): uint8 where it was uint8 or bool, else float32.
 
@@ -84,39 +138,22 @@ def as_tensor(array: Array, name: str) -> Tensor:
     """
     import numpy as np
 
-    if array.size == 0:
-        raise DataError(f"{name} is empty: its shape is {array.shape}")
-    if not 2 <= array.ndim <= 4:
-        raise DataError(
-            f"{name} has the shape {array.shape}; expected (N, D), (N, H, W), (N, C, H, W) or "
-            "(N, H, W, C)"
-        )
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif np.issubdtype(array.dtype, np.floating):
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
-        # The extremes of what holds a NaN are NaN: no array of truth values is made.
-        if not np.isfinite([array.min(), array.max()]).all():
-            raise DataError(f"{name} holds values that are NaN, infinite or beyond float32")
-    elif array.dtype != np.uint8:
-        raise DataError(
-            f"{name} holds {array.dtype}; save it as uint8 where it is pictures of 0..255, or as "
-            "floating point where it is counts or measurements"
-        )
-    elif array.max() == 1:
+    require_usable(array.shape, array.dtype, name)
+    # A copy where the array is read-only: a tensor cannot be.
+    tensor = torch.from_numpy(np.require(as_held(array, name), requirements=["C", "W"]))
+    if array.dtype == np.uint8:
+        warn_of_ones([tensor], name)
+    return tensor
+
+
+def warn_of_ones(tensors: Sequence[Tensor], name: str) -> None:
+    """Of bytes of 0 and 1, which were hardly meant as x / 255."""
+    if max(int(tensor.max()) for tensor in tensors if tensor.numel()) == 1:
         warnings.warn(
             f"{name} is uint8 of 0 and 1, which is read as x / 255, nearly black: save it as bool "
             "or times 255 where 1 was meant",
             stacklevel=2,
         )
-    # A copy where the array is read-only: a tensor cannot be.
-    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    if tensor.ndim == 3:
-        return tensor.unsqueeze(1)
-    if tensor.ndim == 4 and tensor.shape[1] not in (1, 3, 4) and tensor.shape[3] in (1, 3, 4):
-        return tensor.movedim(3, 1).contiguous()
-    return tensor
 
 
 def as_labels(array: Array, count: int, name: str) -> Tensor:
@@ -146,19 +183,7 @@ def hold_out(
     Raises:
         DataError: the fraction leaves nothing for one of the two parts.
     """
-    import numpy as np
-
-    if fraction is None:
-        return Data(name, tensor[:0], tensor, None if labels is None else labels[:0], labels)
-    count = len(tensor)
-    held_out = round(count * fraction)
-    if not 0 < held_out < count:
-        raise DataError(
-            f"a test fraction of {fraction:g} of the {count} in {name} leaves one part empty"
-        )
-    # RandomState's stream is frozen by numpy's policy, torch.randperm's is not.
-    order = torch.from_numpy(np.random.RandomState(seed).permutation(count))
-    test, train = order[:held_out], order[held_out:]
+    train, test = divided(len(tensor), fraction, name, seed)
     return Data(
         name,
         tensor[train],
@@ -166,3 +191,19 @@ def hold_out(
         None if labels is None else labels[train],
         None if labels is None else labels[test],
     )
+
+
+def divided(count: int, fraction: float | None, name: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The indices of the data to train on, and of those to hold out; see `hold_out`."""
+    import numpy as np
+
+    if fraction is None:
+        return torch.arange(0), torch.arange(count)
+    held_out = round(count * fraction)
+    if not 0 < held_out < count:
+        raise DataError(
+            f"a test fraction of {fraction:g} of the {count} in {name} leaves one part empty"
+        )
+    # RandomState's stream is frozen by numpy's policy, torch.randperm's is not.
+    order = torch.from_numpy(np.random.RandomState(seed).permutation(count))
+    return order[held_out:], order[:held_out]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vae_fast.data.layout import DataError
 
-# What an archive or a compressed file may expand to, unless the caller says more.
+# What the data of a source may take, unless the caller says more: a small archive may hold much.
 MAX_BYTES = 16 * 2**30
 
 
@@ -40,9 +40,9 @@ def first_line(error: Exception) -> str:
 
 
 def require_size(size: int, limit: int, path: Path) -> None:
-    """Raise `DataError` where a file declares that it expands beyond the limit."""
+    """Raise `DataError` where what files declare to hold is beyond the limit."""
     if size > limit:
         raise DataError(
-            f"{path} expands to {size:,} bytes, and {limit:,} are allowed: give a higher "
-            "--max-bytes where it can be trusted"
+            f"{path} holds {size:,} bytes of data, and {limit:,} are allowed: give a higher "
+            "--max-bytes where there is memory for them"
         )

@@ -28,7 +28,7 @@ def load(
             cache, into which they are downloaded.
         test_fraction: how much to hold out where the source has no test set of its own.
         image_size: images of a folder are cut square and scaled to this many pixels a side.
-        max_bytes: what the needed entries of a .npz may expand to.
+        max_bytes: what an array, the needed entries of a .npz, or the pixels of a folder may take.
         whole: all of a file or folder is held out, but for a .npz with a test set of its own.
 
     Raises:
@@ -47,8 +47,9 @@ def load(
     path = located(source)
     if source and path.is_dir():
         from vae_fast.data.folder import load_folder
+        from vae_fast.data.rows import hold_out_rows
 
-        return hold_out(path.name, *load_folder(path, image_size), fraction)
+        return hold_out_rows(path.name, *load_folder(path, image_size, max_bytes), fraction)
     if path.suffix in (".npy", ".npz"):
         from vae_fast.data.arrays import load_array
 

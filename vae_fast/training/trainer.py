@@ -65,8 +65,10 @@ class Trainer:
     checkpoint.safetensors, from which `Trainer.resume` goes on. On the CPU, a run that was
     interrupted and resumed ends bit for bit as one that was not, with the same number of threads.
 
-    Randomness is a function of the configuration's seed and the epoch alone; torch's global
-    generators are left as they were found.
+    Randomness is a function of the configuration's seed and the epoch alone: the global generators
+    of torch, numpy and Python are seeded for each pass, and left as they were found. Generators of
+    its own that a DataLoader or its sampler has (torch's, named `generator`) are in the checkpoint;
+    of others, and of what persistent workers have drawn before, a resumption knows nothing.
 
     Args:
         model: one of this package; or any module with a method `loss(x, *, beta, free_bits)`, or
