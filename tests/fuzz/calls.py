@@ -1,11 +1,11 @@
 """One random call, and whether it gave the right values and gradients.
 
 The rule, by element: an error of 8 units of the arithmetic's precision (64 in float64, the oracle's
-own), relative to the largest sum of absolute terms of the tensor; one rounding where the result is stored in fewer bits, two
-for a gradient, which a backward scales; and, where terms are stored before they are summed, two
-roundings of each. What exceeds that may do so by as much as the result changes where the operands
-do in their last bit, and by the error of PyTorch's own evaluation in the same arithmetic, both
-times four.
+own), relative to the largest sum of absolute terms of the tensor; one rounding where the result is
+stored in fewer bits, two for a gradient, which a backward scales; and, where terms are stored
+before they are summed, two roundings of each, each of which may overflow. What exceeds that may do
+so by as much as the result changes where the operands do in their last bit, and by the error of
+PyTorch's own evaluation in the same arithmetic, both times four.
 """
 
 from __future__ import annotations
