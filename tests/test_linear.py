@@ -15,6 +15,7 @@ LOGVARS = {"number": 0.3, "learned": (), "per feature": (OUT,)}
 def small_chunks(monkeypatch):
     """Of 64 features, or of two rows."""
     monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
+    monkeypatch.setattr("vae_fast.chunked._GPU_BYTES", 1)
     monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
     monkeypatch.setattr("vae_fast.chunked._OUTPUT_BYTES", 1)
     monkeypatch.setattr("vae_fast.chunked._LEAST_ROWS", 2)

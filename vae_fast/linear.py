@@ -132,9 +132,9 @@ def linear_nll(
     Where everything is summed the gradients are made in the forward; ``"sample"`` makes each chunk
     again in the backward.
 
-    Under ``torch.compile``, on devices without kernels, for ``reduction="none"``
-    and where the output is a single chunk (1.5 MB and 256 features at least, or 10 MB and 32 rows),
-    it is computed in two steps.
+    Under ``torch.compile``, on devices without kernels, for ``reduction="none"`` and where the
+    output is a single chunk (1.5 MB and 256 features at least, or 10 MB and 32 rows; on a GPU
+    256 MB), it is computed in two steps.
 
     Args:
         h: (*batch, in), the last hidden layer.

@@ -46,7 +46,10 @@ std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
   const int64_t vector = vector_of(*path);
   bool fits = group_elements == call.numel || group_elements % vector == 0;
   call.for_each([&](Tensor& tensor, bool follows_elements) {
-    if (!follows_elements) return;  // a sum is stored by its group
+    if (!follows_elements) {  // a sum is stored by its group
+      fits &= &tensor == &call.value || can_sum_flat(call.output_count);
+      return;
+    }
     const bool is_input =
         &tensor == &call.upstream || (&tensor >= call.inputs && &tensor < call.inputs + kMaxInputs);
     const bool has_dtype = tensor.dtype == call.inputs[0].dtype ||

@@ -282,6 +282,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
     monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
     monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
     monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
+    monkeypatch.setattr("vae_fast.chunked._GPU_BYTES", 1)
     of_pixel = likelihood.get("decoder_logvar") == "pixel"
     assert (wide_decoder(model.decoder, x) is None) == of_pixel
     torch.testing.assert_close(loss_and_gradients(), usual)

@@ -27,7 +27,7 @@ def _sparse(operands: list[Any], k: int, draws: Draws) -> Any:
 
 
 def _no_tensor(operands: list[Any], k: int, draws: Draws) -> Any:
-    return draws.rng.choice(("logits", None, [1.0], {}, operands[k].numpy()))
+    return draws.rng.choice(("logits", None, [1.0], {}, operands[k].cpu().numpy()))
 
 
 def _whole_numbers(operands: list[Any], k: int, draws: Draws) -> Any:
