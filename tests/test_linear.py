@@ -6,19 +6,18 @@ from torch import nn
 from torch.nn import functional
 
 import vae_fast as vf
+from vae_fast._extension import C
 
 BATCH, IN, OUT = 7, 5, 150  # more than two chunks: see `small_chunks`
 LOGVARS = {"number": 0.3, "learned": (), "per feature": (OUT,)}
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
+def small_chunks():
     """Of 64 features, or of two rows."""
-    monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
-    monkeypatch.setattr("vae_fast.chunked._GPU_BYTES", 1)
-    monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
-    monkeypatch.setattr("vae_fast.chunked._OUTPUT_BYTES", 1)
-    monkeypatch.setattr("vae_fast.chunked._LEAST_ROWS", 2)
+    C.set_linear_chunks(64, 2)
+    yield
+    C.set_linear_chunks(0, 0)
 
 
 def _inputs(dtype=torch.float64, logvar="number", batch=(BATCH,)):

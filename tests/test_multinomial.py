@@ -189,12 +189,28 @@ def test_compiles_whole(reduction):
     torch.testing.assert_close(got, peer)
 
 
-def test_the_ops_keep_their_schemas():
+@pytest.mark.parametrize("keep", [0, 1])
+def test_the_ops_keep_their_schemas(keep):
     logits, target = _inputs((3, 40), torch.float32)
-    logits = logits.detach()
-    for want in (False, True):
-        torch.library.opcheck(torch.ops.vae_fast.multinomial_rows, (logits, target, 0.5, want))
-    torch.library.opcheck(torch.ops.vae_fast.multinomial_rows_, (logits.clone(), target, 0.5))
+    op, backward = torch.ops.vae_fast.multinomial_nll, torch.ops.vae_fast.multinomial_nll_backward
+    torch.library.opcheck(op, (logits, target, keep, 1 - keep))
+    logits, upstream = logits.detach(), torch.ones((3,)[:keep])
+    torch.library.opcheck(op, (logits, target, keep, 1 - keep, True))
+    torch.library.opcheck(backward, (upstream, logits, target, keep, 1 - keep))
+
+
+def test_the_gradient_that_is_handed_out_is_the_callers():
+    """What is done to it reaches no second backward."""
+    logits, target = _inputs((4, 50), torch.float32)
+    value = vf.multinomial_nll(logits, target)
+    expected = torch.autograd.grad(value, logits, retain_graph=True)[0].clone()
+    for spoil in (lambda g: g.mul_(2), lambda g: g.data.mul_(2)):
+        spoil(torch.autograd.grad(value, logits, retain_graph=True)[0])
+        assert torch.equal(torch.autograd.grad(value, logits, retain_graph=True)[0], expected)
+    hook = logits.register_hook(lambda g: g.mul_(2))
+    value.backward(retain_graph=True)
+    hook.remove()
+    assert torch.equal(torch.autograd.grad(value, logits)[0], expected)
 
 
 def test_every_instruction_set_and_thread_count(cpu_capability, cpu_threads):

@@ -86,3 +86,10 @@ def test_who_turns_onednn_off_has_torchs():
     finally:
         torch._C._set_mkldnn_enabled(was_on)
         C.set_uses_onednn(before)
+
+
+def test_an_op_of_another_signature_is_not_called():
+    """A release of torch may change its private op: its other library multiplies then."""
+    assert C.is_onednn_product(C.ONEDNN_PRODUCT)
+    for other in ("aten::linear", "aten::addmm", "mkldnn::no_such_op"):
+        assert not C.is_onednn_product(other)

@@ -203,12 +203,3 @@ def test_float16_gradients_of_the_multinomial_are_rounded_once(reduction, upstre
     expected = (counts.sum(1, keepdims=True) * softmax - counts) * factor
     allowed = 0.51 * ulp(expected, torch.float16) + 1e-5 * abs(factor)
     assert (error(gradient, expected) <= allowed).all()
-
-
-def test_the_multinomial_in_place_refuses_memory_that_overlaps():
-    op = torch.ops.vae_fast.multinomial_rows_
-    with pytest.raises(RuntimeError, match="single memory location"):
-        op(torch.randn(1, 5).expand(3, 5), torch.ones(3, 5), 1.0)
-    logits = torch.randn(4, 5)
-    with pytest.raises(RuntimeError, match="single memory location"):
-        op(logits[:3], logits[1:], 1.0)

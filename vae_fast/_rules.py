@@ -151,24 +151,26 @@ def _fake_reparameterize_kl_backward(
     return *gradients, *(_nothing(mu) for _ in range(absent))
 
 
-def _fake_multinomial_rows(
-    logits: Tensor, target: Tensor, scale: float, want: bool
+def _check_multinomial(logits: Tensor, target: Tensor, keep: int, mean: int) -> None:
+    name = "multinomial_nll"
+    checks.check_operands(name, ("logits", "target"), (logits, target))
+    checks.check_reduction(name, keep, mean, logits.dim())
+
+
+def _fake_multinomial(
+    logits: Tensor, target: Tensor, keep: int, mean: int, want: bool = False
 ) -> tuple[Tensor, Tensor]:
-    checks.check_operands("multinomial_nll", ("logits", "target"), (logits, target))
-    dims = logits.dim() - 1
-    value = _value((logits, target), logits.shape, dims)
+    _check_multinomial(logits, target, keep, mean)
+    value = _value((logits, target), logits.shape, keep)
     return value, _gradient(logits, logits.shape, 0) if want else _nothing(logits)
 
 
-def _fake_multinomial_rows_(logits: Tensor, target: Tensor, scale: float) -> Tensor:
-    return _fake_multinomial_rows(logits, target, scale, False)[0]
-
-
-def _fake_multinomial_rows_backward(
-    upstream: Tensor, logits: Tensor, target: Tensor, scale: float
+def _fake_multinomial_backward(
+    upstream: Tensor, logits: Tensor, target: Tensor, keep: int, mean: int
 ) -> Tensor:
-    checks.check_operands("multinomial_nll", ("logits", "target"), (logits, target))
-    checks.check_gradient("multinomial_nll", "upstream", upstream, logits.shape[:-1], logits.device)
+    _check_multinomial(logits, target, keep, mean)
+    shape = logits.shape[:keep]
+    checks.check_gradient("multinomial_nll", "upstream", upstream, shape, logits.device)
     return _gradient(logits, logits.shape, 0)
 
 
@@ -298,30 +300,32 @@ def _without_padding(gradient: Tensor, operand: Tensor, dim: int | None) -> Tens
     return gradient.reshape(gradient.shape[0], *sizes)
 
 
-def _batch_multinomial_rows(
+def _batch_multinomial(
     info: Any,
     in_dims: Sequence[int | None],
     logits: Tensor,
     target: Tensor,
-    scale: float,
-    want: bool,
+    keep: int,
+    mean: int,
+    *want: bool,
 ) -> Any:
     operands = _batch_operands(info, (logits, target), in_dims[:2])
-    return _ops.multinomial_rows(*operands, scale, want), (0, 0 if want else None)
+    out = _ops.multinomial_nll(*operands, keep + 1, mean, *want)
+    return out, (0, 0 if any(want) else None)
 
 
-def _batch_multinomial_rows_backward(
+def _batch_multinomial_backward(
     info: Any,
     in_dims: Sequence[int | None],
     upstream: Tensor,
     logits: Tensor,
     target: Tensor,
-    scale: float,
+    keep: int,
+    mean: int,
 ) -> Any:
     operands = _batch_operands(info, (logits, target), in_dims[1:3])
-    rows = next(x.dim() for x in operands if x is not None) - 2
-    upstream = _front_expanded(upstream, in_dims[0], rows, info.batch_size)
-    return _ops.multinomial_rows_backward(upstream, *operands, scale), 0
+    upstream = _front_expanded(upstream, in_dims[0], keep, info.batch_size)
+    return _ops.multinomial_nll_backward(upstream, *operands, keep + 1, mean), 0
 
 
 def _batch_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -355,12 +359,8 @@ for _name, _names in C.LOSSES.items():
 for _name, _fake, _rule in (
     ("reparameterize", _fake_reparameterize, _batch_reparameterize),
     ("reparameterize_kl", _fake_reparameterize_kl, _batch_reparameterize_kl),
-    ("multinomial_rows", _fake_multinomial_rows, _batch_multinomial_rows),
-    (
-        "multinomial_rows_backward",
-        _fake_multinomial_rows_backward,
-        _batch_multinomial_rows_backward,
-    ),
+    ("multinomial_nll", _fake_multinomial, _batch_multinomial),
+    ("multinomial_nll_backward", _fake_multinomial_backward, _batch_multinomial_backward),
     (
         "reparameterize_kl_backward",
         _fake_reparameterize_kl_backward,
@@ -370,7 +370,6 @@ for _name, _fake, _rule in (
     torch.library.register_fake(f"vae_fast::{_name}", _fake)
     torch.library.register_vmap(f"vae_fast::{_name}", _rule)
 
-torch.library.register_fake("vae_fast::multinomial_rows_", _fake_multinomial_rows_)
 torch.library.register_fake("vae_fast::draw_seed", _fake_draw_seed)
 # register_vmap runs for batched inputs alone, and a draw has none.
 _library: Any = torch.library.Library("vae_fast", "FRAGMENT")  # type: ignore[no-untyped-call]

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import _register_namedtuple
 
-from vae_fast import checks, multinomial, reference
+from vae_fast import checks, reference
 from vae_fast._extension import BACKEND, GPU, C, use_reference
 
 if C is not None:
@@ -62,7 +62,7 @@ _ops = torch.ops.vae_fast
 _is_compiling = torch.compiler.is_compiling
 
 
-def _keep_and_mean(reduction: str, batch_dims: int, first: Tensor) -> tuple[int, int]:
+def keep_and_mean(reduction: str, batch_dims: int, first: Tensor) -> tuple[int, int]:
     """A public reduction as the ops have it: dimensions kept, dimensions averaged over."""
     if reduction == "sample":
         return batch_dims, 0
@@ -91,7 +91,7 @@ def _loss(
         keep, mean = (
             (0, batch_dims)  # the default, without a call
             if reduction == "batchmean"
-            else _keep_and_mean(reduction, batch_dims, operands[0])
+            else keep_and_mean(reduction, batch_dims, operands[0])
         )
         if not (_on_cpu and operands[0].is_cpu) and use_reference(operands[0].device.type):
             _explain_loss(function, op, operands, mask, batch_dims, reduction)
@@ -315,7 +315,7 @@ def gaussian_kl(
     if reduction != "none":  # else the elements would be rounded before they are summed
         operands = (mu.to(reference.sum_dtype(mu.dtype)), *operands[1:])
     each = _loss("gaussian_kl", op, operands, None, batch_dims, "none")
-    keep, mean = _keep_and_mean(reduction, batch_dims, operands[0])
+    keep, mean = keep_and_mean(reduction, batch_dims, operands[0])
     if free_bits_per == "dimension" and batch_dims > 0:
         average = each.mean(tuple(range(batch_dims)), keepdim=True)
         return reference.reduce(average.clamp(min=free_bits).expand_as(each), keep, mean)
@@ -401,7 +401,7 @@ def reparameterize_kl(
         keep, mean = (
             (0, batch_dims)
             if reduction == "batchmean"
-            else _keep_and_mean(reduction, batch_dims, mu)
+            else keep_and_mean(reduction, batch_dims, mu)
         )
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
             _explain_loss(function, op, operands, None, batch_dims, reduction)
@@ -549,17 +549,30 @@ def multinomial_nll(
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims that leave no dimension of classes.
     """
-    function = "multinomial_nll"
-    names = ("logits", "target")
-    checks.check_operands(function, names, (logits, target))
+    try:
+        keep, mean = keep_and_mean(reduction, batch_dims, logits)
+        has_kernels = (_on_cpu and logits.is_cpu) or not use_reference(logits.device.type)
+        if reduction == "none" or not has_kernels:
+            _explain_multinomial(logits, target, batch_dims, reduction)
+            return reference.multinomial_nll(logits, target.expand(logits.shape), keep, mean)
+        if _is_compiling():
+            _explain_multinomial(logits, target, batch_dims, reduction)
+            value: Tensor = _ops.multinomial_nll(logits, target.expand_as(logits), keep, mean)[0]
+        else:
+            value = _kernels.multinomial_nll(logits, target, keep, mean, batch_dims)
+        return value
+    except Exception:
+        _explain_multinomial(logits, target, batch_dims, reduction)
+        raise
+
+
+def _explain_multinomial(logits: Tensor, target: Tensor, batch_dims: int, reduction: str) -> None:
+    """As :func:`_explain_loss`; a dimension must be left for the classes."""
+    function, names, operands = "multinomial_nll", ("logits", "target"), (logits, target)
+    checks.check_operands(function, names, operands)
     checks.check_public_reduction(function, reduction, batch_dims, (logits,))
     checks.check_has_classes(function, batch_dims, (logits,))
-    checks.check_shapes(function, names, (logits, target), None, batch_dims)
-    target = target.expand(logits.shape)
-    keep, mean = _keep_and_mean(reduction, batch_dims, logits)
-    is_plain = reduction == "none" or target.requires_grad or use_reference(logits.device.type)
-    evaluate = reference.multinomial_nll if is_plain else multinomial.evaluate
-    return evaluate(logits, target, keep, mean)
+    checks.check_shapes(function, names, operands, None, batch_dims)
 
 
 # ---- the evidence lower bound --------------------------------------------------------------------

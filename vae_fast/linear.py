@@ -2,113 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vae_fast import checks
-from vae_fast._extension import use_reference
-from vae_fast.chunked import ByFeatures, ByRows, Problem
-from vae_fast.functional import LIKELIHOODS, Reduction
-from vae_fast.upstream import scaled
+from vae_fast import checks, reference
+from vae_fast._extension import C, use_reference
+from vae_fast.functional import LIKELIHOODS, Reduction, keep_and_mean
 
 __all__ = ["linear_nll"]
 
-# How each likelihood is divided whose first parameter a linear layer gives.
-_CHUNKED: dict[str, type[ByFeatures] | type[ByRows]] = {
-    "bernoulli": ByFeatures,
-    "gaussian": ByFeatures,
-    "multinomial": ByRows,
+_kernels: Any = C
+# The likelihoods whose first parameter a linear layer gives, with their ops.
+_OPS = {
+    "bernoulli": "bernoulli_nll",
+    "gaussian": "gaussian_nll",
+    "multinomial": "multinomial_nll",
 }
 
 
-def _plain(problem: Problem, likelihood: str, reduction: Reduction, mask: Tensor | None) -> Tensor:
-    """The same in two steps, through all of the layer's output."""
-    output = functional.linear(problem.h, problem.weight, problem.bias)
-    others = () if problem.logvar is None else (problem.logvar,)
-    return LIKELIHOODS[likelihood](output, problem.target, *others, mask=mask, reduction=reduction)
+def _check(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    logvar: Tensor | float,
+    mask: Tensor | None,
+    likelihood: str,
+    reduction: str,
+) -> None:
+    """Raises the error that says what is wrong with the arguments, if anything is."""
+    function = "linear_nll"
+    checks.check_linear(function, h, weight, bias, target)
+    checks.check_likelihood(function, likelihood, _OPS)
+    checks.check_public_reduction(function, reduction, h.dim() - 1, (target, mask))
+    if not checks.is_number(logvar):
+        checks.check_tensor(function, "logvar", logvar)
+        if logvar.shape not in ((), weight.shape[:1]):
+            raise ValueError(
+                f"{function}: logvar has shape {tuple(logvar.shape)}, expected () or "
+                f"{tuple(weight.shape[:1])}"
+            )
+    if mask is not None and likelihood == "multinomial":
+        raise ValueError(f"{function}: mask is given, which 'multinomial' does not have")
+    checks.check_operands(function, ("target",), (target,), mask)
 
 
-def _logvar_of(likelihood: str, logvar: Tensor | float, h: Tensor, weight: Tensor) -> Tensor | None:
-    """As a tensor, for the likelihood that has one."""
+def _logvar_of(likelihood: str, logvar: Tensor | float, h: Tensor, target: Tensor) -> Tensor | None:
+    """As a tensor, in the dtype of the arithmetic; None for a likelihood that has none."""
     if likelihood != "gaussian":
         if not isinstance(logvar, float) or logvar != 0.0:
             raise ValueError(f"linear_nll: logvar is given, which {likelihood!r} does not have")
         return None
-    if isinstance(logvar, (int, float)):
-        return torch.full((), logvar, dtype=h.dtype, device=h.device)
-    checks.check_tensor("linear_nll", "logvar", logvar)
-    if logvar.shape not in ((), weight.shape[:1]):
-        raise ValueError(
-            f"linear_nll: logvar has shape {tuple(logvar.shape)}, expected () or "
-            f"{tuple(weight.shape[:1])}"
-        )
-    return logvar
+    if isinstance(logvar, Tensor):
+        return logvar
+    dtype = reference.arithmetic_dtype((h, target))
+    return torch.full((), float(logvar), dtype=dtype, device=h.device)
 
 
-class _LinearNll(torch.autograd.Function):
-    """The sum over everything makes its gradients in the forward, to be scaled in the backward.
-
-    Over the batch it is divided first, so that the upstream gradient is mostly one, and there is
-    nothing to scale.
-
-    The sums of rows have an upstream gradient each, which cannot be applied to what was summed
-    over rows: their backward makes the chunks again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, likelihood: str, reduction: Reduction, *inputs: Tensor | None) -> Tensor:
-        problem = _CHUNKED[likelihood](*inputs)  # type: ignore[arg-type]
-        ctx.save_for_backward(*inputs)
-        ctx.likelihood, ctx.reduction, ctx.gradients = likelihood, reduction, None
-        wanted, mean = ctx.needs_input_grad[2:6], reduction == "batchmean"
-        if reduction == "sample":
-            return problem.values()
-        if not any(wanted):
-            return problem.values().sum() / (len(problem.h) if mean else 1)
-        value, ctx.gradients = problem.sum_and_gradients(wanted, mean=mean)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        problem = _CHUNKED[ctx.likelihood](*ctx.saved_tensors)
-        wanted = ctx.needs_input_grad[2:6]
-        # Handed out once, and forgotten: the engine may add to them. A second backward makes them
-        # anew.
-        gradients, ctx.gradients = ctx.gradients, None
-        if torch.is_grad_enabled():
-            value = _plain(problem, ctx.likelihood, ctx.reduction, problem.mask)
-            gradients = _differentiable_gradients(value, problem, wanted, upstream)
-        elif gradients is None:
-            rows = len(problem.h)
-            of_rows = upstream / rows if ctx.reduction == "batchmean" else upstream
-            _, gradients = problem.sum_and_gradients(wanted, of_rows.expand(rows).unsqueeze(1))
-        else:
-            gradients = [None if x is None else scaled(x, upstream) for x in gradients]
-        return (None, None, *gradients, None, None)
-
-
-# Some releases of torch say nothing of its type.
-_fused = cast(Callable[..., Tensor], _LinearNll.apply)
-
-
-def _differentiable_gradients(
-    value: Tensor, problem: Problem, wanted: tuple[bool, ...], upstream: Tensor
-) -> list[Tensor | None]:
-    pairs = list(zip(problem.differentiable, wanted, strict=True))
-    inputs = [x for x, want in pairs if want and x is not None]
-    found = iter(torch.autograd.grad(value, inputs, upstream, create_graph=True))
-    return [next(found) if want else None for _, want in pairs]
+def _in_two_steps(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    logvar: Tensor | None,
+    mask: Tensor | None,
+    likelihood: str,
+    reduction: Reduction,
+) -> Tensor:
+    """Through all of the layer's output."""
+    output = functional.linear(h, weight, bias)
+    others = () if logvar is None else (logvar,)
+    settings: dict[str, Any] = {"batch_dims": h.dim() - 1, "reduction": reduction}
+    return LIKELIHOODS[likelihood](output, target, *others, mask=mask, **settings)
 
 
 def _as_autocast_has_it(x: Any) -> Any:
     """A linear layer's input or parameter, in the dtype that torch.autocast computes in."""
-    if not isinstance(x, Tensor) or not torch.is_autocast_enabled(x.device.type):
+    if not isinstance(x, Tensor) or x.dtype == torch.float64:
         return x
-    return x.to(torch.get_autocast_dtype(x.device.type))
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device))
 
 
 def linear_nll(
@@ -130,11 +108,13 @@ def linear_nll(
     as the two steps, and faster where such an output is above 32 MB.
 
     Where everything is summed the gradients are made in the forward; ``"sample"`` makes each chunk
-    again in the backward.
+    again in the backward. In half precision the chunks are computed, summed and scaled in float32,
+    and rounded once, to the gradients.
 
-    Under ``torch.compile``, on devices without kernels, for ``reduction="none"`` and where the
-    output is a single chunk (1.5 MB and 256 features at least, or 10 MB and 32 rows; on a GPU
-    256 MB), it is computed in two steps.
+    It is computed in two steps under ``torch.compile``, ``torch.func`` and forward-mode AD, for
+    tensor subclasses and a target that requires a gradient, on devices without kernels, for
+    ``reduction="none"`` and where the output is a single chunk (1.5 MB and 256 features at least,
+    or 10 MB and 32 rows); on a GPU where it has less than 256 MB, or half precision.
 
     Args:
         h: (*batch, in), the last hidden layer.
@@ -156,32 +136,17 @@ def linear_nll(
         ValueError: Shapes or devices that do not fit, an unknown likelihood or reduction.
     """
     h, weight, bias = (_as_autocast_has_it(x) for x in (h, weight, bias))
-    checks.check_linear("linear_nll", h, weight, bias, target)
-    checks.check_likelihood("linear_nll", likelihood, _CHUNKED)
-    checks.check_public_reduction("linear_nll", reduction, h.dim() - 1, (target, mask))
-    variance = _logvar_of(likelihood, logvar, h, weight)
-    batch, features = h.shape[:-1], len(weight)
-    rows = h.reshape(-1, h.shape[-1])
-    flat_mask = None
-    if mask is not None and likelihood == "multinomial":
-        raise ValueError("linear_nll: mask is given, which 'multinomial' does not have")
-    if mask is not None:
-        checks.check_operands("linear_nll", ("target",), (target,), mask)
-        flat_mask = mask.expand(*batch, features).reshape(-1, features)
-    problem = _CHUNKED[likelihood](
-        rows, weight, bias, variance, target.reshape(-1, features), flat_mask
-    )
-    in_two_steps = (
-        reduction == "none"
-        or target.requires_grad
-        or torch.compiler.is_compiling()
-        or use_reference(h.device.type)
-        or problem.is_one_chunk
-    )
-    if in_two_steps:
-        value = _plain(problem, likelihood, reduction, flat_mask)
-    else:
-        value = _fused(likelihood, "batchmean" if reduction == "mean" else reduction, *problem)
-        value = value / features if reduction == "mean" else value
-    shapes = {"none": target.shape, "sample": batch}
-    return value.view(shapes.get(reduction, ()))
+    try:
+        is_compiling = torch.compiler.is_compiling()
+        if is_compiling or reduction == "none" or use_reference(h.device.type):
+            _check(h, weight, bias, target, logvar, mask, likelihood, reduction)
+            variance = _logvar_of(likelihood, logvar, h, target)
+            return _in_two_steps(h, weight, bias, target, variance, mask, likelihood, reduction)
+        variance = _logvar_of(likelihood, logvar, h, target)
+        keep, mean = keep_and_mean(reduction, h.dim() - 1, target)
+        op = _OPS[likelihood]
+        value: Tensor = _kernels.linear_nll(h, weight, bias, target, variance, mask, op, keep, mean)
+        return value
+    except Exception:
+        _check(h, weight, bias, target, logvar, mask, likelihood, reduction)
+        raise

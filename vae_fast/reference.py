@@ -294,8 +294,10 @@ def gradient_formula(name: str, operands: Sequence[Tensor]) -> list[Tensor]:
     """The elementwise gradients of a loss as differentiable expressions, for the C++ nodes.
 
     They call it where the gradient itself must be differentiable: double backward, forward-mode
-    AD and functorch.
+    AD and functorch. Those of the multinomial are a row's.
     """
+    if name == "multinomial_nll":
+        return list(multinomial_gradient(*operands))
     loss = LOSSES[name]
     return list(loss.gradients(*_compute_operands(loss, operands)))
 

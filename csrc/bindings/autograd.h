@@ -51,6 +51,11 @@ inline void connect(torch::autograd::Node& node, at::TensorList operands) {
   node.set_next_edges(std::move(edges));
 }
 
+// A gradient that a node kept times the upstream one, which is of its leading sizes: in its own
+// memory only where nobody else can come to read it, neither a second backward nor a hook nor
+// another owner.
+Tensor scaled(SavedVariable& saved, const Tensor& upstream, bool is_last_use);
+
 // The symbolic shape that tensors broadcast to.
 template <class Tensors>
 c10::SymDimVector broadcast_shape(const Tensors& tensors) {

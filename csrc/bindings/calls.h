@@ -16,6 +16,15 @@ TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& 
 TensorVector call_loss_backward(int loss, const Tensor& upstream, at::TensorList operands,
                                 const OptionalTensor& mask, Reduction reduction, int64_t want);
 
+// The value, and the gradient in the logits where it is wanted.
+std::tuple<Tensor, Tensor> call_multinomial(const Tensor& logits, const Tensor& target,
+                                            Reduction reduction, bool want);
+
+// The value of each row of two dimensions, below autograd. `in_place`: the gradient in the logits
+// takes their place, times `scale`, and the upstream one (rows, 1) if it is defined.
+Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale, bool in_place,
+                        const Tensor& upstream);
+
 // The seed of one call with `mu`, from the generator of its device if no other is given.
 Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator);
 

@@ -47,10 +47,12 @@ int loss_named(std::string_view name);
 
 // The elementwise gradients of a loss as differentiable torch expressions, from the Python
 // reference: for double backward, forward AD and functorch.
-TensorVector gradient_formula(int loss, at::TensorList operands);
+TensorVector gradient_formula(const char* loss, at::TensorList operands);
 void set_gradient_formula(pybind11::function formula);
 
 void register_losses(pybind11::module_& module);
+void register_multinomial(pybind11::module_& module);
+void register_linear(pybind11::module_& module);
 void register_sampling(pybind11::module_& module);
 void register_products(pybind11::module_& module);
 void register_mlp(pybind11::module_& module);

@@ -129,16 +129,6 @@ TensorVector loss_backward_kernel(int loss, const Tensor& upstream, at::TensorLi
 
 // ---- Autograd ----------------------------------------------------------------------------------
 
-void scale(const Tensor& gradient, const Tensor& factor) {
-  const Device* device = kernels_for(gradient.device());
-  if (device == nullptr) {
-    gradient.mul_(factor);
-    return;
-  }
-  const c10::DeviceGuard guard(gradient.device());
-  device->scale(gradient, in_memory(factor));
-}
-
 // In the domain of every operand of every loss: what a masked-out element is computed on, so that
 // no NaN in it reaches a derivative of any order.
 constexpr double kHarmless = 0.5;
@@ -203,7 +193,7 @@ class LossBackward : public torch::autograd::Node {
     variable_list result(operands_.size());
     for (size_t k = 0; k < operands_.size(); ++k) {
       if (is_wanted(saved_, k) && task_should_compute_output(k)) {
-        result[k] = scaled(gradients_[k], upstream);
+        result[k] = scaled(gradients_[k], upstream, is_last_use_);
       }
     }
     return result;
@@ -231,23 +221,6 @@ class LossBackward : public torch::autograd::Node {
     return operands;
   }
 
-  // The saved gradient times the upstream one: in its own memory only where nobody else can come
-  // to read it, neither a second backward nor a hook nor another owner.
-  Tensor scaled(SavedVariable& saved, const Tensor& upstream) {
-    Tensor gradient = saved.unpack();
-    const bool ours = is_last_use_ && !saved.has_hooks();
-    if (ours) saved.reset_data();
-    const Tensor factor = Reduction::align(upstream, gradient.dim());
-    // A recorded backward may be replayed again for the same forward.
-    const Device* kernels = kernels_for(gradient.device());
-    const bool is_recorded = kernels != nullptr && kernels->is_capturing();
-    const bool in_place = ours && !is_recorded && gradient.use_count() == 1 &&
-                          !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
-    if (!in_place) return gradient * factor;
-    scale(gradient, factor);
-    return gradient;
-  }
-
   variable_list differentiable(const Tensor& upstream) {
     const TensorVector operands = unpacked_operands();
     const Tensor mask = mask_.unpack();
@@ -255,7 +228,8 @@ class LossBackward : public torch::autograd::Node {
     tensors.push_back(mask);
     const c10::SymDimVector shape = broadcast_shape(tensors);
     const Tensor each = reduction_.spread(upstream, shape);
-    TensorVector gradients = gradient_formula(loss_, without_masked(operands, mask));
+    TensorVector gradients =
+        gradient_formula(loss_info(loss_).name, without_masked(operands, mask));
     variable_list result(operands.size());
     for (size_t k = 0; k < operands.size(); ++k) {
       if (!task_should_compute_output(k)) continue;
@@ -486,7 +460,7 @@ Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mas
   TensorVector primals;
   for (const Tensor& operand : operands) primals.push_back(primal_of(operand));
   const TensorVector gradients =
-      gradient_formula(loss, without_masked(primals, mask.value_or(Tensor())));
+      gradient_formula(loss_info(loss).name, without_masked(primals, mask.value_or(Tensor())));
   Tensor sum;
   for (size_t k = 0; k < operands.size(); ++k) {
     if (!has_tangent(operands[k])) continue;

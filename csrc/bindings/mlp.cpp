@@ -22,18 +22,12 @@ Tensor plain_mlp(const Tensor& x, const Parameters& parameters) {
   return h;
 }
 
-namespace {
-
-// Whether somebody wants to see torch's own ops go by, or to change them.
 bool is_watched() {
-  return at::autocast::is_autocast_enabled(at::kCPU) || torch::jit::tracer::isTracing() ||
-         c10::impl::TorchDispatchModeTLS::any_modes_set() ||
+  return torch::jit::tracer::isTracing() || c10::impl::TorchDispatchModeTLS::any_modes_set() ||
          c10::impl::tls_is_dispatch_key_included(
              c10::DispatchKey::FuncTorchDynamicLayerFrontMode) ||
          at::impl::torch_function_mode_enabled();
 }
-
-}  // namespace
 
 bool is_plain(const Tensor& x, at::ScalarType dtype) {
   return x.is_cpu() && x.scalar_type() == dtype && x.layout() == at::kStrided &&
@@ -46,7 +40,8 @@ int64_t mlp_outputs(const Tensor& x, int64_t inputs, const Parameters& parameter
   const auto fits = [](const Tensor& tensor, int64_t dims) {
     return tensor.dim() == dims && is_plain(tensor, at::kFloat);
   };
-  if (is_watched() || !fits(x, 2) || x.numel() == 0) return 0;
+  const bool is_autocast = at::autocast::is_autocast_enabled(at::kCPU);
+  if (is_autocast || is_watched() || !fits(x, 2) || x.numel() == 0) return 0;
   for (size_t k = 0; k < parameters.size(); k += 2) {
     const Tensor &weight = parameters[k], &bias = parameters[k + 1];
     if (!fits(weight, 2) || !fits(bias, 1)) return 0;

@@ -19,10 +19,10 @@ pybind11::handle& formula_handle() {
 
 void set_gradient_formula(pybind11::function formula) { formula_handle() = formula.release(); }
 
-TensorVector gradient_formula(int loss, at::TensorList operands) {
+TensorVector gradient_formula(const char* loss, at::TensorList operands) {
   pybind11::gil_scoped_acquire gil;
   const pybind11::object gradients =
-      formula_handle()(loss_info(loss).name, std::vector<Tensor>(operands.begin(), operands.end()));
+      formula_handle()(loss, std::vector<Tensor>(operands.begin(), operands.end()));
   const auto list = gradients.cast<std::vector<Tensor>>();
   return TensorVector(list.begin(), list.end());
 }
@@ -32,6 +32,8 @@ TensorVector gradient_formula(int loss, at::TensorList operands) {
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   namespace cpu = vae_fast::cpu;
   vae_fast::bindings::register_losses(module);
+  vae_fast::bindings::register_multinomial(module);
+  vae_fast::bindings::register_linear(module);
   vae_fast::bindings::register_sampling(module);
   vae_fast::bindings::register_products(module);
   vae_fast::bindings::register_mlp(module);

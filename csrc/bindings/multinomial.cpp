@@ -1,21 +1,23 @@
-// The kernels of the multinomial likelihood as ops:
+// The op of the multinomial likelihood, whose softmax couples the elements of a row:
 //
-//   vae_fast::multinomial_rows(Tensor logits, Tensor target, float scale, bool want)
-//       -> (Tensor value, Tensor grad_logits)
-//   vae_fast::multinomial_rows_(Tensor(a!) logits, Tensor target, float scale) -> Tensor value
-//   vae_fast::multinomial_rows_backward(Tensor upstream, Tensor logits, Tensor target, float scale)
-//       -> Tensor grad_logits
+//   vae_fast::multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims,
+//                             bool want=False) -> (Tensor value, Tensor grad_logits)
+//   vae_fast::multinomial_nll_backward(Tensor upstream, Tensor logits, Tensor target, int keep,
+//                                      int mean_dims) -> Tensor grad_logits
 //
-// A value for each row, of the sizes but the last, and the gradient in the logits times `scale`:
-// where `want` asks for it, or, in the second one, in place of the logits. Neither is
-// differentiable by itself: vae_fast/multinomial.py gives them autograd. The last one is float16's:
-// times an upstream gradient for each row before it is rounded.
-#include <ATen/MemoryOverlap.h>
+// As the ops of the elementwise losses (losses.cpp), but that logits and target have one shape, at
+// least the last dimension is summed, and the kernels have only the gradient in the logits: the one
+// in the target is that of the formula in torch's own ops.
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/utils/pybind.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <string>
 #include <tuple>
 
 #include "bindings/arguments.h"
+#include "bindings/calls.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -23,6 +25,12 @@ namespace {
 constexpr const char* kName = "multinomial_nll";
 constexpr const char* kOperands[] = {"logits", "target"};
 constexpr LossInfo kInfo{kName, kOperands, 2, true};
+
+using Results = std::tuple<Tensor, Tensor>;
+using Signature = Results(const Tensor&, const Tensor&, int64_t, int64_t, bool);
+using BackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t);
+
+// ---- the kernel, on any device -----------------------------------------------------------------
 
 at::DimVector check_rows(const Tensor& logits, const Tensor& target) {
   const at::DimVector shape = check_operands(kInfo, kName, {logits, target}, std::nullopt);
@@ -32,17 +40,23 @@ at::DimVector check_rows(const Tensor& logits, const Tensor& target) {
   return shape;
 }
 
-// `gradient`: undefined where it is not wanted; `upstream`: where there is none.
-template <const Device& device>
-Tensor evaluate_rows(const Tensor& logits, const Tensor& target, double scale,
-                     const Tensor& gradient, const Tensor& upstream = {}) {
-  const at::DimVector shape = check_rows(logits, target);
+at::DimVector check_call(const Tensor& logits, const Tensor& target, Reduction reduction) {
+  at::DimVector shape = check_rows(logits, target);
+  const int64_t dims = static_cast<int64_t>(shape.size());
+  check_reduction(kName, reduction.keep, reduction.mean, dims);
+  TORCH_CHECK_VALUE(reduction.keep < dims, kName, ": keep is ", reduction.keep,
+                    ", expected less than ", dims, ": the last dimension are the classes");
+  return shape;
+}
+
+// The value of each row. `gradient`: times `scale`; undefined where it is not wanted. `upstream`:
+// times this too, which broadcasts with the rows and a dimension of one; undefined where there is
+// none.
+Tensor evaluate_rows(const Device& device, const Tensor& logits, const Tensor& target, double scale,
+                     const Tensor& gradient, const Tensor& upstream) {
+  const at::IntArrayRef shape = logits.sizes();
   const at::ScalarType dtype = sum_dtype(promoted_dtype({logits, target}));
-  if (gradient.is_same(logits)) {
-    at::assert_no_internal_overlap(logits);
-    at::assert_no_overlap(logits, target);
-  }
-  Tensor value = device.empty(at::IntArrayRef(shape).slice(0, shape.size() - 1), dtype);
+  Tensor value = device.empty(shape.slice(0, shape.size() - 1), dtype);
   if (product(shape) == 0) return value.zero_();
 
   MultinomialArgs args;
@@ -60,57 +74,194 @@ Tensor evaluate_rows(const Tensor& logits, const Tensor& target, double scale,
   return value;
 }
 
-template <const Device& device>
-std::tuple<Tensor, Tensor> multinomial_rows(const Tensor& logits, const Tensor& target,
-                                            double scale, bool want) {
-  const c10::DeviceGuard guard(logits.device());
-  if (!want) {
-    return {evaluate_rows<device>(logits, target, scale, Tensor()),
-            device.empty({0}, logits.scalar_type())};
-  }
-  Tensor gradient = empty_gradient(device, logits, logits.sizes());
-  return {evaluate_rows<device>(logits, target, scale, gradient), gradient};
+// What a sum is divided by.
+int64_t entries(at::IntArrayRef shape, Reduction reduction) {
+  return product(shape.slice(reduction.keep, reduction.mean));
+}
+
+// Over nothing the mean is not a number, but for nothing there is no gradient either.
+double gradient_scale(at::IntArrayRef shape, Reduction reduction) {
+  return 1.0 / static_cast<double>(std::max<int64_t>(1, entries(shape, reduction)));
 }
 
 template <const Device& device>
-Tensor multinomial_rows_in_place(Tensor& logits, const Tensor& target, double scale) {
+Results multinomial_kernel(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
+                           bool want) {
+  const Reduction reduction{keep, mean};
+  const at::DimVector shape = check_call(logits, target, reduction);
   const c10::DeviceGuard guard(logits.device());
-  return evaluate_rows<device>(logits, target, scale, logits);
+  const Tensor gradient = want ? empty_gradient(device, logits, shape) : Tensor();
+  Tensor value = evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
+                               /*upstream=*/Tensor());
+  c10::SmallVector<int64_t, kMaxDims> summed;
+  for (int64_t d = keep; d < value.dim(); ++d) summed.push_back(d);
+  if (!summed.empty()) value = value.sum(summed);
+  if (mean > 0) value.div_(entries(shape, reduction));
+  return {value, want ? gradient : device.empty({0}, logits.scalar_type())};
 }
 
 template <const Device& device>
-Tensor multinomial_rows_backward(const Tensor& upstream, const Tensor& logits, const Tensor& target,
-                                 double scale) {
-  const at::DimVector shape = check_rows(logits, target);
-  check_gradient(kName, "upstream", upstream, at::IntArrayRef(shape).slice(0, shape.size() - 1),
+Tensor multinomial_backward_kernel(const Tensor& upstream, const Tensor& logits,
+                                   const Tensor& target, int64_t keep, int64_t mean) {
+  const Reduction reduction{keep, mean};
+  const at::DimVector shape = check_call(logits, target, reduction);
+  check_gradient(kName, "upstream", upstream, at::IntArrayRef(shape).slice(0, keep),
                  logits.device());
   const c10::DeviceGuard guard(logits.device());
-  Tensor gradient = empty_gradient(device, logits, logits.sizes());
+  const Tensor gradient = empty_gradient(device, logits, shape);
   const Tensor factor = in_arithmetic(upstream, is_float64({logits, target}));
-  evaluate_rows<device>(logits, target, scale, gradient, factor.unsqueeze(-1));
+  evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
+                Reduction::align(factor, logits.dim()));
   return gradient;
+}
+
+// ---- Autograd ----------------------------------------------------------------------------------
+
+Tensor call_backward(const Tensor& upstream, const Tensor& logits, const Tensor& target,
+                     Reduction reduction) {
+  static const auto op = op_handle<BackwardSignature>("vae_fast::multinomial_nll_backward");
+  return op.call(upstream, logits, target, reduction.keep, reduction.mean);
+}
+
+// The gradient in the logits was computed in the forward, for an upstream gradient of one; but for
+// float16 it is computed here, times the upstream one before it is rounded.
+class MultinomialBackward : public torch::autograd::Node {
+ public:
+  MultinomialBackward(const Tensor& logits, const Tensor& target, Reduction reduction)
+      : reduction_(reduction), logits_(logits, false), target_(target, false) {}
+
+  void save_gradient(const Tensor& gradient) {
+    is_made_ = true;
+    gradient_ = SavedVariable(gradient, false);
+  }
+
+  std::string name() const override { return std::string("VaeFastBackward[") + kName + "]"; }
+
+  // Called only where the graph is not retained.
+  void will_release_variables() override { is_last_use_ = true; }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (SavedVariable* saved : {&logits_, &target_, &gradient_}) saved->reset_data();
+  }
+
+  variable_list apply(variable_list&& upstream) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!upstream[0].defined()) return variable_list(2);
+    if (at::GradMode::is_enabled() || task_should_compute_output(1)) {
+      return differentiable(upstream[0]);
+    }
+    variable_list result(2);
+    if (task_should_compute_output(0)) {
+      result[0] = is_made_
+                      ? scaled(gradient_, upstream[0], is_last_use_)
+                      : call_backward(upstream[0], logits_.unpack(), target_.unpack(), reduction_);
+    }
+    return result;
+  }
+
+ private:
+  variable_list differentiable(const Tensor& upstream) {
+    const Tensor logits = logits_.unpack();
+    const TensorVector gradients = gradient_formula(kName, {logits, target_.unpack()});
+    const Tensor each = reduction_.spread(upstream, logits.sym_sizes());
+    variable_list result(2);
+    for (size_t k = 0; k < 2; ++k) {
+      if (task_should_compute_output(k)) result[k] = each * gradients[k];
+    }
+    return result;
+  }
+
+  Reduction reduction_;
+  bool is_made_ = false, is_last_use_ = false;
+  SavedVariable logits_, target_, gradient_;
+};
+
+Tensor tangent(const Tensor& logits, const Tensor& target, Reduction reduction) {
+  const TensorVector gradients = gradient_formula(kName, {primal_of(logits), primal_of(target)});
+  Tensor sum;
+  for (size_t k = 0; k < 2; ++k) {
+    const Tensor& operand = k == 0 ? logits : target;
+    if (!has_tangent(operand)) continue;
+    const Tensor term = gradients[k] * operand._fw_grad(/*level=*/0);
+    sum = sum.defined() ? sum + term : term;
+  }
+  return reduction.reduce(sum, logits.sym_sizes());
+}
+
+Results multinomial_autograd(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
+                             bool want) {
+  const Reduction reduction{keep, mean};
+  const int64_t needed = requiring_gradient({logits, target});
+  const bool is_made = (needed & 1) != 0 && logits.scalar_type() != at::kHalf;
+  c10::intrusive_ptr<MultinomialBackward> node;
+  if (needed != 0) {
+    node = c10::make_intrusive<MultinomialBackward>(logits, target, reduction);
+    connect(*node, {logits, target});
+  }
+  Tensor value, gradient;
+  {
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    std::tie(value, gradient) = call_multinomial(logits, target, reduction, want || is_made);
+  }
+  if (node) {
+    torch::autograd::set_history(value, node);
+    if (is_made) node->save_gradient(gradient);
+    announce(node);
+  }
+  if (any_tangent({logits, target})) {
+    value._set_fw_grad(tangent(logits, target, reduction), /*level=*/0, /*is_inplace_op=*/false);
+  }
+  return {value, gradient};
+}
+
+// ---- Python ------------------------------------------------------------------------------------
+
+Tensor python_entry(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
+                    int64_t batch_dims) {
+  check_public_shapes(kInfo, {logits, target}, std::nullopt, batch_dims);
+  TORCH_CHECK_VALUE(batch_dims < logits.dim(), kName, ": there is no dimension of classes");
+  const bool has_shape = logits.dim() == target.dim();
+  return std::get<0>(call_multinomial(
+      logits, has_shape ? target : target.expand_symint(logits.sym_sizes()), {keep, mean}, false));
 }
 
 template <const Device& device>
 void register_kernels(torch::Library& library) {
-  library.impl("multinomial_rows", &multinomial_rows<device>);
-  library.impl("multinomial_rows_", &multinomial_rows_in_place<device>);
-  library.impl("multinomial_rows_backward", &multinomial_rows_backward<device>);
+  library.impl("multinomial_nll", &multinomial_kernel<device>);
+  library.impl("multinomial_nll_backward", &multinomial_backward_kernel<device>);
 }
 
 }  // namespace
 
+Results call_multinomial(const Tensor& logits, const Tensor& target, Reduction reduction,
+                         bool want) {
+  static const auto op = op_handle<Signature>("vae_fast::multinomial_nll");
+  return op.call(logits, target, reduction.keep, reduction.mean, want);
+}
+
+Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale, bool in_place,
+                        const Tensor& upstream) {
+  check_rows(logits, target);
+  Tensor factor = upstream;
+  if (factor.defined()) factor = in_arithmetic(factor, is_float64({logits, target}));
+  return evaluate_rows(*kernels_for(logits.device()), logits, target, scale,
+                       in_place ? logits : Tensor(), factor);
+}
+
+void register_multinomial(pybind11::module_& module) {
+  module.def(kName, torch::wrap_pybind_function_no_gil(&python_entry));
+}
+
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.set_python_module("vae_fast._rules");
   library.def(
-      "multinomial_rows(Tensor logits, Tensor target, float scale, bool want)"
+      "multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims, bool want=False)"
       " -> (Tensor value, Tensor grad_logits)",
       {at::Tag::pt2_compliant_tag});
-  library.def("multinomial_rows_(Tensor(a!) logits, Tensor target, float scale) -> Tensor value",
-              {at::Tag::pt2_compliant_tag});
   library.def(
-      "multinomial_rows_backward(Tensor upstream, Tensor logits, Tensor target, float scale)"
-      " -> Tensor grad_logits",
+      "multinomial_nll_backward(Tensor upstream, Tensor logits, Tensor target, int keep,"
+      " int mean_dims) -> Tensor grad_logits",
       {at::Tag::pt2_compliant_tag});
 }
 
@@ -119,5 +270,9 @@ TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
 #ifdef VAE_FAST_CUDA_RELEASE
 TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) { register_kernels<kCuda>(library); }
 #endif
+
+TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
+  library.impl("multinomial_nll", &multinomial_autograd);
+}
 
 }  // namespace vae_fast::bindings

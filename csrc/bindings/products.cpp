@@ -8,6 +8,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "bindings/device.h"
@@ -35,12 +36,28 @@ bool is_faster_here() {
 #endif
 }
 
-// Null where torch was built without oneDNN.
+// The op by its name. It is torch's own: a release of torch may leave it out, or change what it
+// takes. Nothing then, and torch's other library multiplies.
+std::optional<Onednn> find_op(const char* name) {
+  const auto handle = c10::Dispatcher::singleton().findSchema({name, ""});
+  if (!handle) return std::nullopt;
+  constexpr std::array kTypes = {"Tensor", "Tensor", "Tensor?", "str", "Scalar?[]", "str?"};
+  const auto& arguments = handle->schema().arguments();
+  const auto fits = [](const c10::Argument& argument, const char* type) {
+    return argument.type()->str() == type && argument.alias_info() == nullptr;
+  };
+  if (!std::equal(arguments.begin(), arguments.end(), kTypes.begin(), kTypes.end(), fits)) {
+    return std::nullopt;
+  }
+  const auto& returns = handle->schema().returns();
+  if (returns.size() != 1 || returns[0].type()->str() != "Tensor") return std::nullopt;
+  return handle->typed<Signature>();
+}
+
+constexpr const char* kOnednnOp = "mkldnn::_linear_pointwise";
+
 const Onednn* find_onednn() {
-  static const std::optional<Onednn> op = []() -> std::optional<Onednn> {
-    const auto handle = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-    return handle ? std::optional(handle->typed<Signature>()) : std::nullopt;
-  }();
+  static const std::optional<Onednn> op = find_op(kOnednnOp);
   return op ? &*op : nullptr;
 }
 
@@ -122,6 +139,8 @@ void register_products(pybind11::module_& module) {
   module.def("weight_gradient", torch::wrap_pybind_function_no_gil(&weight_gradient));
   module.def("write_weight_gradient", torch::wrap_pybind_function_no_gil(&write_weight_gradient));
   module.def("uses_onednn", &uses_onednn);
+  module.def("is_onednn_product", [](const char* op) { return find_op(op).has_value(); });
+  module.attr("ONEDNN_PRODUCT") = kOnednnOp;
   module.def("set_uses_onednn", &set_uses_onednn);
 }
 

@@ -325,7 +325,8 @@ class ReparameterizeKlBackward : public torch::autograd::Node {
     variable_list result(operands.size());
     if (grad_kl.defined()) {
       const Tensor each = reduction_.spread(grad_kl, broadcast_shape(operands));
-      const TensorVector gradients = gradient_formula(divergence_of(operands), operands);
+      const TensorVector gradients =
+          gradient_formula(loss_info(divergence_of(operands)).name, operands);
       for (size_t k = 0; k < operands.size(); ++k) result[k] = each * gradients[k];
     }
     if (grad_z.defined()) {

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
+from vae_fast._extension import C
 from vae_fast.functional import LIKELIHOODS
 from vae_fast.models import VAE, AutoEncoder, build
 from vae_fast.models.wide import wide_decoder
@@ -265,7 +266,7 @@ def test_bad_descriptions():
 @pytest.mark.parametrize("model_type", [AutoEncoder, VAE])
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
 def test_a_wide_last_layer_has_the_same_loss_and_gradients(
-    model_type, likelihood, dtype, monkeypatch
+    model_type, likelihood, dtype, monkeypatch, request
 ):
     model = model_type((1, 8, 40), 5, **likelihood)
     x = data(model, dtype=dtype)
@@ -280,9 +281,8 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
     usual = loss_and_gradients()
     assert wide_decoder(model.decoder, x) is None
     monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
-    monkeypatch.setattr("vae_fast.chunked._LEAST_FEATURES", 64)
-    monkeypatch.setattr("vae_fast.chunked._CHUNK_BYTES", 1)
-    monkeypatch.setattr("vae_fast.chunked._GPU_BYTES", 1)
+    request.addfinalizer(lambda: C.set_linear_chunks(0, 0))
+    C.set_linear_chunks(64, 2)
     of_pixel = likelihood.get("decoder_logvar") == "pixel"
     assert (wide_decoder(model.decoder, x) is None) == of_pixel
     torch.testing.assert_close(loss_and_gradients(), usual)

@@ -1,0 +1,35 @@
+#include "bindings/autograd.h"
+
+#include "bindings/device.h"
+
+namespace vae_fast::bindings {
+namespace {
+
+void scale(const Tensor& gradient, const Tensor& factor) {
+  const Device* device = kernels_for(gradient.device());
+  if (device == nullptr) {
+    gradient.mul_(factor);
+    return;
+  }
+  const c10::DeviceGuard guard(gradient.device());
+  device->scale(gradient, in_memory(factor));
+}
+
+}  // namespace
+
+Tensor scaled(SavedVariable& saved, const Tensor& upstream, bool is_last_use) {
+  Tensor gradient = saved.unpack();
+  const bool ours = is_last_use && !saved.has_hooks();
+  if (ours) saved.reset_data();
+  const Tensor factor = Reduction::align(upstream, gradient.dim());
+  // A recorded backward may be replayed again for the same forward.
+  const Device* kernels = kernels_for(gradient.device());
+  const bool is_recorded = kernels != nullptr && kernels->is_capturing();
+  const bool in_place = ours && !is_recorded && gradient.use_count() == 1 &&
+                        !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
+  if (!in_place) return gradient * factor;
+  scale(gradient, factor);
+  return gradient;
+}
+
+}  // namespace vae_fast::bindings
