@@ -220,6 +220,8 @@ def check_elbo(
             f"{expected or _shape(target.shape)} for a target {_shape(target.shape)}: samples of z "
             f"in front of it are declared by sample_dims, which is {sample_dims}"
         )
+    if mu.device != target.device:
+        raise ValueError(f"{function}: mu is on {mu.device}, expected {target.device} like target")
     if not _same_shape(mu.shape[:batch_dims], target.shape[:batch_dims]):
         raise ValueError(
             f"{function}: mu has shape {_shape(mu.shape)}, expected the batch of target "
@@ -314,9 +316,13 @@ def check_linear(function: str, h: Any, weight: Any, bias: Any, target: Any) -> 
             )
         layer.append(("bias", bias))
     for name, value in layer:
-        if value.dtype not in _FLOATS or value.dtype != weight.dtype:
-            expected = _names(_FLOATS) if weight.dtype not in _FLOATS else str(weight.dtype)
-            raise TypeError(f"{function}: {name} has dtype {value.dtype}, expected {expected}")
+        if value.dtype not in _FLOATS:
+            raise TypeError(
+                f"{function}: {name} has dtype {value.dtype}, expected {_names(_FLOATS)}"
+            )
+    for name, value in layer:
+        if value.dtype != weight.dtype:
+            raise TypeError(f"{function}: {name} has dtype {value.dtype}, expected {weight.dtype}")
         if value.device != h.device:
             raise ValueError(f"{function}: {name} is on {value.device}, expected {h.device} like h")
     if target.shape != (*h.shape[:-1], weight.shape[0]):

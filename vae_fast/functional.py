@@ -201,8 +201,9 @@ def _expand_samples(
     """The first operand as K views of itself, in front of the shape that all broadcast to."""
     checks.check_num_samples(function, num_samples)
     checks.check_operands(function, names, operands)
-    shape = reference.broadcast_shape(operands)
-    return operands[0].expand(num_samples, *shape)
+    # Of z's dtype already: without dimensions it would have had no part in it.
+    first = operands[0].to(reference.promoted_dtype(operands))
+    return first.expand(num_samples, *reference.broadcast_shape(operands))
 
 
 def reparameterize(
@@ -677,6 +678,7 @@ def elbo_loss(
     checks.check_tensor("elbo_loss", "params", first)
     checks.check_tensor("elbo_loss", "target", target)
     checks.check_tensor("elbo_loss", "mu", mu)
+    checks.check_public_reduction("elbo_loss", reduction, batch_dims, (target,))
     checks.check_elbo("elbo_loss", first, target, mu, batch_dims, sample_dims)
     nll = _sample_average_nll(
         partial(LIKELIHOODS[likelihood], first, target, *others, mask=mask),

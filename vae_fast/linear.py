@@ -40,6 +40,7 @@ def _check(
     checks.check_public_reduction(function, reduction, h.dim() - 1, (target, mask))
     if not checks.is_number(logvar):
         checks.check_tensor(function, "logvar", logvar)
+        assert isinstance(logvar, Tensor)
         if logvar.shape not in ((), weight.shape[:1]):
             raise ValueError(
                 f"{function}: logvar has shape {tuple(logvar.shape)}, expected () or "

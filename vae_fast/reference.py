@@ -306,10 +306,10 @@ def gradient_formula(name: str, operands: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    """-infinity all along a row where every logit is."""
+    """-infinity all along a row where every logit is: without a softmax, but for its gradient."""
     is_void = (logits == -math.inf).all(-1, keepdim=True)
     log_p = torch.log_softmax(torch.where(is_void, 0, logits), -1)
-    return torch.where(is_void, -math.inf, log_p)
+    return torch.where(is_void, logits, log_p)
 
 
 def _costs(logits: Tensor, target: Tensor) -> Tensor:
