@@ -17,6 +17,16 @@ void scale(const Tensor& gradient, const Tensor& factor) {
 
 }  // namespace
 
+Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands) {
+  Tensor sum;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (!has_tangent(operands[k])) continue;
+    const Tensor term = gradients[k] * operands[k]._fw_grad(/*level=*/0);
+    sum = sum.defined() ? sum + term : term;
+  }
+  return sum;
+}
+
 Tensor scaled(SavedVariable& saved, const Tensor& upstream, bool is_last_use) {
   Tensor gradient = saved.unpack();
   const bool ours = is_last_use && !saved.has_hooks();

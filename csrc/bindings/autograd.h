@@ -43,13 +43,13 @@ inline int64_t requiring_gradient(at::TensorList operands) {
   return bits;
 }
 
+// An operand may be undefined.
 inline void connect(torch::autograd::Node& node, at::TensorList operands) {
-  torch::autograd::edge_list edges;
-  for (const Tensor& operand : operands) {
-    edges.push_back(torch::autograd::impl::gradient_edge(operand));
-  }
-  node.set_next_edges(std::move(edges));
+  node.set_next_edges(torch::autograd::collect_next_edges(operands));
 }
+
+// The sum of the operands' tangents, each times its gradient. Differentiable.
+Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands);
 
 // A gradient that a node kept times the upstream one, which is of its leading sizes: in its own
 // memory only where nobody else can come to read it, neither a second backward nor a hook nor

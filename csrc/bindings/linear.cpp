@@ -35,7 +35,7 @@ constexpr int64_t kLeastFeatures = 256, kLeastRows = 32;
 // Of the weight's gradient by rows: a part that a product may make apart before it is added.
 constexpr int64_t kBlockFeatures = 1024;
 
-// What tests set in place of the sizes: features and rows of a chunk, 0 where it is not set.
+// What tests set in place of the sizes, on every device: features and rows of a chunk, or 0.
 std::atomic<int64_t> set_features = 0, set_rows = 0;
 
 void set_linear_chunks(int64_t features, int64_t rows) {
@@ -46,9 +46,9 @@ void set_linear_chunks(int64_t features, int64_t rows) {
 // ---- what the loss is of -----------------------------------------------------------------------
 
 // What may require a gradient, in the order of the node's edges.
-enum Operand { kH, kWeight, kBias, kLogvar, kOperandCount };
-using Operands = std::array<Tensor, kOperandCount>;
-using Wanted = std::array<bool, kOperandCount>;
+enum Operand { kH, kWeight, kBias, kLogvar, kOperands };
+using Operands = std::array<Tensor, kOperands>;
+using Wanted = std::array<bool, kOperands>;
 
 constexpr int kMultinomial = -1;  // in place of the index of an elementwise loss
 
@@ -88,8 +88,9 @@ struct Problem {
   // for half precision are too fast to do without: there it is made whole.
   bool is_divided() const {
     if (rows() == 0 || features() == 0 || h().size(-1) == 0) return false;
-    const bool is_half = h().element_size() < 4;
-    if (!h().is_cpu() && (is_half || row_bytes(rows() * features()) < sizes().divided_from)) {
+    const bool is_half = h().element_size() < 4, is_set = set_rows > 0;
+    if (!h().is_cpu() && !is_set &&
+        (is_half || row_bytes(rows() * features()) < sizes().divided_from)) {
       return false;
     }
     if (loss == kMultinomial) return rows() > rows_of_chunk();
@@ -192,7 +193,8 @@ Sums by_features(const Problem& problem, Reduction reduction, const Wanted& want
   const int64_t features = problem.features(), width = problem.features_of_chunk();
   for (int64_t first = 0; first < features; first += width) {
     const int64_t count = std::min(width, features - first);
-    const Problem part = problem.part(first, count);
+    Problem part = problem.part(first, count);
+    part.operands[kLogvar] = widened(part.operands[kLogvar]);
     const Tensor weight = widened(part.weight());
     const Tensor output = layer_output(h, weight, given(widened(part.operands[kBias])));
     const TensorVector operands = part.likelihood(output.view(part.target.sizes()));
@@ -285,14 +287,14 @@ class LinearNllBackward : public torch::autograd::Node {
  public:
   LinearNllBackward(const Problem& problem, Reduction reduction)
       : loss_(problem.loss), reduction_(reduction) {
-    for (size_t k = 0; k < kOperandCount; ++k) save(operands_[k], problem.operands[k]);
+    for (size_t k = 0; k < kOperands; ++k) save(operands_[k], problem.operands[k]);
     save(target_, problem.target);
     save(mask_, problem.mask.value_or(Tensor()));
   }
 
   void save_gradients(const Operands& gradients) {
     are_made_ = true;
-    for (size_t k = 0; k < kOperandCount; ++k) {
+    for (size_t k = 0; k < kOperands; ++k) {
       is_kept_[k] = gradients[k].defined();
       save(gradients_[k], gradients[k]);
     }
@@ -314,18 +316,18 @@ class LinearNllBackward : public torch::autograd::Node {
 
   variable_list apply(variable_list&& upstream) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!upstream[0].defined()) return variable_list(kOperandCount);
+    if (!upstream[0].defined()) return variable_list(kOperands);
     if (at::GradMode::is_enabled()) return through_graph(upstream[0]);
     if (are_made_) return kept(upstream[0]);
     if (at::isTensorSubclassLike(upstream[0])) return through_graph(upstream[0]);
     Wanted wanted;
-    for (size_t k = 0; k < kOperandCount; ++k) wanted[k] = task_should_compute_output(k);
+    for (size_t k = 0; k < kOperands; ++k) wanted[k] = task_should_compute_output(k);
     const Operands gradients = evaluate(problem(), reduction_, wanted, upstream[0]).gradients;
     return variable_list(gradients.begin(), gradients.end());
   }
 
  private:
-  using Saved = std::array<SavedVariable, kOperandCount>;
+  using Saved = std::array<SavedVariable, kOperands>;
 
   static void save(SavedVariable& saved, const Tensor& x) {
     if (x.defined()) saved = SavedVariable(x, false);
@@ -333,13 +335,13 @@ class LinearNllBackward : public torch::autograd::Node {
 
   Problem problem() const {
     Problem result{{}, target_.unpack(), given(mask_.unpack()), loss_};
-    for (size_t k = 0; k < kOperandCount; ++k) result.operands[k] = operands_[k].unpack();
+    for (size_t k = 0; k < kOperands; ++k) result.operands[k] = operands_[k].unpack();
     return result;
   }
 
   variable_list kept(const Tensor& upstream) {
-    variable_list result(kOperandCount);
-    for (size_t k = 0; k < kOperandCount; ++k) {
+    variable_list result(kOperands);
+    for (size_t k = 0; k < kOperands; ++k) {
       if (is_kept_[k] && task_should_compute_output(k)) {
         result[k] = scaled(gradients_[k], upstream, is_last_use_);
       }
@@ -351,7 +353,7 @@ class LinearNllBackward : public torch::autograd::Node {
     const Problem own = problem();
     std::vector<Tensor> operands;
     std::vector<size_t> places;
-    for (size_t k = 0; k < kOperandCount; ++k) {
+    for (size_t k = 0; k < kOperands; ++k) {
       if (!own.operands[k].defined()) continue;
       operands.push_back(own.operands[k]);
       places.push_back(k);
@@ -363,7 +365,7 @@ class LinearNllBackward : public torch::autograd::Node {
           for (size_t k = 0; k < places.size(); ++k) other.operands[places[k]] = aliases[k];
           return variable_list{other.in_two_steps(reduction_)};
         });
-    variable_list result(kOperandCount);
+    variable_list result(kOperands);
     for (size_t k = 0; k < places.size(); ++k) result[places[k]] = found[k];
     return result;
   }
@@ -380,11 +382,11 @@ Tensor in_chunks(const Problem& problem, Reduction reduction) {
   const int64_t needed = requiring_gradient(problem.operands);
   const bool makes_gradients = reduction.keep == 0;
   Wanted wanted{};
-  for (size_t k = 0; makes_gradients && k < kOperandCount; ++k) wanted[k] = (needed >> k & 1) != 0;
+  for (size_t k = 0; makes_gradients && k < kOperands; ++k) wanted[k] = (needed >> k & 1) != 0;
   c10::intrusive_ptr<LinearNllBackward> node;
   if (needed != 0) {
     node = c10::make_intrusive<LinearNllBackward>(problem, reduction);
-    node->set_next_edges(torch::autograd::collect_next_edges(at::TensorList(problem.operands)));
+    connect(*node, problem.operands);
   }
   const Sums sums = evaluate(problem, reduction, wanted, /*upstream=*/Tensor());
   if (node) {
@@ -421,6 +423,7 @@ void check(const Problem& problem) {
     fits =
         fits && (!x.defined() || (x.scalar_type() == h.scalar_type() && x.device() == h.device()));
   }
+  fits = fits && problem.target.device() == h.device();
   if (problem.mask && problem.loss == kMultinomial) fits = false;
   TORCH_CHECK_VALUE(fits, "linear_nll: the arguments do not fit together");
 }

@@ -461,12 +461,7 @@ Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mas
   for (const Tensor& operand : operands) primals.push_back(primal_of(operand));
   const TensorVector gradients =
       gradient_formula(loss_info(loss).name, without_masked(primals, mask.value_or(Tensor())));
-  Tensor sum;
-  for (size_t k = 0; k < operands.size(); ++k) {
-    if (!has_tangent(operands[k])) continue;
-    const Tensor term = gradients[k] * operands[k]._fw_grad(/*level=*/0);
-    sum = sum.defined() ? sum + term : term;
-  }
+  Tensor sum = weighted_tangents(gradients, operands);
   if (mask) {
     sum = at::where(*mask, sum, 0);
     primals.push_back(*mask);

@@ -179,13 +179,7 @@ class MultinomialBackward : public torch::autograd::Node {
 
 Tensor tangent(const Tensor& logits, const Tensor& target, Reduction reduction) {
   const TensorVector gradients = gradient_formula(kName, {primal_of(logits), primal_of(target)});
-  Tensor sum;
-  for (size_t k = 0; k < 2; ++k) {
-    const Tensor& operand = k == 0 ? logits : target;
-    if (!has_tangent(operand)) continue;
-    const Tensor term = gradients[k] * operand._fw_grad(/*level=*/0);
-    sum = sum.defined() ? sum + term : term;
-  }
+  const Tensor sum = weighted_tangents(gradients, {logits, target});
   return reduction.reduce(sum, logits.sym_sizes());
 }
 
