@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from runs import Interrupt, assert_same, state_of
+from scripted_runs import Interrupt, assert_same, state_of
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from vae_fast.training import RunError, Trainer, TrainerConfig

@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from runs import Scripted, assert_same, state_of
+from scripted_runs import Scripted, assert_same, state_of
 from torch import nn
 
 from vae_fast.models import VAE

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import Interrupt, Scripted, assert_same, state_of
+from scripted_runs import Interrupt, Scripted, assert_same, state_of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
