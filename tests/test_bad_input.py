@@ -307,6 +307,16 @@ CALLS = (
         "gaussian_kl: logvar has shape (3, 4), expected a shape that broadcasts with mu (2, 3)",
     ),
     (
+        lambda: vf.elbo_loss(ones, ones, elsewhere, 0.3),
+        ValueError,
+        "elbo_loss: mu is on meta, expected",
+    ),
+    (
+        lambda: vf.elbo_loss(ones, ones, ones, ones, batch_dims=1.5),
+        TypeError,
+        "elbo_loss: batch_dims is of type float, expected int",
+    ),
+    (
         lambda: vf.ELBOLoss("poison"),
         ValueError,
         "ELBOLoss: likelihood is 'poison', expected 'bernoulli', ",

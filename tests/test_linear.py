@@ -191,6 +191,9 @@ MISTAKES = {
     "reduction is 'total'": {"reduction": "total"},
     "mask is given": {"likelihood": "multinomial", "mask": torch.ones(OUT, dtype=torch.bool)},
     "mask has": {"mask": torch.zeros(3, dtype=torch.bool)},
+    "target is on meta": {"target": torch.zeros(BATCH, OUT, device="meta")},
+    "bias is on meta": {"bias": torch.zeros(OUT, dtype=torch.float64, device="meta")},
+    "weight has dtype torch.complex64": {"weight": torch.zeros(OUT, IN, dtype=torch.complex64)},
 }
 
 

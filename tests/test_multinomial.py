@@ -119,6 +119,19 @@ def test_excluded_classes_cost_nothing(backend):
         torch.testing.assert_close(gradient[row, kept], torch.autograd.grad(expected, alone)[0])
 
 
+@pytest.mark.parametrize("row", [[-torch.inf, -torch.inf], [-torch.inf, 1.0]])
+def test_the_gradient_at_infinity_is_the_same_in_every_reduction(backend, row):
+    """Without a class there is no softmax, and each count still wants its logit higher."""
+    target = torch.tensor([[1.0, 2.0]])
+    gradients = []
+    for reduction in REDUCTIONS[:3]:
+        logits = torch.tensor([row], requires_grad=True)
+        value = vf.multinomial_nll(logits, target, reduction=reduction)
+        assert value.isinf().any()
+        gradients.append(torch.autograd.grad(value.sum(), logits)[0].tolist())
+    assert gradients == [[[-1.0, -2.0 if row[1] < 0 else 1.0]]] * 3
+
+
 def test_edges(backend):
     inf = torch.inf
     logits = torch.tensor(

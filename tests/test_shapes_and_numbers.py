@@ -147,6 +147,18 @@ def test_numbers_of_numpy_elsewhere():
     assert vf.reparameterize(mu, mu, num_samples=np.int64(3)).shape == (3, B, 4)
 
 
+def test_samples_have_the_dtype_of_one():
+    """A mu without dimensions has none to add to, and gets the samples'."""
+    mu = torch.tensor(0.3, dtype=torch.bfloat16, requires_grad=True)
+    logvar = torch.tensor(-0.2)
+    assert vf.reparameterize(mu, logvar, seed=5).dtype == torch.float32
+    z = vf.reparameterize(mu, logvar, seed=5, num_samples=300)
+    assert z.dtype == torch.float32
+    weights = torch.randn(300)
+    z.backward(weights)  # a sum of 300, rounded once
+    assert mu.grad == weights.sum().bfloat16()
+
+
 def test_what_has_no_dimension_does_not_raise_the_dtype():
     """torch's own rule of promotion."""
     mean, target = torch.randn(B, 4).bfloat16(), torch.randn(B, 4).bfloat16()

@@ -325,6 +325,8 @@ def check_linear(function: str, h: Any, weight: Any, bias: Any, target: Any) -> 
             raise TypeError(f"{function}: {name} has dtype {value.dtype}, expected {weight.dtype}")
         if value.device != h.device:
             raise ValueError(f"{function}: {name} is on {value.device}, expected {h.device} like h")
+    if target.device != h.device:
+        raise ValueError(f"{function}: target is on {target.device}, expected {h.device} like h")
     if target.shape != (*h.shape[:-1], weight.shape[0]):
         raise ValueError(
             f"{function}: target has shape {_shape(target.shape)}, expected "
