@@ -202,6 +202,7 @@ def test_compiles_whole(reduction):
     torch.testing.assert_close(got, peer)
 
 
+@pytest.mark.torch_devices_only  # opcheck
 @pytest.mark.parametrize("keep", [0, 1])
 def test_the_ops_keep_their_schemas(keep):
     logits, target = _inputs((3, 40), torch.float32)
