@@ -3,7 +3,7 @@
 namespace vae_fast::cuda {
 namespace {
 
-Tensor tensor_of(const void* data, Dtype dtype, const int64_t* strides, int dims) {
+Tensor make_tensor(const void* data, Dtype dtype, const int64_t* strides, int dims) {
   Tensor tensor;
   tensor.data = const_cast<void*>(data);
   tensor.dtype = dtype;
@@ -14,11 +14,11 @@ Tensor tensor_of(const void* data, Dtype dtype, const int64_t* strides, int dims
 }  // namespace
 
 Tensor tensor_of(const Input& input, int dims) {
-  return tensor_of(input.data, input.dtype, input.strides, dims);
+  return make_tensor(input.data, input.dtype, input.strides, dims);
 }
 
 Tensor tensor_of(const Output& output, int dims) {
-  return tensor_of(output.data, output.dtype, output.strides, dims);
+  return make_tensor(output.data, output.dtype, output.strides, dims);
 }
 
 void Call::add_input(const Input& input) { inputs[input_count++] = tensor_of(input, dims); }

@@ -48,7 +48,7 @@ BUGS = (
     Bug(
         "vectors at any address",
         "asan",
-        "plan.cpp",
+        "call.cpp",
         (("std::min<int64_t>(16, elements * bytes_of", "(bytes_of"),),
     ),
     Bug(

@@ -1,9 +1,11 @@
 // What planted_bugs.py runs on kernels with a bug in them: few cases and few kernels, compiled
 // fast, yet every way in which the loops over losses and over rows of classes share their work.
+#include "cuda/call.cpp"
 #include "cuda/launch.cpp"
 #include "cuda/losses_columns.cu"
 #include "cuda/losses_float.cu"
 #include "cuda/multinomial.cu"
+#include "cuda/path.cpp"
 #include "cuda/plan.cpp"
 #include "emulated.h"
 #include "multinomial_case.h"
