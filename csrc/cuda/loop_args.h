@@ -78,10 +78,10 @@ struct Columns {
   int output = 0;  // which of the outputs is summed
 };
 
-// Whether a loop over dense tensors can also sum an output of so many: where one is a parameter
-// that elements may share. A sum costs registers even where it is not asked for: a loss of logits
-// and data, 7% in bfloat16 on an H200.
-constexpr bool can_sum_flat(int outputs) { return outputs > 2; }
+// With more outputs than these a loop over dense tensors can also sum one: then there is a
+// parameter that elements may share. A sum costs registers even where it is not asked for: a loss
+// of logits and data, 7% in bfloat16 on an H200.
+inline constexpr int kOutputsWithoutFlatSums = 2;
 
 struct LoopArgs {
   Space space;

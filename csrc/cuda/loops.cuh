@@ -219,7 +219,7 @@ __device__ __forceinline__ void visit(const LoopArgs& args, const Offsets<Elemen
   }
   VAE_FAST_UNROLL
   for (int k = 0; k < Element::kOutputs; ++k) {
-    if ((!kIsFlat<S> || can_sum_flat(Element::kOutputs)) && args.output_is_summed[k]) {
+    if ((!kIsFlat<S> || Element::kOutputs > kOutputsWithoutFlatSums) && args.output_is_summed[k]) {
       sums[k + 1] += sum_of<T, V>(results.output[k]);
     } else if (args.outputs[k].data != nullptr) {
       store<T, V, S>(args.outputs[k], offsets.output[k], results.output[k]);

@@ -47,7 +47,7 @@ std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
   bool fits = group_elements == call.numel || group_elements % vector == 0;
   call.for_each([&](Tensor& tensor, bool follows_elements) {
     if (!follows_elements) {  // a sum is stored by its group
-      fits &= &tensor == &call.value || can_sum_flat(call.output_count);
+      fits &= &tensor == &call.value || call.output_count > kOutputsWithoutFlatSums;
       return;
     }
     const bool is_input =
