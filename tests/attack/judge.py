@@ -63,7 +63,7 @@ def command(*arguments: object) -> Ended:
             main()
     except SystemExit as ended:
         code = int(ended.code or 0)
-    except BaseException:
+    except Exception:  # a fault, and so the test fails: with what a person would have seen
         return Ended(None, out.text, traceback.format_exc())
     finally:
         sys.argv = before
@@ -84,7 +84,7 @@ def refused_or(read: Callable[[], str | None]) -> str | None:
         return (
             None if message and "\n" not in message else f"{len(message)} characters: {message!r}"
         )
-    except Exception:
+    except Exception:  # neither of the two: a fault, and so the test fails, with its traceback
         return traceback.format_exc()
 
 

@@ -70,7 +70,7 @@ def refused(seed: int, index: int) -> str | None:
         if name not in message:
             return f"{said}: {name} is not named in {message!r}"
         return None
-    except Exception as error:  # any other is what is looked for
+    except Exception as error:  # any other is what is looked for: a line of the report, which fails
         return f"{said}: {type(error).__name__}: {str(error)[:200]}"
     kind = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     return f"{said}: not refused, it gave {kind}"

@@ -15,7 +15,7 @@ def one(seed: int, index: int) -> str | None:
     make = mistakes.refused if index % EVERY == 0 else calls.valid
     try:
         wrong = make(seed, index)
-    except Exception as error:  # of a call that should be right
+    except Exception as error:  # of a call that should be right: a line of the report, which fails
         where = traceback.extract_tb(error.__traceback__)[-1]
         wrong = f"{type(error).__name__} in {where.name}: {' '.join(str(error).split())[:300]}"
     return None if wrong is None else f"--seed {seed} --only {index}: {wrong}"
