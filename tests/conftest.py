@@ -20,7 +20,6 @@ else:
     collect_ignore += [
         "app",
         "attack",
-        "fuzz",
         "test_build.py",
         "test_buffer_cache.py",
         "test_documentation.py",

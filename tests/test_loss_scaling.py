@@ -52,7 +52,7 @@ def losses(terms: Terms, half: bool) -> tuple[Tensor, float]:
     return torch.stack(result), scaler.get_scale()
 
 
-@pytest.mark.torch_devices_only
+@pytest.mark.torch_devices_only  # torch.amp.GradScaler
 def test_a_scaled_float16_run_follows_the_float32_run():
     exact, _ = losses(ours, half=False)
     assert exact[-1] < 0.9 * exact[0]

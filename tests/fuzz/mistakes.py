@@ -23,7 +23,7 @@ def _complex(operands: list[Any], k: int, draws: Draws) -> Any:
 
 
 def _sparse(operands: list[Any], k: int, draws: Draws) -> Any:
-    return operands[k].to_sparse()
+    return operands[k].cpu().to_sparse()  # whose layout is asked first, and no device lacks
 
 
 def _no_tensor(operands: list[Any], k: int, draws: Draws) -> Any:
