@@ -25,6 +25,13 @@ class _Option(click.Option):
         super().__init__(*arguments, **settings)
         self.group = group
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """What stands in brackets: of a range, not the limit that nobody comes near."""
+        extra = super().get_help_extra(ctx)
+        if isinstance(self.type, click.IntRange) and (self.type.max or 0) >= _LARGEST:
+            extra["range"] = f"x>={self.type.min}"
+        return extra
+
 
 class GroupedCommand(click.Command):
     """A command whose help lists its options under the headings of their groups."""
