@@ -1,4 +1,9 @@
-"""`python -m tests.fuzz`: 100,000 random calls; a line for each that is wrong repeats it."""
+"""100,000 random calls of the public functions against plain float64.
+
+A line for each that is wrong repeats it. functions.py says what is called and what it should give,
+draws.py makes operands of every shape, stride and dtype, calls.py compares, mistakes.py makes calls
+that must be refused.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import time
 
 import torch
 
-from .run import failures
+from tests.fuzz.run import failures
 
 
 def main() -> int:

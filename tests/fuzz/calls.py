@@ -18,13 +18,11 @@ import torch
 from torch import Tensor
 
 import vae_fast as vf
+from tests.cases import REDUCTIONS, reduced
+from tests.fuzz import functions
+from tests.fuzz.draws import Draws
+from tests.fuzz.functions import ELEMENTWISE, Elementwise
 from vae_fast import reference
-
-from . import functions
-from .draws import Draws
-from .functions import ELEMENTWISE, Elementwise, reduced
-
-REDUCTIONS = ("none", "sample", "sum", "batchmean", "mean")
 
 
 class Result(NamedTuple):

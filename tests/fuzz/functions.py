@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import vae_fast as vf
+from tests.cases import reduced
 
 Operand = Tensor | float
 
@@ -108,18 +109,6 @@ def divisor(shape: Sequence[int], reduction: str, batch_dims: int) -> int:
     """What a sum is divided by."""
     averaged = {"mean": len(shape), "batchmean": batch_dims}.get(reduction, 0)
     return math.prod(shape[:averaged])
-
-
-def reduced(elementwise: Tensor, reduction: str, batch_dims: int) -> Tensor:
-    """What the documentation of a reduction says."""
-    event = tuple(range(batch_dims, elementwise.dim()))
-    if reduction == "none" or (reduction == "sample" and not event):
-        return elementwise
-    if reduction == "sample":
-        return elementwise.sum(event)
-    if reduction == "sum":
-        return elementwise.sum()
-    return elementwise.sum() / divisor(elementwise.shape, reduction, batch_dims)
 
 
 def log_softmax_nll(logits: Tensor, target: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import REDUCTIONS
-from .draws import Draws, enlarged
-from .functions import ELEMENTWISE
+from tests.cases import REDUCTIONS
+from tests.fuzz.draws import Draws, enlarged
+from tests.fuzz.functions import ELEMENTWISE
 
 
 def _enlarging(operands: list[Any], k: int, draws: Draws) -> Any:

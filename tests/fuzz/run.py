@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator
 
-from . import calls, mistakes
+from tests.fuzz import calls, mistakes
 
 EVERY = 10  # which call is a mistake
 

@@ -5,12 +5,11 @@ import torch
 from device import DEVICE
 
 import vae_fast as vf
+from tests.fuzz import functions
+from tests.fuzz.calls import elementwise, verdict
+from tests.fuzz.draws import Draws
+from tests.fuzz.run import failures, one
 from vae_fast import functional
-
-from . import functions
-from .calls import elementwise, verdict
-from .draws import Draws
-from .run import failures, one
 
 CALLS = 10_000 if DEVICE == "cpu" else 1_500
 
@@ -55,7 +54,7 @@ def test_what_is_not_refused_is_seen(monkeypatch):
         functions.Elementwise(f.name, lambda *x, **_: torch.zeros(()), f.formula, f.names, f.target)
         for f in functions.ELEMENTWISE
     ]
-    monkeypatch.setattr("fuzz.mistakes.ELEMENTWISE", taken)
+    monkeypatch.setattr("tests.fuzz.mistakes.ELEMENTWISE", taken)
     found = [one(1, index) for index in range(0, 200, 10)]
     assert all(found)
     assert all("--seed 1 --only " in line and "not refused" in line for line in found)
