@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train a model.
 
-    Leaves in FOLDER: config.json, metrics.jsonl (a line an epoch, nats per image),
+    Leaves in FOLDER: config.json, metrics.jsonl (a line an epoch, nats per datum),
     model.safetensors (the weights), checkpoint.safetensors (to go on from), and the pictures
     curves.png, reconstructions.png, samples.png and latent.png.
 
@@ -219,7 +219,7 @@ def _conclude(console: Console, out: Path, data: Data, plots: bool) -> None:
     figures = f"after epoch {last.epoch}: training {last.train_loss:.2f}"
     if last.test_loss is not None:
         figures += f", test {last.test_loss:.2f} (nll {last.test_nll:.2f} + kl {last.test_kl:.2f})"
-    console.print(f"{figures} nats per image", soft_wrap=True)
+    console.print(f"{figures} nats per datum", soft_wrap=True)
     written = [out / "model.safetensors", out / "metrics.jsonl"]
     if plots:
         from vae_fast.plots import TrainedRun, plot_run

@@ -33,7 +33,7 @@ def plot_curves(path: Path, runs: Mapping[str, Sequence[EpochMetrics]], title: s
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         soften(axes)
-    panels[0].set_ylabel("nats per image")
+    panels[0].set_ylabel("nats per datum")
     panels[0].legend(frameon=False)
     save(made, path)
 
