@@ -424,6 +424,9 @@ void check(const Problem& problem) {
         fits && (!x.defined() || (x.scalar_type() == h.scalar_type() && x.device() == h.device()));
   }
   fits = fits && problem.target.device() == h.device();
+  for (const Tensor& x : {h, weight, problem.operands[kBias], problem.target}) {
+    fits = fits && (!x.defined() || x.layout() == at::kStrided);
+  }
   if (problem.mask && problem.loss == kMultinomial) fits = false;
   TORCH_CHECK_VALUE(fits, "linear_nll: the arguments do not fit together");
 }

@@ -24,9 +24,7 @@ Tensor plain_mlp(const Tensor& x, const Parameters& parameters) {
 
 bool is_watched() {
   return torch::jit::tracer::isTracing() || c10::impl::TorchDispatchModeTLS::any_modes_set() ||
-         c10::impl::tls_is_dispatch_key_included(
-             c10::DispatchKey::FuncTorchDynamicLayerFrontMode) ||
-         at::impl::torch_function_mode_enabled();
+         c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }
 
 bool is_plain(const Tensor& x, at::ScalarType dtype) {
@@ -40,8 +38,10 @@ int64_t mlp_outputs(const Tensor& x, int64_t inputs, const Parameters& parameter
   const auto fits = [](const Tensor& tensor, int64_t dims) {
     return tensor.dim() == dims && is_plain(tensor, at::kFloat);
   };
-  const bool is_autocast = at::autocast::is_autocast_enabled(at::kCPU);
-  if (is_autocast || is_watched() || !fits(x, 2) || x.numel() == 0) return 0;
+  // Modes of torch functions see the modules' calls, and nothing of what is called from here.
+  const bool is_changed =
+      at::autocast::is_autocast_enabled(at::kCPU) || at::impl::torch_function_mode_enabled();
+  if (is_changed || is_watched() || !fits(x, 2) || x.numel() == 0) return 0;
   for (size_t k = 0; k < parameters.size(); k += 2) {
     const Tensor &weight = parameters[k], &bias = parameters[k + 1];
     if (!fits(weight, 2) || !fits(bias, 1)) return 0;

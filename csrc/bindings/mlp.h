@@ -16,8 +16,8 @@ using Parameters = std::vector<Tensor>;
 // A plain, strided tensor of the CPU: no subclass, no tangent, nothing of torch.func.
 bool is_plain(const Tensor& x, at::ScalarType dtype);
 
-// Whether somebody wants to see torch's own ops go by, or to change them: a mode, a transform of
-// torch.func, a tracer.
+// Whether somebody wants to see torch's own ops go by, or to change them: a dispatch mode, a
+// transform of torch.func, a tracer.
 bool is_watched();
 
 // How many numbers the last layer gives for each row where the products can take the tensors as
