@@ -2,6 +2,7 @@
 // with VAE_FAST_TSAN it tells the sanitizer what orders what.
 #include "simt.h"
 
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -10,7 +11,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
+#include <deque>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -53,19 +54,31 @@ constexpr unsigned kWarp = 32;
 
 enum class State { kReady, kAtCollective, kAtBarrier, kDone };
 
+// Where a strand goes on.
+struct Context {
+  ucontext_t entry;
+  jmp_buf next;
+  bool is_entered = false;
+};
+
+// What a fiber runs on, one fiber after another; kept from launch to launch.
+struct Strand {
+  Context context;
+  char* stack = nullptr;
+  void* tsan = nullptr;        // ThreadSanitizer's idea of it
+  void* fake_stack = nullptr;  // AddressSanitizer's
+};
+
 struct Fiber {
   Place at;
   State state = State::kReady;
-  ucontext_t context;
-  char* stack = nullptr;
+  Strand* strand = nullptr;
   int line = 0;  // where it waits
   // Its part in a collective, and what came of it.
   Collective kind;
   unsigned mask = 0;
   uint64_t value = 0, result = 0;
   int source = 0;
-  void* tsan = nullptr;        // ThreadSanitizer's idea of it
-  void* fake_stack = nullptr;  // AddressSanitizer's
   // For fences: what its atomics have seen published, and its own last fence.
   std::vector<void*> seen;
   void* fenced = nullptr;
@@ -82,12 +95,6 @@ class Marks {
   std::vector<std::unique_ptr<char>> marks_;
 };
 
-// What a fiber runs on, kept from launch to launch: new ones are slow under ThreadSanitizer.
-struct Strand {
-  char* stack = nullptr;
-  void* tsan = nullptr;
-};
-
 struct Machine {
   unsigned schedule = kForward;
   int64_t threads_run = 0;
@@ -96,14 +103,14 @@ struct Machine {
 
   std::vector<Fiber> fibers;  // the block's
   unsigned current = 0;
-  ucontext_t scheduler;
+  Context scheduler = {{}, {}, true};
 
   // A block's own: one barrier object for each block, or blocks would order one another.
   void* barrier_mark = nullptr;
   std::vector<void*> warp_marks;
   std::unordered_map<const void*, void*> shared;
 
-  std::vector<Strand> strands;
+  std::deque<Strand> strands;
   size_t strands_in_use = 0;
 
   // A launch's own.
@@ -139,16 +146,27 @@ void release([[maybe_unused]] void* mark) { IF_TSAN(__tsan_release(mark);) }
 
 // ---- switching between fibers ------------------------------------------------------------------
 
+void change(Context& from, Context& to) {
+#if defined(VAE_FAST_ASAN) || defined(VAE_FAST_TSAN)
+  swapcontext(&from.entry, &to.entry);
+#else
+  // Half the time of a run would be swapcontext's system calls, for the mask of signals.
+  if (_setjmp(from.next) != 0) return;
+  if (to.is_entered) _longjmp(to.next, 1);
+  to.is_entered = true;
+  setcontext(&to.entry);
+#endif
+}
+
 void to_scheduler() {
-  Fiber& fiber = running();
+  Strand& strand = *running().strand;
   IF_TSAN(__tsan_switch_to_fiber(machine.main_tsan, 1);)
 #ifdef VAE_FAST_ASAN
-  __sanitizer_start_switch_fiber(fiber.state == State::kDone ? nullptr : &fiber.fake_stack,
-                                 machine.main_stack, machine.main_stack_bytes);
+  __sanitizer_start_switch_fiber(&strand.fake_stack, machine.main_stack, machine.main_stack_bytes);
 #endif
-  swapcontext(&fiber.context, &machine.scheduler);
+  change(strand.context, machine.scheduler);
 #ifdef VAE_FAST_ASAN
-  __sanitizer_finish_switch_fiber(running().fake_stack, &machine.main_stack,
+  __sanitizer_finish_switch_fiber(strand.fake_stack, &machine.main_stack,
                                   &machine.main_stack_bytes);
 #endif
 }
@@ -157,52 +175,49 @@ void to_fiber(unsigned index) {
   machine.current = index;
   Fiber& fiber = running();
   place = &fiber.at;
-  IF_TSAN(__tsan_switch_to_fiber(fiber.tsan, 1);)
+  IF_TSAN(__tsan_switch_to_fiber(fiber.strand->tsan, 1);)
 #ifdef VAE_FAST_ASAN
-  __sanitizer_start_switch_fiber(&machine.main_fake_stack, fiber.stack, kStackBytes);
+  __sanitizer_start_switch_fiber(&machine.main_fake_stack, fiber.strand->stack, kStackBytes);
 #endif
-  swapcontext(&machine.scheduler, &fiber.context);
+  change(machine.scheduler, fiber.strand->context);
 #ifdef VAE_FAST_ASAN
   __sanitizer_finish_switch_fiber(machine.main_fake_stack, nullptr, nullptr);
 #endif
 }
 
-void fiber_main() {
+void strand_main() {
 #ifdef VAE_FAST_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &machine.main_stack, &machine.main_stack_bytes);
 #endif
-  acquire(machine.start_mark);
-  machine.body(machine.context);
-  release(machine.end_mark);
-  running().state = State::kDone;
-  to_scheduler();
+  for (;;) {
+    acquire(machine.start_mark);
+    machine.body(machine.context);
+    release(machine.end_mark);
+    running().state = State::kDone;
+    to_scheduler();
+  }
 }
 
-Strand new_strand() {
-  Strand strand;
+void make_strand() {
+  Strand& strand = machine.strands.emplace_back();
   void* stack =
       mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (stack == MAP_FAILED) fail("no memory for a stack");
   strand.stack = static_cast<char*>(stack);
   IF_TSAN(strand.tsan = __tsan_create_fiber(0);)
-  return strand;
+  ucontext_t& entry = strand.context.entry;
+  getcontext(&entry);
+  entry.uc_stack.ss_sp = strand.stack;
+  entry.uc_stack.ss_size = kStackBytes;
+  entry.uc_link = nullptr;
+  makecontext(&entry, strand_main, 0);
 }
 
 void start_fiber(unsigned index, unsigned block) {
   Fiber& fiber = machine.fibers[index];
   fiber.at = {{index, 0, 0}, {block, 0, 0}};
-  if (machine.strands_in_use == machine.strands.size()) machine.strands.push_back(new_strand());
-  const Strand& strand = machine.strands[machine.strands_in_use++];
-  fiber.stack = strand.stack;
-  fiber.tsan = strand.tsan;
-#ifdef VAE_FAST_ASAN
-  __asan_unpoison_memory_region(fiber.stack, kStackBytes);
-#endif
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack;
-  fiber.context.uc_stack.ss_size = kStackBytes;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, fiber_main, 0);
+  if (machine.strands_in_use == machine.strands.size()) make_strand();
+  fiber.strand = &machine.strands[machine.strands_in_use++];
 }
 
 // ---- collectives and barriers ------------------------------------------------------------------
