@@ -35,8 +35,9 @@ build: $(VENV)/setup.stamp ## compile what has changed
 demo: build ## train a VAE and an auto-encoder on handwritten digits; pictures in runs/demo
 	$(BIN)/vae-fast demo --out runs/demo
 
+# Each worker is a process with PyTorch in it.
 test: build ## the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 test-cpp: ## the torch-free core alone, under CTest
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
