@@ -154,21 +154,34 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="no space"):
         write_atomically(tmp_path, {"file": b"new"})
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_write_that_nothing_can_replace_changes_nothing(tmp_path):
+    (tmp_path / "file").mkdir()
+    write_atomically(tmp_path, {"other": b"old"})
+    with pytest.raises(IsADirectoryError, match="file"):
+        write_atomically(tmp_path, {"other": b"new", "file": b"new"})
+    assert (tmp_path / "other").read_bytes() == b"old"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
+
+
 def test_a_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
     events = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), fsync(fd)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b)))
+
+    def noted(name):
+        true = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given: (events.append(name), true(*given))[1])
+
+    for name in ("fsync", "rename", "replace"):
+        noted(name)
     write_atomically(tmp_path, {"file": b"content", "other": b"more"})
-    # The contents of both; then both names, and the folder.
-    assert events == ["fsync", "fsync", "replace", "replace", "fsync"]
+    # The contents of both and the folder that they are in; what decides; then both names.
+    assert events == ["fsync", "fsync", "fsync", "rename", "fsync", "replace", "replace"]
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0o22))
 
 

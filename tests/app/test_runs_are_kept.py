@@ -1,9 +1,13 @@
 """What a run's folder survives: mistakes, other processes, a full disk, a killed process."""
 
 import errno
+import itertools
 import json
 import os
+import shutil
+import signal
 
+import numpy as np
 import pytest
 
 from vae_fast import Trainer, TrainerConfig
@@ -23,7 +27,7 @@ def run(tmp_path, run_cli):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,7 @@ def test_a_full_disk_costs_nothing(run, make_vae, digits, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             trainer.fit(digits.train)
     assert contents(run) == before
+    assert {path.name for path in run.iterdir()} == before.keys()
     trainer.fit(digits.train)
     assert len(load_run(run).history) == 1
 
@@ -122,8 +127,9 @@ def test_the_second_of_two_trainers_is_refused(make_vae, digits, tmp_path):
 
 
 def test_what_a_killed_process_has_left_is_removed(run, run_cli):
+    (run / ".vae_fast.writing").mkdir()
     for name in NAMES:
-        (run / f".{name}.x1y2").write_bytes(b"half")
+        (run / ".vae_fast.writing" / name).write_bytes(b"half")
     (run / ".mine").write_bytes(b"kept")
     run_cli("train", "--resume", "--out", run, "--epochs", 3, "--no-plots")
     assert set(contents(run)) == {*NAMES, ".mine"}
@@ -148,3 +154,59 @@ def test_a_trainer_may_fit_again(make_vae, digits, tmp_path):
     trainer = Trainer(make_vae(), TrainerConfig(epochs=1, device="cpu"), out=tmp_path)
     trainer.fit(digits.train)
     assert len(trainer.fit(digits.train)) == 1
+
+
+# What changes names, or waits until they are on the disk: all that a kill can come between.
+_STEPS = ("mkdir", "fsync", "rename", "replace", "rmdir", "unlink")
+
+
+def killed_before(step, work):
+    """Do the work in a child that is killed before so many of the steps; whether it was."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(step))
+
+        def dying(true):
+            def call(*given, **named):
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return true(*given, **named)
+
+            return call
+
+        for name in _STEPS:
+            setattr(os, name, dying(getattr(os, name)))
+        try:
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def test_a_run_is_replaced_whole_or_not_at_all(run, run_cli, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 6), np.float32))
+    other = (*SMALL, "--data", tmp_path / "x.npy", "--epochs", 1)
+    new = ("train", *other, "--overwrite", "--out")
+    run_cli(*new, tmp_path / "undisturbed")
+    weights = (tmp_path / "undisturbed" / "model.safetensors").read_bytes()
+    (run / "notes.txt").write_bytes(b"of somebody else")
+    before = contents(run)
+    found = []
+    for step in itertools.count():
+        folder = shutil.copytree(run, tmp_path / f"killed before {step}")
+        was_killed = killed_before(step, lambda folder=folder: run_cli(*new, folder))
+        run_cli("evaluate", folder, "--json")
+        left = contents(folder)
+        if left == before:
+            found.append("the old one")
+            continue
+        found.append("the new one")
+        assert left["notes.txt"] == before["notes.txt"]
+        run_cli("train", "--resume", "--out", folder, "--no-plots")
+        assert {path.name for path in folder.iterdir()} == before.keys()
+        assert (folder / "model.safetensors").read_bytes() == weights
+        if not was_killed:
+            break
+    assert [name for name, _ in itertools.groupby(found)] == ["the old one", "the new one"]
+    assert found.count("the new one") > 10

@@ -3,6 +3,8 @@
 A child is forked, so that it need not import torch: most of its life is training and writing.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import random
@@ -16,6 +18,8 @@ from pathlib import Path
 
 from tests.attack import small_run
 from tests.attack.judge import Case, command, inside
+from vae_fast.training import RunError
+from vae_fast.training.run import read_config
 
 EPOCHS = 12
 _SETTINGS = {
@@ -28,26 +32,35 @@ _SETTINGS = {
 
 
 def cases(folder: Path, seed: int = 0, kills: int = 4) -> Iterator[Case]:
-    """For ever: a run that is killed so many times before it is let to its end."""
+    """For ever: a run that is killed so many times before it is let to its end.
+
+    Every second one replaces the undisturbed run of the settings before it.
+    """
     chosen = random.Random(seed)
     small_run.data(folder)
-    while True:
-        for name in _SETTINGS:
-            moment = chosen.randrange(2**32)
-            yield Case(f"{name}, {moment}", partial(_attack, folder, name, moment, kills))
+    old = None
+    for name in itertools.cycle(_SETTINGS):
+        moment = chosen.randrange(2**32)
+        over = "" if old is None else f", over {old}"
+        yield Case(f"{name}{over}, {moment}", partial(_attack, folder, name, old, moment, kills))
+        old = name if old is None else None
 
 
-def _attack(folder: Path, name: str, seed: int, kills: int) -> str | None:
+def _attack(folder: Path, name: str, old: str | None, seed: int, kills: int) -> str | None:
     chosen = random.Random(seed)
     out = folder / "killed"
     shutil.rmtree(out, ignore_errors=True)
     whole, seconds = _whole(folder, name)
+    if old is not None:
+        _whole(folder, old)
+        shutil.copytree(folder / f"whole {old}", out)
+    before = _files(out)
     faults = []
     for _ in range(kills):
         limit = chosen.randrange(20_000) if chosen.random() < 0.3 else None
         wait = None if limit is not None else chosen.uniform(0, seconds)
-        faults.append(_child(folder, _go_on(folder, out, name), wait, limit))
-    faults.append(_child(folder, _go_on(folder, out, name), None, None))
+        faults.append(_child(folder, _go_on(folder, out, name, before), wait, limit))
+    faults.append(_child(folder, _go_on(folder, out, name, before), None, None))
     faults = [fault for fault in faults if fault is not None]
     if faults:
         return "; ".join(faults)
@@ -56,13 +69,21 @@ def _attack(folder: Path, name: str, seed: int, kills: int) -> str | None:
     return None if _content(out) == whole else "the run is another than the undisturbed one"
 
 
-def _go_on(folder: Path, out: Path, name: str) -> tuple[object, ...]:
+def _go_on(folder: Path, out: Path, name: str, before: dict[str, bytes]) -> tuple[object, ...]:
     """What a person types then: the same again where nothing was begun."""
-    if (out / "checkpoint.safetensors").exists():
-        return ("train", "--resume", "--out", out, "--no-plots")
     told = ("--data", folder / "x.npy", "--epochs", EPOCHS, "--batch-size", 8)
-    # Some of the files may be there, and no checkpoint.
-    return ("train", "--out", out, "--overwrite", *small_run.SIZES, *told, *_SETTINGS[name])
+    afresh = ("train", "--out", out, "--overwrite", *small_run.SIZES, *told, *_SETTINGS[name])
+    resumed = ("train", "--resume", "--out", out, "--no-plots")
+    # It begins with all of its files at once: those of another run are there, or none of them.
+    return afresh if _files(out) == before else resumed
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    """Of the run that is there, as whoever reads it finds them."""
+    with contextlib.suppress(RunError):  # there may be none
+        read_config(out)
+    there = [out / name for name in small_run.FILES if (out / name).exists()]
+    return {path.name: path.read_bytes() for path in there}
 
 
 def _whole(folder: Path, name: str) -> tuple[dict[str, object], float]:
@@ -70,7 +91,7 @@ def _whole(folder: Path, name: str) -> tuple[dict[str, object], float]:
     out = folder / f"whole {name}"
     start = time.perf_counter()
     if not out.exists():
-        fault = _child(folder, _go_on(folder, out, name), None, None)
+        fault = _child(folder, _go_on(folder, out, name, {}), None, None)
         assert fault is None, fault
         (folder / f"seconds {name}").write_text(str(time.perf_counter() - start))
     return _content(out), float((folder / f"seconds {name}").read_text())

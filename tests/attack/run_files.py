@@ -69,6 +69,9 @@ def _changes(base: Path) -> Iterator[tuple[str, Callable[[Path], None]]]:
             partial(_replace, name, lambda path: path.symlink_to("nowhere")),
         )
         yield f"{name} is a loop", partial(_replace, name, lambda path: path.symlink_to(path.name))
+    for name in (".vae_fast.written", ".vae_fast.writing"):
+        for what, make in _in_place_of_a_folder(base).items():
+            yield f"{CONFIG} beside {name} {what}", partial(_make, name, make)
     config = json.loads((base / CONFIG).read_text())
     for what, value in _values(config):
         yield f"{CONFIG} {what}", partial(_write, CONFIG, json.dumps(value).encode())
@@ -83,6 +86,17 @@ def _changes(base: Path) -> Iterator[tuple[str, Callable[[Path], None]]]:
     tensors, _ = read_tensors(base / MODEL)
     for what, value in _tensors(tensors):
         yield f"{MODEL} {what}", partial(_write_tensors, MODEL, value, None)
+
+
+def _in_place_of_a_folder(base: Path) -> dict[str, Callable[[Path], object]]:
+    """Of one that holds what a killed process has written."""
+    return {
+        "as a file": lambda path: path.write_bytes(b"x"),
+        "as a pipe": os.mkfifo,
+        "that leads elsewhere": lambda path: path.symlink_to(base),
+        "that leads nowhere": lambda path: path.symlink_to("nowhere"),
+        "with a folder": lambda path: (path / CONFIG).mkdir(parents=True),
+    }
 
 
 def _contents(content: bytes, base: Path) -> Iterator[tuple[str, bytes]]:
@@ -154,6 +168,10 @@ def _tensors(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, dict[str, 
 
 def _write(name: str, content: bytes, run: Path) -> None:
     (run / name).write_bytes(content)
+
+
+def _make(name: str, make: Callable[[Path], object], run: Path) -> None:
+    make(run / name)
 
 
 def _replace(name: str, make: Callable[[Path], object], run: Path) -> None:

@@ -15,8 +15,7 @@ from vae_fast.data import load
 from vae_fast.models import VAE, AutoEncoder
 from vae_fast.plots import TrainedRun, plot_run
 from vae_fast.training import RunError, Trainer, TrainerConfig
-from vae_fast.training.files import read_json
-from vae_fast.training.run import CONFIG
+from vae_fast.training.run import is_run, read_config
 
 _LATENT = 10
 
@@ -76,5 +75,5 @@ def demo(out: Path, epochs: int, seed: int) -> None:
 
 def _require_a_demo(folder: Path) -> None:
     """It replaces what it has left itself, and no other run."""
-    if (folder / CONFIG).is_file() and "demo" not in read_json(folder / CONFIG):
+    if is_run(folder) and "demo" not in read_config(folder):
         raise RunError(f"{folder} holds a run that is not of the demo: choose another --out")

@@ -21,8 +21,8 @@ from vae_fast.data.reading import first_line
 from vae_fast.data.scaling import Scaling
 from vae_fast.models import LatentModel, build
 from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
-from vae_fast.training.files import parsing, read_json
-from vae_fast.training.run import CONFIG
+from vae_fast.training.files import parsing
+from vae_fast.training.run import CONFIG, read_config
 from vae_fast.training.stored import entry
 
 # What may be given anew when a run goes on.
@@ -122,7 +122,7 @@ def load_again(folder: Path, data_dir: Path | None = None) -> Data:
     Raises:
         DataError: they are gone, or no longer what they were.
     """
-    info = read_json(folder / CONFIG)
+    info = read_config(folder)
     if "data" not in info:
         raise click.UsageError(f"{folder} does not say what it was trained on: give --data")
     with parsing(folder / CONFIG):

@@ -1,13 +1,14 @@
-"""Files that are either the old one or the new one, never half of one."""
+"""Files that are either the old ones or the new ones, never half of one or some of each."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from vae_fast.data.reading import first_line
 
+_WRITING, _WRITTEN = ".vae_fast.writing", ".vae_fast.written"  # folders beside the files
 _JSON, _CHECKSUM = "json", "blake2b"  # in the header of a safetensors file
 
 
@@ -24,31 +26,57 @@ class RunError(RuntimeError):
 
 
 def write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files so that a crash at any moment leaves each of them the old one or the new one.
+    """Write files so that a crash at any moment leaves all old ones or, settled, all new ones.
 
-    None is replaced before all are on the disk: what does not fit there costs nothing.
+    They are written into a folder beside them. Its one rename decides: before it nothing has
+    happened, after it whoever comes next moves what is still in it to its place (`settle`).
 
     Args:
-        folder: where they lie.
-        contents: by the file's name, replaced in this order.
+        folder: where they lie; nobody else writes there meanwhile.
+        contents: by the file's name.
 
     Raises:
-        OSError: they cannot be written (it names the file); every file is as it was.
+        OSError: they cannot be written, and every file is as it was (it names the file); or what
+            is written cannot be moved.
     """
-    with ExitStack() as stack:
-        temporaries = []
+    settle(folder)  # an interruption may have come between
+    new = folder / _WRITING
+    new.mkdir()
+    try:
         for name, content in contents.items():
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=_temporary_prefix(name))
-            stack.callback(Path(temporary).unlink, missing_ok=True)
-            with naming(folder / name), os.fdopen(handle, "wb") as file:
+            with naming(folder / name), (new / name).open("xb") as file:
+                if (folder / name).is_dir():  # no rename replaces it
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
-            temporaries.append(temporary)
-        for name, temporary in zip(contents, temporaries, strict=True):
-            os.replace(temporary, folder / name)
+        _sync_folder(new)
+        os.rename(new, folder / _WRITTEN)
+    except BaseException:
+        remove_unwritten(folder)
+        raise
     _sync_folder(folder)
+    settle(folder)
+
+
+def is_settled(folder: Path) -> bool:
+    """Whether each file that was written is in its place."""
+    written = folder / _WRITTEN
+    return written.is_symlink() or not written.is_dir()  # a link is none of ours
+
+
+def settle(folder: Path) -> None:
+    """Move to its place what `write_atomically` had written when its process was killed."""
+    if not is_settled(folder):
+        for path in (folder / _WRITTEN).iterdir():
+            os.replace(path, folder / path.name)
+        (folder / _WRITTEN).rmdir()
+
+
+def remove_unwritten(folder: Path) -> None:
+    """Remove what a process had not written yet when it was killed."""
+    if (folder / _WRITING).exists():
+        shutil.rmtree(folder / _WRITING)
 
 
 @contextmanager
@@ -58,17 +86,6 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def remove_temporaries(folder: Path, names: Iterable[str]) -> None:
-    """What a process that was killed while it wrote these files has left."""
-    for name in names:
-        for path in folder.glob(f"{_temporary_prefix(name)}*"):
-            path.unlink(missing_ok=True)
-
-
-def _temporary_prefix(name: str) -> str:
-    return f".{name}."
 
 
 def json_bytes(value: Any) -> bytes:
@@ -177,12 +194,6 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

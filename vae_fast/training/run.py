@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from vae_fast.models import LatentModel
 from vae_fast.training.config import TrainerConfig
 from vae_fast.training.files import (
     RunError,
+    is_settled,
     parsing,
     read_json,
     read_lines,
     read_tensors,
-    remove_temporaries,
+    remove_unwritten,
+    settle,
 )
 from vae_fast.training.metrics import EpochMetrics
 from vae_fast.training.stored import entry, model_of
@@ -60,9 +62,7 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
         RunError: it is not there, is damaged, or is of a model from elsewhere.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise RunError(f"there is no run in {folder} (it has no {CONFIG})")
-    config = read_json(folder / CONFIG)
+    config = read_config(folder)
     tensors, _ = read_tensors(folder / MODEL)
     with parsing(folder / CONFIG):
         described = entry(config, "model", dict, type(None))
@@ -76,6 +76,19 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
     return Run(folder, model.to(device).eval(), settings, info, history)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's config.json, which is read before its other files.
+
+    Raises:
+        RunError: it is not there, or is not an object.
+        OSError: a process was killed while it wrote the run, and the rest cannot be done.
+    """
+    _settle_if_abandoned(folder)
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"there is no run in {folder} (it has no {CONFIG})")
+    return read_json(folder / CONFIG)
+
+
 def require_free(folder: Path, *, overwrite: bool = False) -> None:
     """Whether a new run may write its files there.
 
@@ -86,10 +99,11 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     Raises:
         RunError: it may not.
     """
+    _settle_if_abandoned(folder)
     there = [name for name in FILES if (folder / name).exists()]
     if not there:
         return
-    if not _is_run(folder):
+    if not is_run(folder):
         raise RunError(
             f"{folder} holds {there[0]}, which is not of a run of vae_fast: choose another folder"
         )
@@ -97,20 +111,22 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
         raise RunError(f"{folder} holds a run already: resume it, or choose another folder")
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
     """Whether its config.json is of this package's trainer."""
-    if not (folder / CONFIG).is_file():
-        return False
     try:
-        config = read_json(folder / CONFIG)
+        config = read_config(folder)
     except RunError:
         return False
     return {"vae_fast", "trainer"} <= config.keys()
 
 
+class _OwnedError(RunError):
+    """Another process trains in the folder."""
+
+
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Within it no other process trains in the folder; what a killed one left is removed.
+    """Within it no other process trains in the folder; what a killed one left is settled.
 
     Raises:
         RunError: another process owns it.
@@ -121,8 +137,16 @@ def owned(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"another process is training in {folder}") from error
-        remove_temporaries(folder, FILES)
+            raise _OwnedError(f"another process is training in {folder}") from error
+        settle(folder)
+        remove_unwritten(folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _settle_if_abandoned(folder: Path) -> None:
+    """What a killed process has written gets its place; one that lives does that itself."""
+    if not is_settled(folder):
+        with suppress(_OwnedError), owned(folder):
+            pass

@@ -32,7 +32,6 @@ from vae_fast.training.files import (
     lines_bytes,
     naming,
     parsing,
-    read_json,
     tensors_bytes,
     write_atomically,
 )
@@ -45,7 +44,15 @@ from vae_fast.training.randomness import (
     seed_all,
     set_generators,
 )
-from vae_fast.training.run import CHECKPOINT, CONFIG, METRICS, MODEL, owned, require_free
+from vae_fast.training.run import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    MODEL,
+    owned,
+    read_config,
+    require_free,
+)
 from vae_fast.training.step import loss_of, without_wrappers
 from vae_fast.training.stored import entry, fitted, model_of
 
@@ -164,7 +171,7 @@ class Trainer:
             ValueError: the model is not described in the run and was not given.
         """
         folder = Path(out)
-        stored = read_json(folder / CONFIG)
+        stored = read_config(folder)
         state = Checkpoint.read(folder / CHECKPOINT)
         with parsing(folder / CONFIG):
             before = TrainerConfig.from_dict(entry(stored, "trainer", dict))
