@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from vae_fast.data import DataError, load
+from vae_fast.data.rows import npy_rows
 
 _SIZE = 64 * 2**20  # bytes of the data in memory
 
@@ -41,6 +42,8 @@ def save(tmp_path, kind):
         array = np.full((_SIZE // 4096, 64, 64), 7, np.uint8)
     if kind == "float64":
         array = array.astype(np.float64)
+    if kind == "in columns":
+        array = np.asfortranarray(array)
     if kind == "npz":
         np.savez(tmp_path / "x.npz", train=array)
         return "x.npz"
@@ -48,7 +51,7 @@ def save(tmp_path, kind):
     return "x.npy"
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "npz"])
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "npz", "in columns"])
 def test_the_memory_of_loading(tmp_path, kind):
     assert peak(tmp_path, save(tmp_path, kind)) < 1.2
 
@@ -75,10 +78,20 @@ def test_everything_has_its_limit(tmp_path):
             load(str(tmp_path / source), test_fraction=0.5, max_bytes=999)
 
 
-def test_an_array_in_columns(tmp_path):
-    array = np.asfortranarray(np.random.default_rng(0).random((9, 4, 5)).astype("f4"))
+@pytest.mark.parametrize("shape", [(300, 5), (300, 4, 5), (300, 3, 8, 5), (300, 8, 5, 3)])
+def test_an_array_in_columns(tmp_path, monkeypatch, shape):
+    monkeypatch.setattr("vae_fast.data.rows._CHUNK", 7 * 300 * 4)  # several columns
+    array = np.asfortranarray(np.random.default_rng(0).random(shape).astype("f4"))
     np.save(tmp_path / "x.npy", array)
     np.save(tmp_path / "y.npy", np.ascontiguousarray(array))
     one, two = (load(str(tmp_path / name)) for name in ("x.npy", "y.npy"))
     assert one.train.equal(two.train)
     assert one.test.equal(two.test)
+
+
+def test_labels_in_columns(tmp_path):
+    """A header may say so of any array, and numpy of what has several columns."""
+    labels = np.asfortranarray(np.arange(24).reshape(12, 2))
+    np.save(tmp_path / "x.npy", labels)
+    with (tmp_path / "x.npy").open("rb") as file:
+        assert np.array_equal(npy_rows(file, "x").array(), labels)

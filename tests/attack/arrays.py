@@ -196,6 +196,9 @@ def _archives(random: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     yield "objects", _zip({"train.npy": npy(np.full((12, 8), {}, object))})
     yield "few-labels", _zip({"train.npy": x, "labels.npy": npy(np.arange(5))})
     yield "labels-of-objects", _zip({"train.npy": x, "labels.npy": npy(np.full(12, {}, object))})
+    for order in (False, True):
+        empty = _header(_described((0, 10**18) if order else (10**18, 0), order=order))
+        yield f"labels-of-nothing-{order}", _zip({"train.npy": x, "labels.npy": empty})
     yield "other-test", _zip({"train.npy": x, "test.npy": npy(np.zeros((3, 5)))})
     yield "bytes-test", _zip({"train.npy": x, "test.npy": npy(np.zeros((3, 8), "u1"))})
     yield "labelled", _zip({"train.npy": x, "labels.npy": labels})

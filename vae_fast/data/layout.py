@@ -104,6 +104,29 @@ def _channels_behind(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[1] not in (1, 3, 4) and shape[3] in (1, 3, 4)
 
 
+def as_values(array: Array, name: str) -> Array:
+    """The values of a usable array as data are held: uint8 or float32.
+
+    Raises:
+        DataError: values that are not finite.
+    """
+    import numpy as np
+
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint8:
+        return array
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    # The extremes of what holds a NaN are NaN: no array of truth values is made.
+    if not np.isfinite([array.min(), array.max()]).all():
+        raise DataError(
+            f"{name} holds values that are NaN, infinite or beyond float32: leave out what is "
+            "not known, or put numbers in its place"
+        )
+    return array
+
+
 def as_held(array: Array, name: str) -> Array:
     """Rows of a usable array as data are held: uint8 or float32, in `held_shape`.
 
@@ -112,20 +135,17 @@ def as_held(array: Array, name: str) -> Array:
     """
     import numpy as np
 
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype != np.uint8:
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
-        # The extremes of what holds a NaN are NaN: no array of truth values is made.
-        if not np.isfinite([array.min(), array.max()]).all():
-            raise DataError(
-                f"{name} holds values that are NaN, infinite or beyond float32: leave out what is "
-                "not known, or put numbers in its place"
-            )
+    array = as_values(array, name)
     if _channels_behind(array.shape):
         array = np.moveaxis(array, 3, 1)
     return array.reshape(held_shape(array.shape)) if array.ndim == 3 else array
+
+
+def as_came(held: Array, shape: tuple[int, ...]) -> Array:
+    """A view of rows as data are held, with the axes of an array of this shape."""
+    import numpy as np
+
+    return np.moveaxis(held, 1, 3) if _channels_behind(shape) else held.reshape(-1, *shape[1:])
 
 
 def as_tensor(array: Array, name: str) -> Tensor:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor
 from vae_fast.data.layout import (
     Data,
     DataError,
+    as_came,
     as_held,
+    as_values,
     divided,
     held_shape,
     require_usable,
@@ -40,12 +42,15 @@ class Rows:
         shape: of all of it.
         dtype: its numpy dtype.
         chunks: some of its rows after the others, each valid until the next; once.
+        in_columns: it lies in Fortran's order: a chunk is then of all rows, (N, some columns), the
+            first of the other axes the fastest.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     chunks: Callable[[], Iterator[Array]]
+    in_columns: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +59,12 @@ class Rows:
 
     def array(self) -> Array:
         """All of it."""
-        return np.concatenate([np.array(chunk) for chunk in self.chunks()]).reshape(self.shape)
+        if self.nbytes == 0:  # its shape may be any, and it has no chunks
+            return np.empty(self.shape, self.dtype)
+        chunks = [np.array(chunk) for chunk in self.chunks()]
+        if self.in_columns:
+            return np.concatenate(chunks, axis=1).reshape(self.shape, order="F")
+        return np.concatenate(chunks).reshape(self.shape)
 
     def tensors(self, *parts: Tensor) -> list[Tensor]:
         """All rows, as data are held, in tensors.
@@ -69,6 +79,12 @@ class Rows:
         shape = held_shape(self.shape)
         dtype = torch.float32 if np.issubdtype(self.dtype, np.floating) else torch.uint8
         tensors = [torch.empty((len(part), *shape[1:]), dtype=dtype) for part in parts]
+        (self._fill_by_columns if self.in_columns else self._fill_by_rows)(tensors, parts)
+        if self.dtype == np.uint8:
+            warn_of_ones(tensors, self.name)
+        return tensors
+
+    def _fill_by_rows(self, tensors: list[Tensor], parts: tuple[Tensor, ...]) -> None:
         # Where a row goes: behind the rows of the parts before its own.
         place = np.empty(self.shape[0], np.int64)
         place[torch.cat(parts).numpy()] = np.arange(self.shape[0])
@@ -82,9 +98,16 @@ class Rows:
                 here = (to >= start) & (to < start + len(tensor))
                 tensor.numpy()[to[here] - start] = values[here]
                 start += len(tensor)
-        if self.dtype == np.uint8:
-            warn_of_ones(tensors, self.name)
-        return tensors
+
+    def _fill_by_columns(self, tensors: list[Tensor], parts: tuple[Tensor, ...]) -> None:
+        first = 0
+        for chunk in self.chunks():
+            values = as_values(chunk, self.name)
+            numbers = np.arange(first, first + chunk.shape[1])
+            first += chunk.shape[1]
+            columns: tuple[Any, ...] = np.unravel_index(numbers, self.shape[1:], order="F")
+            for tensor, part in zip(tensors, parts, strict=True):
+                as_came(tensor.numpy(), self.shape)[:, *columns] = values[part.numpy()]
 
 
 def hold_out_rows(
@@ -104,8 +127,6 @@ def hold_out_rows(
 def npy_rows(stream: BufferedIOBase, name: str) -> Rows:
     """An array in numpy's format, whose values are read from the stream when they are asked for.
 
-    Of one that lies in columns (Fortran's order) all are read at once.
-
     Raises:
         DataError: the header is of no array.
         ValueError: numpy's own.
@@ -124,20 +145,24 @@ def npy_rows(stream: BufferedIOBase, name: str) -> Rows:
     if dtype.hasobject:
         raise DataError(f"{name} holds Python objects, which are never unpickled")
 
+    in_columns = in_columns and len(shape) > 1
+    rows, others = shape[:1] or (1,), shape[1:]
+    # The file holds lines behind each other: rows, or columns of one value of each row.
+    lines, line = (math.prod(others), rows) if in_columns else (rows[0], others)
+    line_bytes = math.prod(line) * dtype.itemsize
+
     def chunks() -> Iterator[Array]:
-        rows, row = (shape[0], math.prod(shape[1:]) * dtype.itemsize) if shape else (1, 0)
-        step = rows if in_columns or not shape else max(1, _CHUNK // max(1, row))
-        buffer = memoryview(bytearray(min(rows, step) * row if shape else dtype.itemsize))
-        for first in range(0, rows, step):
-            count = min(step, rows - first)
-            part = buffer[: count * row] if shape else buffer
+        step = max(1, _CHUNK // max(1, line_bytes))
+        buffer = memoryview(bytearray(min(lines, step) * line_bytes))
+        for first in range(0, lines, step):
+            count = min(step, lines - first)
+            part = buffer[: count * line_bytes]
             _fill(part, stream, name)
-            values = np.frombuffer(part, dtype)
-            of_part = (count, *shape[1:]) if shape else ()
-            yield values.reshape(of_part[::-1]).T if in_columns else values.reshape(of_part)
+            values = np.frombuffer(part, dtype).reshape(count, *line)
+            yield values.T if in_columns else values
         stream.read(1)  # an archive compares its checksum when it comes to the end
 
-    return Rows(name, shape, dtype, chunks)
+    return Rows(name, shape, dtype, chunks, in_columns)
 
 
 def _fill(buffer: memoryview, stream: BufferedIOBase, name: str) -> None:
