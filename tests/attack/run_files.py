@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tests.attack import small_run
-from tests.attack.judge import Case, command
+from tests.attack.judge import Case, command, inside
 from vae_fast.training.files import read_tensors, tensors_bytes
 
 CONFIG, CHECKPOINT, MODEL, METRICS = small_run.FILES
@@ -48,7 +48,8 @@ def _attack(base: Path, change: Callable[[Path], None], reader: str) -> str | No
     work = small_run.copy(base)
     change(work)
     place = (str(work) if word == "RUN" else word for word in _COMMANDS[reader])
-    ended = command(*place)
+    with inside(base.parent):  # where what is drawn goes
+        ended = command(*place)
     if ended.fault is None and ended.code == 0 and reader == "evaluate":
         figures = json.loads(ended.out)
         if not all(math.isfinite(figures[name]) for name in ("test_loss", "test_nll", "test_kl")):
