@@ -22,6 +22,12 @@ def digits():
 
 
 @pytest.fixture
+def few_codes(monkeypatch):
+    """Pictures of codes show so few of them that t-SNE takes no time."""
+    monkeypatch.setattr("vae_fast.plots.run._EMBEDDED", 60)
+
+
+@pytest.fixture
 def make_vae(digits):
     """A maker of small VAEs with the same first weights every time."""
 

@@ -1,5 +1,6 @@
 """`vae-fast bench` measures and writes everything; how fast anything is, no test asks."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -7,10 +8,9 @@ import sys
 import pytest
 import torch
 
-from vae_fast.bench import growth, growth_report, report
+from vae_fast.bench import growth, growth_report, last_layer, machine, report, run
 from vae_fast.bench.cases import SMALL, kernels
 from vae_fast.bench.find_jax import find_jax
-from vae_fast.bench.machine import free_memory
 from vae_fast.bench.measure import Step
 from vae_fast.bench.run import Result, Setting, race
 from vae_fast.bench.training import PlainVAE
@@ -33,7 +33,19 @@ def short_curves(monkeypatch):
     monkeypatch.setattr(growth, "WIDTHS", (8, 16))
 
 
-def test_bench(tmp_path, run_cli, without_jax, short_curves):
+@pytest.fixture
+def small_rows(monkeypatch):
+    """Every row, of a few elements."""
+
+    def small(device):
+        return tuple(dataclasses.replace(case, size=(4, 20)) for case in kernels(device))
+
+    monkeypatch.setattr(run, "kernels", small)
+    monkeypatch.setattr(last_layer, "OUTPUTS", 300)
+    monkeypatch.setattr(machine, "COPIED_BYTES", (1 << 16, 1 << 20))
+
+
+def test_bench(tmp_path, run_cli, without_jax, short_curves, small_rows):
     output = run_cli(
         "bench", "--seconds", 0.01, "--no-compile", "--images", 256, "--device", "cpu",
         "--out", tmp_path,
@@ -69,14 +81,14 @@ def test_bench(tmp_path, run_cli, without_jax, short_curves):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-def test_only_what_is_asked_for(tmp_path, run_cli):
+def test_only_what_is_asked_for(tmp_path, run_cli, small_rows):
     run_cli(
         "bench", "--only", "step", "--seconds", 0.01, "--no-compile", "--device", "cpu",
         "--out", tmp_path,
     )  # fmt: skip
     results = json.loads((tmp_path / "bench.json").read_text())["results"]
     assert [row["size"] for row in results] == [
-        "batch 128", "batch 512", *["512x(128->20000)"] * 2,
+        "batch 128", "batch 512", *["512x(128->300)"] * 2,
     ]  # fmt: skip
     assert all("products" in row["seconds"] for row in results)
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "factors.png"}
@@ -109,7 +121,7 @@ def test_growth_says_where_memory_is_too_small(monkeypatch, short_curves):
 
 
 def test_free_memory():
-    assert 0 < free_memory("cpu") < 1 << 50
+    assert 0 < machine.free_memory("cpu") < 1 << 50
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_info_and_help(run_cli):
     assert "Commands:" in run_cli(code=2)  # nothing given
 
 
-def test_demo(tmp_path, run_cli):
+def test_demo(tmp_path, run_cli, few_codes):
     for _ in range(2):  # and again, over the first
         run_cli("demo", "--out", tmp_path / "demo", "--epochs", 2)
     names = {str(path.relative_to(tmp_path / "demo")) for path in (tmp_path / "demo").rglob("*.*")}

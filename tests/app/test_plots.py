@@ -31,7 +31,7 @@ def is_drawn(path):
 
 
 @pytest.mark.parametrize("latent", [1, 2, 5])
-def test_every_picture_of_a_pair_of_runs(tmp_path, digits, latent):
+def test_every_picture_of_a_pair_of_runs(tmp_path, digits, few_codes, latent):
     runs = [
         TrainedRun(model_type(digits.shape, latent, hidden=(8,)), history())
         for model_type in (VAE, AutoEncoder)
