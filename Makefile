@@ -10,7 +10,7 @@ CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
-.PHONY: cuda-check cuda-table gpu
+.PHONY: attack-asan cuda-check cuda-table gpu
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,14 @@ sanitize:
 	cmake -S . -B build/$(SANITIZE) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVAE_FAST_SANITIZE=$(SANITIZE) $(CMAKE_FLAGS)
 	cmake --build build/$(SANITIZE) --parallel
 	setarch -R ctest --test-dir build/$(SANITIZE) --output-on-failure -LE 'exhaustive|cuda'
+
+# The C++ library beside the sanitizer's, which must find its throw; what is gigantic is refused.
+attack-asan: $(VENV)/setup.stamp ## the attacks on files and command lines, the extension under AddressSanitizer
+	CFLAGS="-fsanitize=address -fno-omit-frame-pointer" LDFLAGS=-fsanitize=address \
+	  $(BIN)/python setup.py --quiet build --build-base build/asan --build-lib build/asan/lib
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONSAFEPATH=1 \
+	  PYTHONPATH=$(abspath build/asan/lib):$(CURDIR) $(BIN)/python -m tests.attack $(ATTACKS)
 
 test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
