@@ -61,8 +61,7 @@ def write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def is_settled(folder: Path) -> bool:
     """Whether each file that was written is in its place."""
-    written = folder / _WRITTEN
-    return written.is_symlink() or not written.is_dir()  # a link is none of ours
+    return not _is_ours(folder / _WRITTEN)
 
 
 def settle(folder: Path) -> None:
@@ -75,8 +74,13 @@ def settle(folder: Path) -> None:
 
 def remove_unwritten(folder: Path) -> None:
     """Remove what a process had not written yet when it was killed."""
-    if (folder / _WRITING).exists():
+    if _is_ours(folder / _WRITING):
         shutil.rmtree(folder / _WRITING)
+
+
+def _is_ours(path: Path) -> bool:
+    """A folder; a pipe would be waited for, and what a link leads to is somebody else's."""
+    return path.is_dir() and not path.is_symlink()
 
 
 @contextmanager
