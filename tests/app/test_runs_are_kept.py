@@ -135,6 +135,36 @@ def test_what_a_killed_process_has_left_is_removed(run, run_cli):
     assert set(contents(run)) == {*NAMES, ".mine"}
 
 
+def hide(run):
+    """As a process leaves a run that is killed as soon as it has written all of it."""
+    (run / ".vae_fast.written").mkdir()
+    for name in NAMES:
+        (run / name).rename(run / ".vae_fast.written" / name)
+
+
+def test_every_command_finds_what_a_killed_process_has_written(run, run_cli, error_of):
+    before = contents(run)
+    hide(run)
+    run_cli("evaluate", run)
+    assert contents(run) == before
+    hide(run)
+    assert "holds a run already" in error_of("train", "--out", run, *SMALL, code=1)
+    hide(run)
+    assert "not of the demo" in error_of("demo", "--out", run, "--epochs", 1, code=1)
+    hide(run)
+    run_cli("train", "--resume", "--out", run, "--epochs", 3, "--no-plots")
+    assert {path.name for path in run.iterdir()} == {*NAMES}
+
+
+def test_a_process_that_lives_moves_its_files_itself(run):
+    with owned(run):
+        hide(run)
+        with pytest.raises(RunError, match="there is no run"):
+            load_run(run)
+        assert {path.name for path in run.iterdir()} == {".vae_fast.written"}
+    assert len(load_run(run).history) == 2
+
+
 def test_an_interruption_says_where_a_resumption_goes_on(run_cli, tmp_path, monkeypatch):
     evaluate = Trainer.evaluate
 
