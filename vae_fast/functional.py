@@ -355,7 +355,7 @@ def reparameterize_kl(
     """:func:`reparameterize` and :func:`gaussian_kl` in one pass over mu and logvar.
 
     The kernel reads mu and logvar and writes z once: 12 bytes per element in float32, 4 more where
-    gradients are wanted. With ``num_samples`` or ``free_bits`` it is two passes.
+    a gradient in logvar is wanted. With ``num_samples`` or ``free_bits`` it is two passes.
 
     Args:
         mu: Means (*batch, *latent).

@@ -5,8 +5,10 @@
 //   reparameterize_kl  the same with the divergence, in one pass
 //   reparameterize_kl_backward
 //
-// Where a gradient will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2) * eps /
-// 2: to store and read it costs less than to draw it again, and z - mu would have lost its digits.
+// Bit k of `want` asks for the gradient in operand k (mu, logvar, the prior's), as with the losses.
+// Where the one in logvar will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2)
+// * eps / 2: to store and read it costs less than to draw it again, and z - mu would have lost its
+// digits. What is not wanted is an empty tensor.
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/frontend/tracer.h>
@@ -21,6 +23,8 @@ namespace vae_fast::bindings {
 namespace {
 
 using Sample = std::tuple<Tensor, Tensor>;  // z, noise
+
+constexpr size_t kMu = 0, kLogvar = 1;
 
 // ---- the ops, as typed calls through the dispatcher --------------------------------------------
 
@@ -37,8 +41,8 @@ at::Device place_of_seed(const Tensor& mu, const OptionalGenerator& generator) {
   return kernels->is_capturing() ? mu.device() : at::Device(at::kCPU);
 }
 
-Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
-  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, bool)>(
+Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, int64_t want) {
+  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, int64_t)>(
       "vae_fast::reparameterize");
   return op.call(mu, logvar, seed, want);
 }
@@ -66,24 +70,26 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
 
 SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
                         const OptionalTensor& prior_logvar, const Tensor& seed, Reduction reduction,
-                        bool want) {
+                        int64_t want) {
   static const auto op =
       op_handle<SampleKl(const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
-                         const Tensor&, int64_t, int64_t, bool)>("vae_fast::reparameterize_kl");
+                         const Tensor&, int64_t, int64_t, int64_t)>("vae_fast::reparameterize_kl");
   return op.call(mu, logvar, prior_mu, prior_logvar, seed, reduction.keep, reduction.mean, want);
 }
 
 SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
                                           const OptionalTensor& grad_kl, const Tensor& mu,
                                           const Tensor& logvar, const OptionalTensor& prior_mu,
-                                          const OptionalTensor& prior_logvar, const Tensor& noise,
-                                          Reduction reduction) {
-  static const auto op = op_handle<SampleKlGradients(
-      const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&,
-      const OptionalTensor&, const OptionalTensor&, const Tensor&, int64_t, int64_t)>(
-      "vae_fast::reparameterize_kl_backward");
+                                          const OptionalTensor& prior_logvar,
+                                          const OptionalTensor& noise, Reduction reduction,
+                                          int64_t want) {
+  static const auto op =
+      op_handle<SampleKlGradients(const OptionalTensor&, const OptionalTensor&, const Tensor&,
+                                  const Tensor&, const OptionalTensor&, const OptionalTensor&,
+                                  const OptionalTensor&, int64_t, int64_t, int64_t)>(
+          "vae_fast::reparameterize_kl_backward");
   return op.call(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, noise, reduction.keep,
-                 reduction.mean);
+                 reduction.mean, want);
 }
 
 namespace {
@@ -141,7 +147,7 @@ LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
 
 // `reduction` is given where the divergence is wanted.
 SampleKl sample(const Device& device, const char* op, const TensorVector& operands,
-                const Tensor& seed, const std::optional<Reduction>& reduction, bool want) {
+                const Tensor& seed, const std::optional<Reduction>& reduction, int64_t want) {
   const int divergence = divergence_of(operands);
   const at::DimVector shape = check_operands(loss_info(divergence), op, operands, std::nullopt);
   check_seed(op, seed, product(shape), operands[0].device());
@@ -150,7 +156,9 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
   const Tensor seeds = (seed.size(0) == 1 ? seed : seed.to(operands[0].device())).contiguous();
   const at::ScalarType dtype = promoted_dtype(operands);
   const Tensor z = device.empty(shape, dtype);
-  const Tensor noise = device.empty(want ? at::IntArrayRef(shape) : at::IntArrayRef({0}), dtype);
+  const bool has_noise = is_wanted(want, kLogvar);
+  const Tensor noise =
+      device.empty(has_noise ? at::IntArrayRef(shape) : at::IntArrayRef({0}), dtype);
   Tensor kl;
 
   SampleArgs args;
@@ -158,7 +166,7 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
   IndexSpace space(shape);
   for (size_t k = 0; k < operands.size(); ++k) space.add(args.divergence.operands[k], operands[k]);
   space.add(args.z, z);
-  if (want) space.add(args.noise, noise);
+  if (has_noise) space.add(args.noise, noise);
   if (reduction) {
     check_reduction(op, reduction->keep, reduction->mean, static_cast<int64_t>(shape.size()));
     const bool is_summed = reduction->keep < static_cast<int64_t>(shape.size());
@@ -181,7 +189,7 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
 
 template <const Device& device>
 Sample reparameterize_kernel(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                             bool want) {
+                             int64_t want) {
   auto [z, kl, noise] = sample(device, "reparameterize", {mu, logvar}, seed, std::nullopt, want);
   return {z, noise};
 }
@@ -190,7 +198,7 @@ template <const Device& device>
 SampleKl reparameterize_kl_kernel(const Tensor& mu, const Tensor& logvar,
                                   const OptionalTensor& prior_mu,
                                   const OptionalTensor& prior_logvar, const Tensor& seed,
-                                  int64_t keep, int64_t mean, bool want) {
+                                  int64_t keep, int64_t mean, int64_t want) {
   const char* op = "reparameterize_kl";
   return sample(device, op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
                 Reduction{keep, mean}, want);
@@ -200,23 +208,24 @@ template <const Device& device>
 SampleKlGradients reparameterize_kl_backward_kernel(
     const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
     const Tensor& logvar, const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
-    const Tensor& noise, int64_t keep, int64_t mean) {
+    const OptionalTensor& noise, int64_t keep, int64_t mean, int64_t want) {
   const char* op = "reparameterize_kl_backward";
   const TensorVector operands = divergence_operands(op, mu, logvar, prior_mu, prior_logvar);
   const at::DimVector shape =
       check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
   const int64_t dims = static_cast<int64_t>(shape.size());
   check_reduction(op, keep, mean, dims);
-  check_gradient(op, "noise", noise, shape, mu.device());
+  const bool takes_noise = grad_z && is_wanted(want, kLogvar);
+  TORCH_CHECK_VALUE(noise || !takes_noise, op,
+                    ": noise is missing, expected where grad_z is given and the gradient in logvar "
+                    "is wanted");
+  if (noise) check_gradient(op, "noise", *noise, shape, mu.device());
   if (grad_z) check_gradient(op, "grad_z", *grad_z, shape, mu.device());
   if (grad_kl) {
     check_gradient(op, "grad_kl", *grad_kl, at::IntArrayRef(shape).slice(0, keep), mu.device());
   }
   const c10::DeviceGuard guard(mu.device());
-  TensorVector gradients;
-  for (const Tensor& operand : operands) {
-    gradients.push_back(empty_gradient(device, operand, gradient_shape(shape, operand.sizes(), 0)));
-  }
+  TensorVector gradients = allocate_gradients(device, operands, shape, 0, want);
   while (gradients.size() < kMaxOperands) gradients.push_back(device.empty({0}, mu.scalar_type()));
 
   if (product(shape) == 0) {
@@ -228,16 +237,17 @@ SampleKlGradients reparameterize_kl_backward_kernel(
     IndexSpace space(shape);
     for (size_t k = 0; k < operands.size(); ++k) {
       space.add(args.divergence.operands[k], operands[k]);
-      space.add(args.divergence.gradients[k], gradients[k]);
+      if (is_wanted(want, k)) space.add(args.divergence.gradients[k], gradients[k]);
     }
-    space.add(args.noise, noise);
+    if (takes_noise) space.add(args.noise, *noise);
     if (grad_z) space.add(args.grad_z, *grad_z);
     if (grad_kl) space.add(args.grad_value, Reduction::align(*grad_kl, dims));
     space.simplify(args.divergence.shape, 0);
     device.sample_backward(args);
   }
-  for (size_t k = 0; k < operands.size(); ++k)
-    gradients[k] = gradients[k].view(operands[k].sizes());
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (is_wanted(want, k)) gradients[k] = gradients[k].view(operands[k].sizes());
+  }
   return {gradients[0], gradients[1], gradients[2], gradients[3]};
 }
 
@@ -249,15 +259,17 @@ OptionalTensor if_defined(const Tensor& tensor) {
 
 // dz/dlogvar, drawn again from the seed: a differentiable expression of logvar.
 Tensor differentiable_noise(const Tensor& z_like, const Tensor& logvar, const Tensor& seed) {
-  return 0.5 * std::get<0>(call_sample(at::zeros_like(z_like), logvar, seed, false));
+  return 0.5 * std::get<0>(call_sample(at::zeros_like(z_like), logvar, seed, 0));
 }
 
 class ReparameterizeBackward : public torch::autograd::Node {
  public:
-  ReparameterizeBackward(const Tensor& logvar, const Tensor& seed)
-      : logvar_(logvar, false), seed_(seed, false) {}
-
-  void save_noise(const Tensor& noise) { noise_ = SavedVariable(noise, false); }
+  // For the gradient in logvar; the one in mu takes nothing.
+  void save(const Tensor& logvar, const Tensor& seed, const Tensor& noise) {
+    logvar_ = SavedVariable(logvar, false);
+    seed_ = SavedVariable(seed, false);
+    noise_ = SavedVariable(noise, false);
+  }
 
   std::string name() const override { return "VaeFastBackward[reparameterize]"; }
 
@@ -270,7 +282,7 @@ class ReparameterizeBackward : public torch::autograd::Node {
   variable_list apply(variable_list&& upstream) override {
     std::lock_guard<std::mutex> lock(mutex_);
     const Tensor& grad_z = upstream[0];
-    if (!grad_z.defined()) return variable_list(2);
+    if (!grad_z.defined() || !task_should_compute_output(kLogvar)) return {grad_z, Tensor()};
     const Tensor noise = at::GradMode::is_enabled()
                              ? differentiable_noise(grad_z, logvar_.unpack(), seed_.unpack())
                              : noise_.unpack();
@@ -312,12 +324,19 @@ class ReparameterizeKlBackward : public torch::autograd::Node {
   variable_list from_kernel(const Tensor& grad_z, const Tensor& grad_kl,
                             const TensorVector& operands) {
     const bool has_prior = operands.size() == 4;
+    const int64_t want = wanted_of(*this);
+    const bool takes_noise = grad_z.defined() && is_wanted(want, kLogvar);
     const auto [mu, logvar, prior_mu, prior_logvar] = call_sample_kl_backward(
         if_defined(grad_z), if_defined(grad_kl), operands[0], operands[1],
         has_prior ? OptionalTensor(operands[2]) : std::nullopt,
-        has_prior ? OptionalTensor(operands[3]) : std::nullopt, noise_.unpack(), reduction_);
-    if (!has_prior) return {mu, logvar};
-    return {mu, logvar, prior_mu, prior_logvar};
+        has_prior ? OptionalTensor(operands[3]) : std::nullopt,
+        takes_noise ? OptionalTensor(noise_.unpack()) : std::nullopt, reduction_, want);
+    variable_list result = {mu, logvar, prior_mu, prior_logvar};
+    result.resize(operands.size());
+    for (size_t k = 0; k < result.size(); ++k) {
+      if (!is_wanted(want, k)) result[k].reset();
+    }
+    return result;
   }
 
   variable_list differentiable(const Tensor& grad_z, const Tensor& grad_kl,
@@ -327,13 +346,16 @@ class ReparameterizeKlBackward : public torch::autograd::Node {
       const Tensor each = reduction_.spread(grad_kl, broadcast_shape(operands));
       const TensorVector gradients =
           gradient_formula(loss_info(divergence_of(operands)).name, operands);
-      for (size_t k = 0; k < operands.size(); ++k) result[k] = each * gradients[k];
+      for (size_t k = 0; k < operands.size(); ++k) {
+        if (task_should_compute_output(k)) result[k] = each * gradients[k];
+      }
     }
-    if (grad_z.defined()) {
-      const Tensor noise = differentiable_noise(grad_z, operands[1], seed_.unpack());
-      const Tensor through_noise = grad_z * noise;
-      result[0] = result[0].defined() ? result[0] + grad_z : grad_z;
-      result[1] = result[1].defined() ? result[1] + through_noise : through_noise;
+    const auto add = [&](size_t k, const Tensor& through_z) {
+      result[k] = result[k].defined() ? result[k] + through_z : through_z;
+    };
+    if (grad_z.defined() && task_should_compute_output(kMu)) add(kMu, grad_z);
+    if (grad_z.defined() && task_should_compute_output(kLogvar)) {
+      add(kLogvar, grad_z * differentiable_noise(grad_z, operands[kLogvar], seed_.unpack()));
     }
     return result;
   }
@@ -354,22 +376,23 @@ void set_tangent_of_z(const Tensor& z, const Tensor& mu, const Tensor& logvar, c
 }
 
 Sample reparameterize_autograd(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                               bool want) {
+                               int64_t want) {
   const TensorVector operands = {mu, logvar};
+  const int64_t needed = requiring_gradient(operands);
   c10::intrusive_ptr<ReparameterizeBackward> node;
-  if (requiring_gradient(operands) != 0) {
-    node = c10::make_intrusive<ReparameterizeBackward>(logvar, seed);
+  if (needed != 0) {
+    node = c10::make_intrusive<ReparameterizeBackward>();
     connect(*node, operands);
   }
   Sample result;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
-    result = call_sample(mu, logvar, seed, want || node);
+    result = call_sample(mu, logvar, seed, want | needed);
   }
   auto& [z, noise] = result;
   if (node) {
     torch::autograd::set_history(z, node);
-    node->save_noise(noise);
+    if (is_wanted(needed, kLogvar)) node->save(logvar, seed, noise);
     announce(node);
   }
   if (any_tangent(operands)) set_tangent_of_z(z, mu, logvar, seed);
@@ -379,25 +402,26 @@ Sample reparameterize_autograd(const Tensor& mu, const Tensor& logvar, const Ten
 SampleKl reparameterize_kl_autograd(const Tensor& mu, const Tensor& logvar,
                                     const OptionalTensor& prior_mu,
                                     const OptionalTensor& prior_logvar, const Tensor& seed,
-                                    int64_t keep, int64_t mean, bool want) {
+                                    int64_t keep, int64_t mean, int64_t want) {
   const TensorVector operands =
       divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
   const Reduction reduction{keep, mean};
+  const int64_t needed = requiring_gradient(operands);
   c10::intrusive_ptr<ReparameterizeKlBackward> node;
-  if (requiring_gradient(operands) != 0) {
+  if (needed != 0) {
     node = c10::make_intrusive<ReparameterizeKlBackward>(operands, seed, reduction);
     connect(*node, operands);
   }
   SampleKl result;
   {
     at::AutoDispatchBelowADInplaceOrView guard;
-    result = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, reduction, want || node);
+    result = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, reduction, want | needed);
   }
   auto& [z, kl, noise] = result;
   if (node) {
     torch::autograd::set_history(z, node);
     torch::autograd::set_history(kl, node);
-    node->save_noise(noise);
+    if (is_wanted(needed, kLogvar)) node->save_noise(noise);
     announce(node);
   }
   if (any_tangent(operands)) {
@@ -408,8 +432,7 @@ SampleKl reparameterize_kl_autograd(const Tensor& mu, const Tensor& logvar,
   return result;
 }
 
-// ---- Autocast: z in float32, as torch's own expression of it gives
-// --------------------------------
+// ---- Autocast: z in float32, as torch's own expression of it gives -----------------------------
 
 template <c10::DeviceType device>
 struct Autocast {
@@ -421,7 +444,7 @@ struct Autocast {
   }
 
   static Sample reparameterize(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                               bool want) {
+                               int64_t want) {
     c10::impl::ExcludeDispatchKeyGuard guard(
         at::autocast::get_autocast_dispatch_key_from_device_type(device));
     return call_sample(to_float(mu), to_float(logvar), seed, want);
@@ -430,7 +453,7 @@ struct Autocast {
   static SampleKl reparameterize_kl(const Tensor& mu, const Tensor& logvar,
                                     const OptionalTensor& prior_mu,
                                     const OptionalTensor& prior_logvar, const Tensor& seed,
-                                    int64_t keep, int64_t mean, bool want) {
+                                    int64_t keep, int64_t mean, int64_t want) {
     c10::impl::ExcludeDispatchKeyGuard guard(
         at::autocast::get_autocast_dispatch_key_from_device_type(device));
     return call_sample_kl(to_float(mu), to_float(logvar), to_float(prior_mu),
@@ -451,7 +474,7 @@ void register_sampling(pybind11::module_& module) {
              torch::wrap_pybind_function_no_gil(
                  [](const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
                    const Tensor seed = call_draw_seed(mu, generator);
-                   return std::get<0>(call_sample(mu, logvar, seed, false));
+                   return std::get<0>(call_sample(mu, logvar, seed, 0));
                  }));
   module.def("reparameterize_kl",
              torch::wrap_pybind_function_no_gil(
@@ -463,8 +486,8 @@ void register_sampling(pybind11::module_& module) {
                    check_public_shapes(loss_info(divergence_of(operands)), operands, std::nullopt,
                                        batch_dims);
                    const Tensor seed = call_draw_seed(mu, generator);
-                   auto [z, kl, noise] = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed,
-                                                        {keep, mean}, false);
+                   auto [z, kl, noise] =
+                       call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, {keep, mean}, 0);
                    return std::make_tuple(z, kl);
                  }));
 }
@@ -475,17 +498,17 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.def("draw_seed(Tensor like, Generator? generator=None) -> Tensor",
               {at::Tag::pt2_compliant_tag, at::Tag::nondeterministic_seeded});
   library.def(
-      "reparameterize(Tensor mu, Tensor logvar, Tensor seed, bool want=False)"
+      "reparameterize(Tensor mu, Tensor logvar, Tensor seed, int want=0)"
       " -> (Tensor z, Tensor noise)",
       compliant);
   library.def(
       "reparameterize_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar,"
-      " Tensor seed, int keep, int mean_dims, bool want=False) -> (Tensor z, Tensor kl, Tensor "
-      "noise)",
+      " Tensor seed, int keep, int mean_dims, int want=0)"
+      " -> (Tensor z, Tensor kl, Tensor noise)",
       compliant);
   library.def(
       "reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
-      " Tensor? prior_mu, Tensor? prior_logvar, Tensor noise, int keep, int mean_dims)"
+      " Tensor? prior_mu, Tensor? prior_logvar, Tensor? noise, int keep, int mean_dims, int want)"
       " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_prior_mu, Tensor grad_prior_logvar)",
       compliant);
 }
