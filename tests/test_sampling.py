@@ -162,3 +162,76 @@ def test_transformed_gradients_of_some(count, wanted):
     rows = [grad(of_one, argnums)(*row) for row in zip(*batches, strict=True)]
     expected = tuple(torch.stack(column) for column in zip(*rows, strict=True))
     torch.testing.assert_close(ours, expected)
+
+
+# ---- a generator for each datum, a seed for each part --------------------------------------------
+
+
+def generators(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def assert_same(actual, expected, backend):
+    """To the bit; plain PyTorch's own functions differ by where in a vector an element lies."""
+    exact = {"rtol": 0, "atol": 0} if backend == "compiled" else {"rtol": 1e-6, "atol": 1e-6}
+    torch.testing.assert_close(actual, expected, **exact)
+
+
+def test_a_generator_for_each_datum(backend):
+    mu, logvar = torch.randn(2, 3, 5, 7)
+    z = vf.reparameterize(mu, logvar, generator=generators(4, 5, 6))
+    again, kl = vf.reparameterize_kl(mu, logvar, generator=tuple(generators(4, 5, 6)))
+    free, _ = vf.reparameterize_kl(mu, logvar, generator=generators(4, 5, 6), free_bits=0.1)
+    assert torch.equal(again, z)
+    assert torch.equal(free, z)
+    torch.testing.assert_close(kl, vf.gaussian_kl(mu, logvar))
+    for k, generator in enumerate(generators(4, 5, 6)):
+        one = slice(k, k + 1)
+        alone = vf.reparameterize(mu[one], logvar[one], generator=generator)
+        assert_same(z[one], alone, backend)
+
+
+def test_each_generator_advances_as_in_a_single_draw(backend):
+    zeros = torch.zeros(2, 40)
+    together, alone = generators(1, 2), generators(1, 2)
+    for _ in range(2):
+        z = vf.reparameterize(zeros, zeros, generator=together)
+        rows = [vf.reparameterize(zeros[:1], zeros[:1], generator=one) for one in alone]
+        assert_same(z, torch.cat(rows), backend)
+    assert not torch.equal(z[0], z[1])
+
+
+def test_a_list_is_a_seed_with_a_row_from_each(backend):
+    mu, logvar = torch.randn(2, 3, 5)
+    seed = vf.draw_seed(generators(4, 5, 6))
+    rows = [vf.draw_seed(one) for one in generators(4, 5, 6)]
+    assert torch.equal(seed, torch.cat(rows))
+    expected = vf.reparameterize(mu, logvar, generator=generators(4, 5, 6))
+    assert torch.equal(vf.reparameterize(mu, logvar, seed=seed), expected)
+    if backend == "compiled":
+        compiled = torch.compile(vf.reparameterize, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(mu, logvar, seed=seed), expected)
+
+
+def test_a_row_of_the_seed_for_each_part(backend):
+    """Of the samples, of the data, of half the data: the parts follow one another in z."""
+    mu, logvar = torch.randn(2, 4, 5)
+    seed = vf.draw_seed(generators(1, 2))
+    samples = vf.reparameterize(mu, logvar, num_samples=2, seed=seed)
+    for k in range(2):
+        assert_same(samples[k], vf.reparameterize(mu, logvar, seed=seed[k : k + 1]), backend)
+    z = vf.reparameterize(mu, logvar, seed=seed)
+    for k, half in enumerate((slice(0, 2), slice(2, 4))):
+        alone = vf.reparameterize(mu[half], logvar[half], seed=seed[k : k + 1])
+        assert_same(z[half], alone, backend)
+
+
+def test_gradients_of_rows_of_seeds(backend):
+    tensors = operands_of(2, 3, torch.float64)
+    seed = vf.draw_seed(generators(1, 2, 3))
+
+    def function(mu, logvar):
+        return vf.reparameterize_kl(mu, logvar, seed=seed)
+
+    assert gradcheck(function, tensors, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(function, tensors)

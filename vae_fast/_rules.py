@@ -102,8 +102,8 @@ def _fake_sample(
     name: str, operands: Sequence[Tensor], seed: Tensor, want: int
 ) -> tuple[Tensor, Tensor]:
     checks.check_operands(name, _DIVERGENCE_OPERANDS[: len(operands)], operands)
-    checks.check_seed(name, seed, operands[0].device)
     shape = reference.broadcast_shape(operands)
+    checks.check_seed(name, seed, shape, operands[0].device)
     z = _value(operands, shape, len(shape))
     return z, torch.empty_like(z) if want & _LOGVAR else z.new_empty((0,))
 

@@ -55,6 +55,7 @@ __all__ = [
 Reduction = Literal["none", "sample", "sum", "batchmean", "mean"]
 FreeBitsPer = Literal["dimension", "sample"]
 Seed = Tensor | int
+Generator = torch.Generator | list[torch.Generator] | tuple[torch.Generator, ...]
 
 _kernels: Any = C if BACKEND == "compiled" else None
 _on_cpu = _kernels is not None  # asked first, because a device's name takes long to ask for
@@ -141,7 +142,7 @@ def _explain_loss(
 
 
 def draw_seed(
-    generator: torch.Generator | None = None, *, device: torch.device | str | None = None
+    generator: Generator | None = None, *, device: torch.device | str | None = None
 ) -> Tensor:
     """Draws what determines the noise of one call: the key and the offset of its counters.
 
@@ -153,13 +154,21 @@ def draw_seed(
     (``aggressive_recomputation``, ``activation_memory_budget``).
 
     Args:
-        generator: Of any device; None: the default one of ``device``.
+        generator: Of any device; None: the default one of ``device``. A list of them: a row of the
+            seed from each, in order.
         device: Where the seed is drawn; None: on the CPU, from whichever generator. What a CUDA
             graph records must be drawn on the GPU, or every replay has the same noise.
 
     Returns:
-        (1, 2) int64, on ``device``.
+        (1, 2) int64, on ``device``; (R, 2) from a list of R generators.
+
+    Raises:
+        TypeError: A generator has a wrong type.
+        ValueError: A generator is on another kind of device, or the list is empty.
     """
+    if isinstance(generator, (list, tuple)):
+        checks.check_generators("draw_seed", generator)
+        return torch.cat([draw_seed(one, device=device) for one in generator])
     place = torch.device("cpu" if device is None else device)
     if _kernels is None or (place.type != "cpu" and use_reference(place.type)):
         _check_generator_of_a_seed(generator, device)
@@ -182,10 +191,8 @@ def _check_generator_of_a_seed(
     checks.check_generator("draw_seed", generator, torch.device(own if device is None else device))
 
 
-def _seed_of(
-    function: str, generator: torch.Generator | None, seed: Seed | None, mu: Tensor
-) -> Tensor:
-    checks.check_noise_source(function, generator, seed, mu.device)
+def _seed_of(function: str, generator: Generator | None, seed: Seed | None, mu: Tensor) -> Tensor:
+    checks.check_noise_source(function, generator, seed, mu)
     if seed is None:
         # Compiled code may become a graph: on the GPU its draws belong there.
         on_gpu = mu.device.type == GPU and not use_reference(mu.device.type)
@@ -193,6 +200,11 @@ def _seed_of(
     if isinstance(seed, Tensor):
         return seed
     return torch.tensor([[int(seed), 0]], dtype=torch.int64, device="cpu")
+
+
+def _draws_in_kernel(generator: Generator | None, seed: Seed | None) -> bool:
+    """Whether the kernels' own entry serves, which draws one seed itself."""
+    return seed is None and not isinstance(generator, (list, tuple)) and not _is_compiling()
 
 
 def _expand_samples(
@@ -211,7 +223,7 @@ def reparameterize(
     logvar: Tensor | float,
     *,
     num_samples: int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     seed: Seed | None = None,
 ) -> Tensor:
     """Samples z = mu + exp(logvar / 2) * eps with eps ~ N(0, I).
@@ -229,8 +241,10 @@ def reparameterize(
         logvar: Logarithms of the variances, broadcasts to mu; or a number.
         num_samples: K draws for each element: z is (K, *shape). None: one, of shape (*shape).
         generator: For the seed, of the CPU or of mu's device; None: torch's default one of mu's
-            device. Not with ``seed``.
-        seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone.
+            device. A list of them, one for each entry of mu's first dimension: the noise of each
+            is its own, the same as where it is drawn alone; not with ``num_samples``.
+        seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone. Of
+            (R, 2): one row for each of R equal parts of z, in order. Not with ``generator``.
 
     Returns:
         z, of mu's shape (behind K), and of the dtype that mu and logvar promote to.
@@ -238,7 +252,7 @@ def reparameterize(
     Raises:
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both
-            generator and seed, or num_samples below 1.
+            generator and seed, num_samples below 1, or a list of generators that does not fit.
     """
     names = ("mu", "logvar")
     logvar = _as_tensor(logvar, mu)
@@ -246,18 +260,19 @@ def reparameterize(
         if logvar.shape != mu.shape:
             checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
         if num_samples is not None:
+            checks.check_one_draw("reparameterize", generator)
             mu = _expand_samples("reparameterize", num_samples, names, (mu, logvar))
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
             seed = _seed_of("reparameterize", generator, seed, mu)
             return reference.reparameterize(mu, logvar, seed)
-        if seed is None and not _is_compiling():
+        if _draws_in_kernel(generator, seed):
             z: Tensor = _kernels.reparameterize(mu, logvar, generator)
         else:
             z = _ops.reparameterize(mu, logvar, _seed_of("reparameterize", generator, seed, mu))[0]
         return z
     except Exception:
         checks.check_operands("reparameterize", names, (mu, logvar))
-        checks.check_noise_source("reparameterize", generator, seed, mu.device)
+        checks.check_noise_source("reparameterize", generator, seed, mu)
         raise
 
 
@@ -345,7 +360,7 @@ def reparameterize_kl(
     prior_logvar: Tensor | float | None = None,
     *,
     num_samples: int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     seed: Seed | None = None,
     free_bits: float = 0.0,
     free_bits_per: FreeBitsPer = "dimension",
@@ -384,6 +399,7 @@ def reparameterize_kl(
     if num_samples is not None or free_bits != 0 or free_bits_per not in checks.FREE_BITS_PER:
         if num_samples is not None:
             checks.check_num_samples(function, num_samples)
+            checks.check_one_draw(function, generator)
         kl = gaussian_kl(
             *operands,
             free_bits=free_bits,
@@ -410,7 +426,7 @@ def reparameterize_kl(
             return reference.reparameterize_kl(
                 mu, variance, prior_mean, prior_variance, seed, keep, mean
             )
-        if seed is None and not _is_compiling():
+        if _draws_in_kernel(generator, seed):
             z, kl = _kernels.reparameterize_kl(
                 mu, variance, prior_mean, prior_variance, generator, keep, mean, batch_dims
             )
@@ -428,7 +444,7 @@ def reparameterize_kl(
         return z, kl
     except Exception:
         _explain_loss(function, op, operands, None, batch_dims, reduction)
-        checks.check_noise_source(function, generator, seed, mu.device)
+        checks.check_noise_source(function, generator, seed, mu)
         raise
 
 

@@ -442,8 +442,9 @@ def _sample(operands: Sequence[Tensor], seed: Tensor) -> Tensor:
 def reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor) -> Tensor:
     """Samples z = mu + exp(logvar / 2) eps, eps ~ N(0, I) from ``seed``."""
     checks.check_operands("reparameterize", ("mu", "logvar"), (mu, logvar))
-    checks.check_seed("reparameterize", seed, mu.device)
-    return _sample((mu, logvar), seed)
+    operands = (mu, logvar)
+    checks.check_seed("reparameterize", seed, broadcast_shape(operands), mu.device)
+    return _sample(operands, seed)
 
 
 def reparameterize_kl(
@@ -461,7 +462,7 @@ def reparameterize_kl(
     """
     name, operands = divergence("reparameterize_kl", mu, logvar, prior_mu, prior_logvar)
     checks.check_operands("reparameterize_kl", LOSSES[name].operands, operands)
-    checks.check_seed("reparameterize_kl", seed, mu.device)
+    checks.check_seed("reparameterize_kl", seed, broadcast_shape(operands), mu.device)
     return _sample(operands, seed), evaluate(name, operands, None, keep, mean)
 
 

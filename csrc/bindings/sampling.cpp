@@ -127,12 +127,15 @@ int divergence_of(const TensorVector& operands) {
   return operands.size() == 2 ? standard_normal : gaussian;
 }
 
-void check_seed(const char* op, const Tensor& seed, int64_t numel, at::Device device) {
+void check_seed(const char* op, const Tensor& seed, at::IntArrayRef shape, at::Device device) {
   TORCH_CHECK_TYPE(seed.scalar_type() == at::kLong, op, ": seed has dtype ", seed.dtype(),
                    ", expected int64 as draw_seed() gives it");
   TORCH_CHECK_VALUE(
-      seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 && numel % seed.size(0) == 0, op,
-      ": seed has shape ", seed.sizes(), ", expected (1, 2) as draw_seed() gives it");
+      seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 &&
+          product(shape) % seed.size(0) == 0,
+      op, ": seed has shape ", seed.sizes(),
+      ", expected (1, 2), or (R, 2): one row for each of R equal parts of z of shape ", shape,
+      ", in order");
   TORCH_CHECK_VALUE(seed.is_cpu() || seed.device() == device, op, ": seed is on ", seed.device(),
                     ", expected cpu", device.is_cpu() ? "" : " or " + device.str());
 }
@@ -150,7 +153,7 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
                 const Tensor& seed, const std::optional<Reduction>& reduction, int64_t want) {
   const int divergence = divergence_of(operands);
   const at::DimVector shape = check_operands(loss_info(divergence), op, operands, std::nullopt);
-  check_seed(op, seed, product(shape), operands[0].device());
+  check_seed(op, seed, shape, operands[0].device());
   const c10::DeviceGuard guard(operands[0].device());
   // One row goes to a kernel by value, wherever it runs.
   const Tensor seeds = (seed.size(0) == 1 ? seed : seed.to(operands[0].device())).contiguous();
