@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
 from vae_fast import checks
-from vae_fast.functional import ELBO, Generator
+from vae_fast.functional import ELBO
 from vae_fast.models.fused import as_written, can_fuse
 from vae_fast.models.likelihoods import (
     LIKELIHOODS,
@@ -24,6 +24,7 @@ from vae_fast.models.likelihoods import (
 )
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
+from vae_fast.seeds import Generator
 
 ARCHITECTURES = ("mlp", "conv")
 _BYTE = 1 / 255

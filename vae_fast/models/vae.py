@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from vae_fast import functional as F  # noqa: N812
-from vae_fast.functional import ELBO, Generator
+from vae_fast.functional import ELBO
 from vae_fast.models.base import LatentModel, register_output
 from vae_fast.models.likelihoods import Params
 from vae_fast.models.whole import whole_terms
 from vae_fast.models.wide import wide_decoder
+from vae_fast.seeds import Generator
 
 
 class VAEOutput(NamedTuple):
