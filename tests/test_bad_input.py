@@ -278,6 +278,76 @@ CALLS = (
         "equal parts of z of shape (2, 3), in order",
     ),
     (
+        lambda: vf.reparameterize(ones),
+        TypeError,
+        "reparameterize: logvar is of type NoneType, expected torch.Tensor or a number, or scale",
+    ),
+    (
+        lambda: vf.gaussian_kl(ones),
+        TypeError,
+        "gaussian_kl: logvar is of type NoneType, expected torch.Tensor or a number, or scale",
+    ),
+    (
+        lambda: vf.reparameterize_kl(ones, ones, scale=1.0),
+        ValueError,
+        "reparameterize_kl: logvar and scale are both given, expected one of them",
+    ),
+    (
+        lambda: vf.gaussian_nll(ones, ones, ones, scale=ones),
+        ValueError,
+        "gaussian_nll: logvar and scale are both given, expected one of them",
+    ),
+    (
+        lambda: vf.gaussian_nll(ones, ones, scale=wide),
+        ValueError,
+        "gaussian_nll: scale has shape (3, 4), expected a shape that broadcasts with mean (2, 3)",
+    ),
+    (
+        lambda: vf.reparameterize(ones, scale=ones[None]),
+        ValueError,
+        "reparameterize: scale has shape (1, 2, 3), expected one that broadcasts to that of mu",
+    ),
+    (
+        lambda: vf.gaussian_kl(ones, scale="1"),
+        TypeError,
+        "gaussian_kl: scale is of type str, expected torch.Tensor",
+    ),
+    (
+        lambda: vf.gaussian_kl(ones, scale=integers),
+        TypeError,
+        f"gaussian_kl: scale has dtype torch.int64, {floats}",
+    ),
+    (
+        lambda: vf.reparameterize_kl(1.0, scale=1.0),
+        TypeError,
+        "reparameterize_kl: mu is of type float, expected torch.Tensor",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=1.0),
+        TypeError,
+        "reparameterize: noise is of type float, expected torch.Tensor",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=wide),
+        ValueError,
+        "reparameterize: noise has shape (3, 4), expected (2, 3)",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=ones, seed=1),
+        ValueError,
+        "reparameterize: noise and seed are both given, expected at most one",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=ones, num_samples=2),
+        ValueError,
+        "reparameterize: noise and num_samples are both given, expected at most one",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=ones, generator=torch.Generator()),
+        ValueError,
+        "reparameterize: noise and generator are both given, expected at most one",
+    ),
+    (
         lambda: vf.draw_seed("cpu"),
         TypeError,
         "draw_seed: generator is of type str, expected torch.Generator",

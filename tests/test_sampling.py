@@ -1,5 +1,7 @@
 """What the samplers compute is what is asked for: gradients, noise, layouts."""
 
+import math
+
 import pytest
 import torch
 from dispatched import Calls
@@ -235,3 +237,87 @@ def test_gradients_of_rows_of_seeds(backend):
 
     assert gradcheck(function, tensors, check_forward_ad=True, check_batched_grad=True)
     assert gradgradcheck(function, tensors)
+
+
+# ---- a standard deviation in place of a log-variance ---------------------------------------------
+
+
+SPELLED = {
+    "reparameterize": lambda mu, **spread: vf.reparameterize(mu, **spread, seed=3),
+    "samples": lambda mu, **spread: vf.reparameterize(mu, **spread, seed=3, num_samples=2),
+    "gaussian_kl": vf.gaussian_kl,
+    "free_bits": lambda mu, **spread: vf.gaussian_kl(mu, **spread, free_bits=0.2),
+    "elementwise": lambda mu, **spread: vf.gaussian_kl(mu, **spread, reduction="none"),
+    "z": lambda mu, **spread: vf.reparameterize_kl(mu, **spread, seed=3)[0],
+    "kl": lambda mu, **spread: vf.reparameterize_kl(mu, **spread, seed=3)[1],
+    "nll": lambda mu, **spread: vf.gaussian_nll(mu, 2 * mu, **spread),
+    "nlls": lambda mu, **spread: vf.gaussian_nll(mu, 2 * mu, **spread, reduction="none"),
+}
+each_spelled = pytest.mark.parametrize("function", SPELLED.values(), ids=SPELLED)
+
+
+@each_spelled
+def test_scale_is_another_spelling(function, backend):
+    """Values and gradients, of a tensor that broadcasts, and of a number."""
+    mu = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    root = (0.3 + torch.rand(4, dtype=torch.float64)).requires_grad_()
+    ours, right = function(mu, scale=root), function(mu, logvar=2 * root.log())
+    torch.testing.assert_close(ours, right)
+    weight = torch.rand_like(right)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, (mu, root), weight),
+        torch.autograd.grad(right, (mu, root), weight),
+    )
+    torch.testing.assert_close(function(mu, scale=0.7), function(mu, logvar=2 * math.log(0.7)))
+
+
+@each_spelled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_logarithm_is_not_rounded_to_half(function, dtype, backend):
+    mu, root = torch.randn(3, 4).to(dtype), (0.3 + torch.rand(3, 4)).to(dtype)
+    ours, right = function(mu, scale=root), function(mu.float(), scale=root.float())
+    assert ours.dtype == function(mu, logvar=root).dtype
+    torch.testing.assert_close(ours, right.to(ours.dtype))
+
+
+def test_scales_at_the_ends(backend):
+    """Of zero there is no spread; of a negative one the logarithm is NaN."""
+    mu = torch.randn(3, 4)
+    assert torch.equal(vf.reparameterize(mu, scale=0.0, seed=3), mu)
+    assert vf.gaussian_kl(mu, scale=torch.tensor(0.0)) == torch.inf
+    for negative in (-1.0, torch.full((4,), -1.0)):
+        assert vf.reparameterize(mu, scale=negative).isnan().all()
+        assert vf.gaussian_nll(mu, mu, scale=negative).isnan()
+
+
+def test_compiled_scales():
+    mu, root = torch.randn(3, 4), torch.rand(4) + 0.5
+    for function in (vf.gaussian_kl, SPELLED["z"], SPELLED["nll"]):
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(mu, scale=root), function(mu, scale=root))
+
+
+# ---- noise that is given -------------------------------------------------------------------------
+
+
+def test_given_noise(backend):
+    mu, logvar, noise = (x.requires_grad_() for x in torch.randn(3, 2, 5, dtype=torch.float64))
+    z = vf.reparameterize(mu, logvar, noise=noise)
+    right = mu + (0.5 * logvar).exp() * noise
+    torch.testing.assert_close(z, right)
+    torch.testing.assert_close(
+        torch.autograd.grad(z.sum(), (mu, logvar, noise)),
+        torch.autograd.grad(right.sum(), (mu, logvar, noise)),
+    )
+    scaled = vf.reparameterize(mu, scale=2.0, noise=noise)
+    torch.testing.assert_close(scaled, mu + 2 * noise)
+
+
+def test_given_noise_is_the_kernels_own(backend):
+    """What a seed draws, given as noise, makes the same z."""
+    mu, logvar = torch.randn(2, 3, 50)
+    noise = vf.reparameterize(torch.zeros(3, 50), 0.0, seed=9)
+    z = vf.reparameterize(mu, logvar, seed=9)
+    torch.testing.assert_close(vf.reparameterize(mu, logvar, noise=noise), z)
+    half = vf.reparameterize(mu.half(), logvar.half(), noise=noise)
+    assert half.dtype == torch.float16

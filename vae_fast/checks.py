@@ -435,6 +435,26 @@ def check_one_draw(function: str, generator: Any) -> None:
         )
 
 
+def check_one_spelling(function: str, logvar: Any, scale: Any) -> None:
+    """Raises unless exactly one of a variance's logarithm and its root is given."""
+    if scale is None:
+        raise TypeError(
+            f"{function}: logvar is of type NoneType, expected torch.Tensor or a number, or scale "
+            f"in its place"
+        )
+    if logvar is not None:
+        raise ValueError(f"{function}: logvar and scale are both given, expected one of them")
+
+
+def check_given_noise(function: str, noise: Any, mu: Tensor, sources: dict[str, Any]) -> None:
+    """``noise`` of a public function, beside ``sources``, the arguments that would draw it."""
+    for name, source in sources.items():
+        if source is not None:
+            raise ValueError(f"{function}: noise and {name} are both given, expected at most one")
+    check_tensor(function, "noise", noise)
+    check_gradient(function, "noise", noise, mu.shape, mu.device)
+
+
 def check_num_samples(function: str, num_samples: Any) -> None:
     """Raises unless ``num_samples`` is a positive integer."""
     if not is_int(num_samples):

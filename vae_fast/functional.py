@@ -119,6 +119,32 @@ def _as_tensor(value: Tensor | float, *others: Any) -> Tensor:
     return torch.full((), float(value), dtype=dtype, device=tensors[0].device)
 
 
+def _logvar_of(
+    function: str,
+    logvar: Tensor | float | None,
+    scale: Tensor | float | None,
+    name: str,
+    first: Tensor,
+    *others: Any,
+) -> Tensor:
+    """2 log scale, in the dtype of the arithmetic, for the logvar that was not given.
+
+    ``name`` is that of the ``first`` operand, whose shape is the loss's.
+    """
+    checks.check_one_spelling(function, logvar, scale)
+    root = _as_tensor(cast(Tensor, scale), first)
+    names, operands = (name, "scale"), (first, root)
+    checks.check_operands(function, names, operands)
+    checks.check_shapes(function, names, operands, None, 0)
+    tensors = [x for x in (*operands, *others) if isinstance(x, Tensor)]
+    return 2 * torch.log(root.to(reference.arithmetic_dtype(tensors)))
+
+
+def _elementwise(value: Tensor, *operands: Any) -> Tensor:
+    """In the dtype of elementwise results, as where scale, and not its logarithm, is an operand."""
+    return value.to(reference.result_dtype([x for x in operands if isinstance(x, Tensor)]))
+
+
 def _explain_loss(
     function: str,
     op: str,
@@ -153,11 +179,13 @@ def _expand_samples(
 
 def reparameterize(
     mu: Tensor,
-    logvar: Tensor | float,
+    logvar: Tensor | float | None = None,
     *,
+    scale: Tensor | float | None = None,
     num_samples: int | None = None,
     generator: Generator | None = None,
     seed: Seed | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Samples z = mu + exp(logvar / 2) * eps with eps ~ N(0, I).
 
@@ -172,23 +200,40 @@ def reparameterize(
     Args:
         mu: Means, any shape.
         logvar: Logarithms of the variances, broadcasts to mu; or a number.
+        scale: Standard deviations, in place of logvar, which is then 2 log scale (a pass of its
+            own); of a negative one that is NaN, and so is z.
         num_samples: K draws for each element: z is (K, *shape). None: one, of shape (*shape).
         generator: For the seed, of the CPU or of mu's device; None: torch's default one of mu's
             device. A list of them, one for each entry of mu's first dimension: the noise of each
             is its own, the same as where it is drawn alone; not with ``num_samples``.
         seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone. Of
             (R, 2): one row for each of R equal parts of z, in order. Not with ``generator``.
+        noise: The eps itself, of mu's shape, to compare with what another program drew: in plain
+            PyTorch. Not with ``num_samples``, ``generator`` or ``seed``.
 
     Returns:
         z, of mu's shape (behind K), and of the dtype that mu and logvar promote to.
 
     Raises:
-        TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both
-            generator and seed, num_samples below 1, or a list of generators that does not fit.
+        TypeError: An argument has a wrong type or dtype, or neither logvar nor scale is given.
+        ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both logvar
+            and scale, more than one source of noise, num_samples below 1, or a list of generators
+            that does not fit.
     """
     names = ("mu", "logvar")
+    if logvar is None or scale is not None:
+        logvar = _logvar_of("reparameterize", logvar, scale, "mu", mu)
+        z = reparameterize(
+            mu, logvar, num_samples=num_samples, generator=generator, seed=seed, noise=noise
+        )
+        return _elementwise(z, mu, scale)
     logvar = _as_tensor(logvar, mu)
+    if noise is not None:
+        checks.check_operands("reparameterize", names, (mu, logvar))
+        checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
+        sources = {"num_samples": num_samples, "generator": generator, "seed": seed}
+        checks.check_given_noise("reparameterize", noise, mu, sources)
+        return reference.moved((mu, logvar), noise)
     try:
         if logvar.shape != mu.shape:
             checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
@@ -199,7 +244,7 @@ def reparameterize(
             seed = seed_of("reparameterize", generator, seed, mu)
             return reference.reparameterize(mu, logvar, seed)
         if draws_in_kernel(generator, seed):
-            z: Tensor = _kernels.reparameterize(mu, logvar, generator)
+            z = cast(Tensor, _kernels.reparameterize(mu, logvar, generator))
         else:
             z = _ops.reparameterize(mu, logvar, seed_of("reparameterize", generator, seed, mu))[0]
         return z
@@ -211,10 +256,11 @@ def reparameterize(
 
 def gaussian_kl(
     mu: Tensor,
-    logvar: Tensor | float,
+    logvar: Tensor | float | None = None,
     prior_mu: Tensor | float | None = None,
     prior_logvar: Tensor | float | None = None,
     *,
+    scale: Tensor | float | None = None,
     free_bits: float = 0.0,
     free_bits_per: FreeBitsPer = "dimension",
     batch_dims: int = 1,
@@ -234,6 +280,7 @@ def gaussian_kl(
         prior_mu: Means of the prior, broadcasts to mu; or a number. Both of the prior's, or
             neither.
         prior_logvar: Logarithms of the prior's variances, likewise.
+        scale: In place of logvar, as in :func:`reparameterize`.
         free_bits: Nats below which the divergence costs the same and has no gradient (Kingma et
             al. 2016, "Improving variational inference with inverse autoregressive flow",
             appendix C.8).
@@ -249,11 +296,24 @@ def gaussian_kl(
         The divergence, reduced.
 
     Raises:
-        TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not broadcast, the devices differ, half a prior, an unknown
-            reduction, batch_dims beyond the dimensions, negative free bits, or free bits per
-            dimension with a reduction that keeps the batch.
+        TypeError: An argument has a wrong type or dtype, or neither logvar nor scale is given.
+        ValueError: The shapes do not broadcast, the devices differ, both logvar and scale, half a
+            prior, an unknown reduction, batch_dims beyond the dimensions, negative free bits, or
+            free bits per dimension with a reduction that keeps the batch.
     """
+    if logvar is None or scale is not None:
+        kl = gaussian_kl(
+            mu,
+            _logvar_of("gaussian_kl", logvar, scale, "mu", mu, prior_mu, prior_logvar),
+            prior_mu,
+            prior_logvar,
+            free_bits=free_bits,
+            free_bits_per=free_bits_per,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        is_elementwise = reduction == "none"
+        return _elementwise(kl, mu, scale, prior_mu, prior_logvar) if is_elementwise else kl
     op, operands = _divergence("gaussian_kl", mu, logvar, prior_mu, prior_logvar)
     if isinstance(mu, Tensor) and isinstance(batch_dims, int) and mu.dim() <= batch_dims:
         checks.check_latent("gaussian_kl", mu, batch_dims, reduction)
@@ -288,10 +348,11 @@ def _divergence(
 
 def reparameterize_kl(
     mu: Tensor,
-    logvar: Tensor | float,
+    logvar: Tensor | float | None = None,
     prior_mu: Tensor | float | None = None,
     prior_logvar: Tensor | float | None = None,
     *,
+    scale: Tensor | float | None = None,
     num_samples: int | None = None,
     generator: Generator | None = None,
     seed: Seed | None = None,
@@ -311,6 +372,7 @@ def reparameterize_kl(
         prior_mu: Means of the prior, broadcasts to mu; or a number. Both of the prior's, or
             neither.
         prior_logvar: Logarithms of the prior's variances, likewise.
+        scale: In place of logvar, as in :func:`reparameterize`.
         num_samples: As in :func:`reparameterize`; the divergence does not depend on it.
         generator: As in :func:`reparameterize`.
         seed: As in :func:`reparameterize`.
@@ -328,6 +390,22 @@ def reparameterize_kl(
         ValueError: As :func:`reparameterize` and :func:`gaussian_kl`.
     """
     function = "reparameterize_kl"
+    if logvar is None or scale is not None:
+        z, kl = reparameterize_kl(
+            mu,
+            _logvar_of(function, logvar, scale, "mu", mu, prior_mu, prior_logvar),
+            prior_mu,
+            prior_logvar,
+            num_samples=num_samples,
+            generator=generator,
+            seed=seed,
+            free_bits=free_bits,
+            free_bits_per=free_bits_per,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        z = _elementwise(z, mu, scale, prior_mu, prior_logvar)
+        return z, kl if reduction != "none" else kl.to(z.dtype)
     op, operands = _divergence(function, mu, logvar, prior_mu, prior_logvar)
     if num_samples is not None or free_bits != 0 or free_bits_per not in checks.FREE_BITS_PER:
         if num_samples is not None:
@@ -430,6 +508,7 @@ def gaussian_nll(
     target: Tensor,
     logvar: Tensor | float = 0.0,
     *,
+    scale: Tensor | float | None = None,
     mask: Tensor | None = None,
     batch_dims: int = 1,
     reduction: Reduction = "batchmean",
@@ -449,6 +528,8 @@ def gaussian_nll(
             they hold.
         logvar: Logarithm of the variance, fixed (a number) or learned (a tensor that broadcasts
             to mean: one for everything, per feature, per element).
+        scale: The standard deviation, in place of logvar, which is then 2 log scale (a pass of its
+            own, of the size of scale); of a negative one that is NaN, and so is the loss.
         mask: As in :func:`bernoulli_nll`.
         batch_dims: How many leading dimensions are batch.
         reduction: See the module.
@@ -458,9 +539,20 @@ def gaussian_nll(
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
-            batch_dims beyond the dimensions.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction,
+            batch_dims beyond the dimensions, or scale with a logvar other than 0.
     """
+    if scale is not None:
+        given = None if checks.is_number(logvar) and logvar == 0 else logvar
+        value = gaussian_nll(
+            mean,
+            target,
+            _logvar_of("gaussian_nll", given, scale, "mean", mean, target),
+            mask=mask,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        return _elementwise(value, mean, scale, target) if reduction == "none" else value
     operands = (mean, _as_tensor(logvar, mean, target), target)
     return _loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
 
