@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD  # noqa: N812
 from dispatched import Calls
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
@@ -68,6 +69,15 @@ def test_a_constant_logvar_costs_no_noise():
     assert calls.results["vae_fast.reparameterize.default"][1].shape == (0,)
     assert calls.seen[-1][0].startswith("vae_fast.reparameterize")  # the backward computes nothing
     assert torch.equal(gradient, upstream)
+
+
+def test_a_tangent_in_mu_alone_draws_no_noise():
+    mu, logvar, tangent = torch.randn(3, 2, 4)
+    with fwAD.dual_level(), Calls() as calls:
+        z = vf.reparameterize(fwAD.make_dual(mu, tangent), logvar, seed=1)
+        assert torch.equal(fwAD.unpack_dual(z).tangent, tangent)
+    draws = [name for name, _ in calls.seen if name.startswith("vae_fast")]
+    assert draws == ["vae_fast.reparameterize.default"]
 
 
 @each_wanted

@@ -120,13 +120,14 @@ class ReparameterizeKlBackward : public torch::autograd::Node {
   Reduction reduction_;
 };
 
-Tensor tangent_of(const Tensor& x) {
-  return has_tangent(x) ? x._fw_grad(/*level=*/0) : at::zeros_like(x);
-}
-
 void set_tangent_of_z(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Tensor& seed) {
-  const Tensor noise = differentiable_noise(primal_of(z), primal_of(logvar), seed);
-  z._set_fw_grad(tangent_of(mu) + noise * tangent_of(logvar), /*level=*/0,
+  const Tensor primal = primal_of(z);
+  Tensor tangent = has_tangent(mu) ? mu._fw_grad(/*level=*/0) : at::zeros_like(primal);
+  if (has_tangent(logvar)) {
+    const Tensor noise = differentiable_noise(primal, primal_of(logvar), seed);
+    tangent = tangent + noise * logvar._fw_grad(/*level=*/0);
+  }
+  z._set_fw_grad(tangent.to(primal.scalar_type()).expand_symint(primal.sym_sizes()), /*level=*/0,
                  /*is_inplace_op=*/false);
 }
 
