@@ -331,3 +331,58 @@ def test_given_noise_is_the_kernels_own(backend):
     torch.testing.assert_close(vf.reparameterize(mu, logvar, noise=noise), z)
     half = vf.reparameterize(mu.half(), logvar.half(), noise=noise)
     assert half.dtype == torch.float16
+
+
+# ---- the order of z in memory --------------------------------------------------------------------
+
+
+def channels_last(x):
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": channels_last,
+    "half of channels_last": lambda x: channels_last(torch.cat([x, x], 1)).chunk(2, 1)[1],
+    "half": lambda x: torch.cat([x, x], 1).chunk(2, 1)[0],
+    "permuted": lambda x: x.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0),
+    "every second": lambda x: x.repeat_interleave(2, -1)[..., ::2],
+}
+each_layout = pytest.mark.parametrize("view", LAYOUTS.values(), ids=LAYOUTS)
+
+
+@each_layout
+def test_z_keeps_the_layout_of_mu(view, backend):
+    """As torch's own expression does; and the noise is that of the logical order."""
+    mu, logvar = torch.randn(2, 4, 6, 3, 5)
+    strided = view(mu).detach().requires_grad_(), view(logvar).detach().requires_grad_()
+    right = strided[0] + (0.5 * strided[1]).exp()
+    z = vf.reparameterize(*strided, seed=5)
+    again, _ = vf.reparameterize_kl(*strided, seed=5)
+    assert z.stride() == again.stride() == right.stride()
+    expected = vf.reparameterize(mu, logvar, seed=5)
+    assert_same(z, expected, backend)
+    assert_same(again, expected, backend)
+    mixed = vf.reparameterize(strided[0].half(), logvar, seed=5)
+    assert mixed.stride() == (strided[0].half() + logvar).stride()
+    upstream = torch.rand(4, 6, 3, 5)
+    plain = mu.requires_grad_(), logvar.requires_grad_()
+    torch.testing.assert_close(
+        torch.autograd.grad(z, strided, upstream),
+        torch.autograd.grad(vf.reparameterize(*plain, seed=5), plain, upstream),
+    )
+
+
+@each_layout
+def test_fakes_have_the_layout(view):
+    mu, logvar = (view(x).requires_grad_() for x in torch.randn(2, 4, 6, 3, 5))
+    checks = {"test_utils": ("test_schema", "test_faketensor", "test_aot_dispatch_static")}
+    seed = vf.draw_seed()
+    torch.library.opcheck(
+        torch.ops.vae_fast.reparameterize.default, (mu, logvar, seed, 2), **checks
+    )
+    torch.library.opcheck(
+        torch.ops.vae_fast.reparameterize_kl.default,
+        (mu.expand(3, 4, 6, 3, 5), logvar, None, None, seed, 1, 0, 3),
+        **checks,
+    )

@@ -47,9 +47,14 @@ def _gradient(operand: Tensor, shape: Sequence[int], keep: int) -> Tensor:
     missing = len(shape) - operand.dim()
     own = (1,) * missing + tuple(operand.shape)
     sizes = (*shape[:keep], *own[keep:])
-    if tuple(operand.shape) == sizes and not operand.is_contiguous():
-        return torch.empty_like(operand)
-    return operand.new_empty(sizes)
+    return _laid_out_like(operand, sizes, operand.dtype)
+
+
+def _laid_out_like(operand: Tensor, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Dense, in the operand's order of dimensions where it has these sizes."""
+    if tuple(operand.shape) == tuple(sizes) and not operand.is_contiguous():
+        return torch.empty_like(operand, dtype=dtype)
+    return operand.new_empty(sizes, dtype=dtype)
 
 
 def _fake_loss(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor, ...]]:
@@ -104,7 +109,7 @@ def _fake_sample(
     checks.check_operands(name, _DIVERGENCE_OPERANDS[: len(operands)], operands)
     shape = reference.broadcast_shape(operands)
     checks.check_seed(name, seed, shape, operands[0].device)
-    z = _value(operands, shape, len(shape))
+    z = _laid_out_like(operands[0], shape, reference.promoted_dtype(operands))
     return z, torch.empty_like(z) if want & _LOGVAR else z.new_empty((0,))
 
 

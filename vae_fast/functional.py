@@ -212,7 +212,8 @@ def reparameterize(
             PyTorch. Not with ``num_samples``, ``generator`` or ``seed``.
 
     Returns:
-        z, of mu's shape (behind K), and of the dtype that mu and logvar promote to.
+        z, of mu's shape (behind K) and order in memory, and of the dtype that mu and logvar promote
+        to.
 
     Raises:
         TypeError: An argument has a wrong type or dtype, or neither logvar nor scale is given.
