@@ -86,7 +86,7 @@ struct SampleBackwardArgs {
   LossArgs divergence;
   Input grad_z;
   Input grad_value;
-  Input noise;
+  Input noise;  // read where grad_z is given and the gradient in logvar is wanted
 };
 
 // value[r] = the multinomial's loss of row r, a run of `classes` elements along the last dimension,

@@ -5,7 +5,7 @@ import torch
 from device import DEVICE
 
 import vae_fast as vf
-from vae_fast import _extension, functional
+from vae_fast import _extension, functional, seeds
 
 # Named by `make cuda-check`, with the tools that read machine code; what only a GPU can show; and
 # what makes no tensors on the emulated device.
@@ -83,9 +83,10 @@ def cpu_capability():
 def backend(request, monkeypatch):
     """The public functions on their kernels, then on plain PyTorch."""
     if request.param == "reference":
-        monkeypatch.setattr(functional, "_kernels", None)
         monkeypatch.setattr(functional, "_on_cpu", False)
-        monkeypatch.setattr(functional, "use_reference", lambda device_type: True)
+        for module in (functional, seeds):
+            monkeypatch.setattr(module, "_kernels", None)
+            monkeypatch.setattr(module, "use_reference", lambda device_type: True)
     return request.param
 
 

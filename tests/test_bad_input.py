@@ -226,6 +226,128 @@ CALLS = (
         "reparameterize_kl: generator is of type int, expected torch.Generator",
     ),
     (
+        lambda: vf.reparameterize(ones, ones, generator=[torch.Generator()]),
+        ValueError,
+        "reparameterize: generator is a list of 1, expected 2: one for each entry of the first "
+        "dimension of mu (2, 3)",
+    ),
+    (
+        lambda: vf.reparameterize(ones[0, 0], ones[0, 0], generator=[torch.Generator()]),
+        ValueError,
+        "reparameterize: generator is a list of 1, expected 0",
+    ),
+    (
+        lambda: vf.reparameterize_kl(ones, ones, generator=[torch.Generator(), 7]),
+        TypeError,
+        "reparameterize_kl: generator[1] is of type int, expected torch.Generator",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, generator=(torch.Generator(), None)),
+        TypeError,
+        "reparameterize: generator[1] is None, expected torch.Generator",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, num_samples=2, generator=[torch.Generator()] * 2),
+        ValueError,
+        "reparameterize: num_samples and a list as generator are both given, expected at most one",
+    ),
+    (
+        lambda: vf.reparameterize_kl(ones, ones, num_samples=2, generator=[torch.Generator()] * 2),
+        ValueError,
+        "reparameterize_kl: num_samples and a list as generator are both given",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, generator=[torch.Generator()] * 2, seed=1),
+        ValueError,
+        "reparameterize: generator and seed are both given, expected at most one",
+    ),
+    (
+        lambda: vf.draw_seed([]),
+        ValueError,
+        "draw_seed: generator is an empty list, expected one or more",
+    ),
+    (
+        lambda: vf.draw_seed([torch.Generator(), "cpu"]),
+        TypeError,
+        "draw_seed: generator[1] is of type str, expected torch.Generator",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, seed=torch.zeros(4, 2, dtype=torch.int64)),
+        ValueError,
+        "reparameterize: seed has shape (4, 2), expected (1, 2), or (R, 2): one row for each of R "
+        "equal parts of z of shape (2, 3), in order",
+    ),
+    (
+        lambda: vf.reparameterize(ones),
+        TypeError,
+        "reparameterize: logvar is of type NoneType, expected torch.Tensor or a number, or scale",
+    ),
+    (
+        lambda: vf.gaussian_kl(ones),
+        TypeError,
+        "gaussian_kl: logvar is of type NoneType, expected torch.Tensor or a number, or scale",
+    ),
+    (
+        lambda: vf.reparameterize_kl(ones, ones, scale=1.0),
+        ValueError,
+        "reparameterize_kl: logvar and scale are both given, expected one of them",
+    ),
+    (
+        lambda: vf.gaussian_nll(ones, ones, ones, scale=ones),
+        ValueError,
+        "gaussian_nll: logvar and scale are both given, expected one of them",
+    ),
+    (
+        lambda: vf.gaussian_nll(ones, ones, scale=wide),
+        ValueError,
+        "gaussian_nll: scale has shape (3, 4), expected a shape that broadcasts with mean (2, 3)",
+    ),
+    (
+        lambda: vf.reparameterize(ones, scale=ones[None]),
+        ValueError,
+        "reparameterize: scale has shape (1, 2, 3), expected one that broadcasts to that of mu",
+    ),
+    (
+        lambda: vf.gaussian_kl(ones, scale="1"),
+        TypeError,
+        "gaussian_kl: scale is of type str, expected torch.Tensor",
+    ),
+    (
+        lambda: vf.gaussian_kl(ones, scale=integers),
+        TypeError,
+        f"gaussian_kl: scale has dtype torch.int64, {floats}",
+    ),
+    (
+        lambda: vf.reparameterize_kl(1.0, scale=1.0),
+        TypeError,
+        "reparameterize_kl: mu is of type float, expected torch.Tensor",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=1.0),
+        TypeError,
+        "reparameterize: noise is of type float, expected torch.Tensor",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=wide),
+        ValueError,
+        "reparameterize: noise has shape (3, 4), expected (2, 3)",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=ones, seed=1),
+        ValueError,
+        "reparameterize: noise and seed are both given, expected at most one",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=ones, num_samples=2),
+        ValueError,
+        "reparameterize: noise and num_samples are both given, expected at most one",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, noise=ones, generator=torch.Generator()),
+        ValueError,
+        "reparameterize: noise and generator are both given, expected at most one",
+    ),
+    (
         lambda: vf.draw_seed("cpu"),
         TypeError,
         "draw_seed: generator is of type str, expected torch.Generator",
@@ -243,7 +365,8 @@ CALLS = (
     (
         lambda: vf.reparameterize(ones, ones, seed=torch.zeros(2, dtype=torch.int64)),
         ValueError,
-        "reparameterize: seed has shape (2,), expected (1, 2)",
+        "reparameterize: seed has shape (2,), expected (1, 2), or (R, 2): one row for each of R "
+        "equal parts of z of shape (2, 3), in order",
     ),
     (
         lambda: vf.reparameterize_kl(ones, ones, seed=torch.zeros(1, 2)),

@@ -81,12 +81,13 @@ def test_opcheck_of_sampling(operand_count):
     opcheck(ops.reparameterize.default, (*tensors[:2], seed))
     opcheck(ops.reparameterize_kl.default, (*tensors, *absent, seed, 1, 0))
     detached = [x.detach() for x in tensors]
-    noise = ops.reparameterize_kl(*detached, *absent, seed, 1, 0, True)[2]
+    noise = ops.reparameterize_kl(*detached, *absent, seed, 1, 0, 2)[2]
     upstream = torch.randn(3, 4), torch.randn(3)
-    opcheck(ops.reparameterize_kl_backward.default, (*upstream, *detached, *absent, noise, 1, 0))
-    opcheck(
-        ops.reparameterize_kl_backward.default, (None, upstream[1], *detached, *absent, noise, 1, 0)
-    )
+    backward = partial(opcheck, ops.reparameterize_kl_backward.default)
+    for want in (2**operand_count - 1, 1, 2):
+        backward((*upstream, *detached, *absent, noise, 1, 0, want))
+        backward((None, upstream[1], *detached, *absent, None, 1, 0, want))
+    backward((*upstream, *detached, *absent, None, 1, 0, 1))
 
 
 def test_opcheck_of_draw_seed():

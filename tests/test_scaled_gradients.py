@@ -157,7 +157,7 @@ def test_the_samplers_backward_refuses_what_does_not_fit():
     noise, grad_z, grad_kl = torch.randn(64, 100), torch.randn(64, 100), torch.ones(())
 
     def call(noise=noise, grad_z=grad_z, grad_kl=grad_kl):
-        return op(grad_z, grad_kl, mu, logvar, None, None, noise, 0, 1)
+        return op(grad_z, grad_kl, mu, logvar, None, None, noise, 0, 1, 3)
 
     call()
     for name, wrong in (
@@ -172,6 +172,9 @@ def test_the_samplers_backward_refuses_what_does_not_fit():
         call(grad_z=grad_z.long())
     with pytest.raises(ValueError, match="noise is on meta"):
         call(noise=noise.to("meta"))
+    with pytest.raises(ValueError, match="noise is missing, expected where grad_z is given"):
+        call(noise=None)
+    call(noise=None, grad_z=None)
 
 
 @pytest.mark.parametrize("case", **each_case)

@@ -22,6 +22,7 @@ assert C is not None, "imported only where the extension is"
 
 _ops = torch.ops.vae_fast
 _DIVERGENCE_OPERANDS = ("mu", "logvar", "prior_mu", "prior_logvar")
+_LOGVAR = 1 << _DIVERGENCE_OPERANDS.index("logvar")  # of a sampler's ``want``: the noise is its own
 
 C.set_gradient_formula(reference.gradient_formula)
 
@@ -46,9 +47,14 @@ def _gradient(operand: Tensor, shape: Sequence[int], keep: int) -> Tensor:
     missing = len(shape) - operand.dim()
     own = (1,) * missing + tuple(operand.shape)
     sizes = (*shape[:keep], *own[keep:])
-    if tuple(operand.shape) == sizes and not operand.is_contiguous():
-        return torch.empty_like(operand)
-    return operand.new_empty(sizes)
+    return _laid_out_like(operand, sizes, operand.dtype)
+
+
+def _laid_out_like(operand: Tensor, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Dense, in the operand's order of dimensions where it has these sizes."""
+    if tuple(operand.shape) == tuple(sizes) and not operand.is_contiguous():
+        return torch.empty_like(operand, dtype=dtype)
+    return operand.new_empty(sizes, dtype=dtype)
 
 
 def _fake_loss(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor, ...]]:
@@ -80,12 +86,17 @@ def _fake_loss_backward(name: str, names: tuple[str, ...]) -> Callable[..., tupl
         shape = reference.broadcast_shape(operands if mask is None else (*operands, mask))
         checks.check_reduction(name, keep, mean, len(shape))
         checks.check_gradient(name, "upstream", upstream, shape[:keep], operands[0].device)
-        return tuple(
-            _gradient(operand, operand.shape, 0) if want >> k & 1 else _nothing(operand)
-            for k, operand in enumerate(operands)
-        )
+        return _gradients(operands, want)
 
     return fake
+
+
+def _gradients(operands: Sequence[Tensor], want: int) -> tuple[Tensor, ...]:
+    """In the operands' own shapes, those that ``want`` has a bit for."""
+    return tuple(
+        _gradient(operand, operand.shape, 0) if want >> k & 1 else _nothing(operand)
+        for k, operand in enumerate(operands)
+    )
 
 
 def _fake_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -93,17 +104,17 @@ def _fake_draw_seed(like: Tensor, generator: torch.Generator | None = None) -> T
 
 
 def _fake_sample(
-    name: str, operands: Sequence[Tensor], seed: Tensor, want: bool
+    name: str, operands: Sequence[Tensor], seed: Tensor, want: int
 ) -> tuple[Tensor, Tensor]:
     checks.check_operands(name, _DIVERGENCE_OPERANDS[: len(operands)], operands)
-    checks.check_seed(name, seed, operands[0].device)
     shape = reference.broadcast_shape(operands)
-    z = _value(operands, shape, len(shape))
-    return z, torch.empty_like(z) if want else z.new_empty((0,))
+    checks.check_seed(name, seed, shape, operands[0].device)
+    z = _laid_out_like(operands[0], shape, reference.promoted_dtype(operands))
+    return z, torch.empty_like(z) if want & _LOGVAR else z.new_empty((0,))
 
 
 def _fake_reparameterize(
-    mu: Tensor, logvar: Tensor, seed: Tensor, want: bool = False
+    mu: Tensor, logvar: Tensor, seed: Tensor, want: int = 0
 ) -> tuple[Tensor, Tensor]:
     return _fake_sample("reparameterize", (mu, logvar), seed, want)
 
@@ -116,7 +127,7 @@ def _fake_reparameterize_kl(
     seed: Tensor,
     keep: int,
     mean: int,
-    want: bool = False,
+    want: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     name = "reparameterize_kl"
     _, operands = reference.divergence(name, mu, logvar, prior_mu, prior_logvar)
@@ -132,23 +143,24 @@ def _fake_reparameterize_kl_backward(
     logvar: Tensor,
     prior_mu: Tensor | None,
     prior_logvar: Tensor | None,
-    noise: Tensor,
+    noise: Tensor | None,
     keep: int,
     mean: int,
+    want: int,
 ) -> tuple[Tensor, ...]:
     name = "reparameterize_kl_backward"
     loss, operands = reference.divergence(name, mu, logvar, prior_mu, prior_logvar)
     checks.check_operands(name, reference.LOSSES[loss].operands, operands)
     shape = reference.broadcast_shape(operands)
     checks.check_reduction(name, keep, mean, len(shape))
-    checks.check_gradient(name, "noise", noise, shape, mu.device)
+    if noise is not None:
+        checks.check_gradient(name, "noise", noise, shape, mu.device)
     if grad_z is not None:
         checks.check_gradient(name, "grad_z", grad_z, shape, mu.device)
     if grad_kl is not None:
         checks.check_gradient(name, "grad_kl", grad_kl, shape[:keep], mu.device)
-    gradients = [_gradient(operand, operand.shape, 0) for operand in operands]
     absent = len(_DIVERGENCE_OPERANDS) - len(operands)
-    return *gradients, *(_nothing(mu) for _ in range(absent))
+    return *_gradients(operands, want), *(_nothing(mu) for _ in range(absent))
 
 
 def _check_multinomial(logits: Tensor, target: Tensor, keep: int, mean: int) -> None:
@@ -158,11 +170,11 @@ def _check_multinomial(logits: Tensor, target: Tensor, keep: int, mean: int) -> 
 
 
 def _fake_multinomial(
-    logits: Tensor, target: Tensor, keep: int, mean: int, want: bool = False
+    logits: Tensor, target: Tensor, keep: int, mean: int, want: int = 0
 ) -> tuple[Tensor, Tensor]:
     _check_multinomial(logits, target, keep, mean)
     value = _value((logits, target), logits.shape, keep)
-    return value, _gradient(logits, logits.shape, 0) if want else _nothing(logits)
+    return value, _gradients((logits,), want)[0]
 
 
 def _fake_multinomial_backward(
@@ -228,14 +240,7 @@ def _batch_loss_backward(name: str) -> Callable[..., Any]:
         fronted = _batch_operands(info, tensors, tensor_dims)
         upstream = _front_expanded(upstream, in_dims[0], keep, info.batch_size)
         gradients = op(upstream, *fronted, keep + 1, mean, want)
-        results = (
-            _without_padding(gradient, x, dim) if want >> k & 1 else gradient
-            for k, (gradient, x, dim) in enumerate(
-                zip(gradients, tensors[:-1], tensor_dims[:-1], strict=True)
-            )
-        )
-        gradient_dims = (0 if want >> k & 1 else None for k in range(len(gradients)))
-        return tuple(results), tuple(gradient_dims)
+        return _batched_gradients(gradients, tensors[:-1], tensor_dims[:-1], want)
 
     return rule
 
@@ -262,11 +267,11 @@ def _batch_reparameterize(
     mu: Tensor,
     logvar: Tensor,
     seed: Tensor,
-    want: bool = False,
+    want: int = 0,
 ) -> Any:
     operands = _batch_operands(info, (mu, logvar), in_dims[:2])
     seed = _batch_seed(info, seed, in_dims[2])
-    return _ops.reparameterize(*operands, seed, want), (0, 0 if want else None)
+    return _ops.reparameterize(*operands, seed, want), (0, 0 if want & _LOGVAR else None)
 
 
 def _batch_reparameterize_kl(info: Any, in_dims: Sequence[int | None], *args: Any) -> Any:
@@ -274,24 +279,38 @@ def _batch_reparameterize_kl(info: Any, in_dims: Sequence[int | None], *args: An
     operands = _batch_operands(info, tensors, in_dims[:4])
     seed = _batch_seed(info, seed, in_dims[4])
     out = _ops.reparameterize_kl(*operands, seed, keep + 1, mean, *want)
-    return out, (0, 0, 0 if any(want) else None)
+    return out, (0, 0, 0 if sum(want) & _LOGVAR else None)
 
 
 def _batch_reparameterize_kl_backward(info: Any, in_dims: Sequence[int | None], *args: Any) -> Any:
-    grad_z, grad_kl, *tensors, noise, keep, mean = args
+    grad_z, grad_kl, *tensors, noise, keep, mean, want = args
     operands = _batch_operands(info, tensors, in_dims[2:6])
     logical = next(x.dim() for x in operands if x is not None) - 1
     if grad_z is not None:
         grad_z = _front_expanded(grad_z, in_dims[0], logical, info.batch_size)
     if grad_kl is not None:
         grad_kl = _front_expanded(grad_kl, in_dims[1], keep, info.batch_size)
-    noise = _front_expanded(noise, in_dims[6], logical, info.batch_size)
-    gradients = _ops.reparameterize_kl_backward(grad_z, grad_kl, *operands, noise, keep + 1, mean)
-    results = (
-        gradient if x is None else _without_padding(gradient, x, dim)
-        for x, dim, gradient in zip(tensors, in_dims[2:6], gradients, strict=True)
+    if noise is not None:
+        noise = _front_expanded(noise, in_dims[6], logical, info.batch_size)
+    gradients = _ops.reparameterize_kl_backward(
+        grad_z, grad_kl, *operands, noise, keep + 1, mean, want
     )
-    return tuple(results), tuple(None if x is None else 0 for x in tensors)
+    return _batched_gradients(gradients, tensors, in_dims[2:6], want)
+
+
+def _batched_gradients(
+    gradients: Sequence[Tensor],
+    operands: Sequence[Tensor | None],
+    dims: Sequence[int | None],
+    want: int,
+) -> Any:
+    """A backward's results and their batch dimensions; those not wanted are empty, without one."""
+    wanted = [want >> k & 1 and x is not None for k, x in enumerate(operands)]
+    results = (
+        _without_padding(gradient, x, dim) if is_wanted and x is not None else gradient
+        for gradient, x, dim, is_wanted in zip(gradients, operands, dims, wanted, strict=True)
+    )
+    return tuple(results), tuple(0 if is_wanted else None for is_wanted in wanted)
 
 
 def _without_padding(gradient: Tensor, operand: Tensor, dim: int | None) -> Tensor:
@@ -307,11 +326,11 @@ def _batch_multinomial(
     target: Tensor,
     keep: int,
     mean: int,
-    *want: bool,
+    *want: int,
 ) -> Any:
     operands = _batch_operands(info, (logits, target), in_dims[:2])
     out = _ops.multinomial_nll(*operands, keep + 1, mean, *want)
-    return out, (0, 0 if any(want) else None)
+    return out, (0, 0 if sum(want) & 1 else None)
 
 
 def _batch_multinomial_backward(

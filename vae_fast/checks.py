@@ -7,6 +7,7 @@ terms of the public function. Nothing here looks at a tensor's values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from numbers import Integral, Real
@@ -341,23 +342,38 @@ def check_prior(function: str, prior_mu: Any, prior_logvar: Any) -> None:
         raise ValueError(f"{function}: {missing} is missing, expected both or neither")
 
 
-def check_seed(function: str, seed: Any, device: torch.device) -> None:
-    """Raises unless ``seed`` is (rows, 2) int64, on the CPU or on ``device``."""
+def check_seed(function: str, seed: Any, shape: Sequence[int] | None, device: torch.device) -> None:
+    """Raises unless ``seed`` is int64, on the CPU or on ``device``, with rows for equal parts.
+
+    Of z, whose shape is ``shape``; None: not asked.
+    """
     check_tensor(function, "seed", seed)
     if seed.dtype != torch.int64:
         raise TypeError(f"{function}: seed has dtype {seed.dtype}, expected int64")
-    if seed.dim() != 2 or seed.shape[1] != 2 or seed.shape[0] < 1:
-        raise ValueError(f"{function}: seed has shape {_shape(seed.shape)}, expected (1, 2)")
+    fits = seed.dim() == 2 and seed.shape[1] == 2 and seed.shape[0] >= 1
+    if fits and shape is not None and all(map(_is_known, (*seed.shape, *shape))):
+        fits = math.prod(shape) % seed.shape[0] == 0
+    if not fits:
+        of_z = "" if shape is None else f" of shape {_shape(shape)}"
+        raise ValueError(
+            f"{function}: seed has shape {_shape(seed.shape)}, expected (1, 2), or (R, 2): one row "
+            f"for each of R equal parts of z{of_z}, in order"
+        )
     if seed.device.type != "cpu" and seed.device != device:
         expected = _one_of(list(dict.fromkeys(("cpu", str(device)))))
         raise ValueError(f"{function}: seed is on {seed.device}, expected {expected}")
 
 
-def check_noise_source(function: str, generator: Any, seed: Any, device: torch.device) -> None:
-    """``generator`` and ``seed`` of a public function, for noise on ``device``."""
+def check_noise_source(function: str, generator: Any, seed: Any, mu: Tensor) -> None:
+    """``generator`` and ``seed`` of a public function, for a z of the shape of ``mu``."""
     if generator is not None and seed is not None:
         raise ValueError(f"{function}: generator and seed are both given, expected at most one")
-    check_generator(function, generator, device)
+    if isinstance(generator, (list, tuple)):
+        count = mu.shape[0] if mu.dim() > 0 else 0
+        of_what = f"entry of the first dimension of mu {_shape(mu.shape)}"
+        check_generators(function, generator, mu.device, count, of_what)
+    else:
+        check_generator(function, generator, mu.device)
     if is_int(seed):
         if int(seed) not in _INT64:  # numpy's would be looked for one by one
             raise ValueError(f"{function}: seed is {seed}, expected an integer of 64 bits")
@@ -367,20 +383,76 @@ def check_noise_source(function: str, generator: Any, seed: Any, device: torch.d
                 f"{function}: seed is of type {type(seed).__name__}, "
                 f"expected int or what draw_seed() returns"
             )
-        check_seed(function, seed, device)
+        check_seed(function, seed, mu.shape, mu.device)
 
 
-def check_generator(function: str, generator: Any, device: torch.device) -> None:
+def check_generator(
+    function: str, generator: Any, device: torch.device, name: str = "generator"
+) -> None:
     """Raises unless ``generator`` is None or a torch.Generator of the CPU or of ``device``."""
     if generator is None:
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(
-            f"{function}: generator is of type {type(generator).__name__}, expected torch.Generator"
+            f"{function}: {name} is of type {type(generator).__name__}, expected torch.Generator"
         )
     if generator.device.type not in ("cpu", device.type):
         expected = _one_of(list(dict.fromkeys(("cpu", device.type))))
-        raise ValueError(f"{function}: generator is on {generator.device}, expected {expected}")
+        raise ValueError(f"{function}: {name} is on {generator.device}, expected {expected}")
+
+
+def check_generators(
+    function: str,
+    generators: Sequence[Any],
+    device: torch.device | None = None,
+    count: int | None = None,
+    of_what: str = "",
+) -> None:
+    """Raises unless each of a list of generators is one, of the CPU or of ``device``.
+
+    And unless there is one for each of ``count`` things. Neither is asked where it is None.
+    """
+    if not generators:
+        raise ValueError(f"{function}: generator is an empty list, expected one or more")
+    if count is not None and not _same_size(len(generators), count):
+        raise ValueError(
+            f"{function}: generator is a list of {len(generators)}, expected {count}: one for each "
+            f"{of_what}"
+        )
+    for k, generator in enumerate(generators):
+        name = f"generator[{k}]"
+        if generator is None:
+            raise TypeError(f"{function}: {name} is None, expected torch.Generator")
+        own = getattr(generator, "device", torch.device("cpu"))
+        check_generator(function, generator, own if device is None else device, name)
+
+
+def check_one_draw(function: str, generator: Any) -> None:
+    """Raises ValueError for a list of generators where each element is drawn several times."""
+    if isinstance(generator, (list, tuple)):
+        raise ValueError(
+            f"{function}: num_samples and a list as generator are both given, expected at most one"
+        )
+
+
+def check_one_spelling(function: str, logvar: Any, scale: Any) -> None:
+    """Raises unless exactly one of a variance's logarithm and its root is given."""
+    if scale is None:
+        raise TypeError(
+            f"{function}: logvar is of type NoneType, expected torch.Tensor or a number, or scale "
+            f"in its place"
+        )
+    if logvar is not None:
+        raise ValueError(f"{function}: logvar and scale are both given, expected one of them")
+
+
+def check_given_noise(function: str, noise: Any, mu: Tensor, sources: dict[str, Any]) -> None:
+    """``noise`` of a public function, beside ``sources``, the arguments that would draw it."""
+    for name, source in sources.items():
+        if source is not None:
+            raise ValueError(f"{function}: noise and {name} are both given, expected at most one")
+    check_tensor(function, "noise", noise)
+    check_gradient(function, "noise", noise, mu.shape, mu.device)
 
 
 def check_num_samples(function: str, num_samples: Any) -> None:

@@ -35,7 +35,8 @@ from torch import Tensor
 from torch.utils._pytree import _register_namedtuple
 
 from vae_fast import checks, reference
-from vae_fast._extension import BACKEND, GPU, C, use_reference
+from vae_fast._extension import BACKEND, C, use_reference
+from vae_fast.seeds import Generator, Seed, draw_seed, draws_in_kernel, seed_of
 
 if C is not None:
     from vae_fast import _rules  # noqa: F401  (registers what the ops need from Python)
@@ -54,7 +55,6 @@ __all__ = [
 
 Reduction = Literal["none", "sample", "sum", "batchmean", "mean"]
 FreeBitsPer = Literal["dimension", "sample"]
-Seed = Tensor | int
 
 _kernels: Any = C if BACKEND == "compiled" else None
 _on_cpu = _kernels is not None  # asked first, because a device's name takes long to ask for
@@ -119,6 +119,32 @@ def _as_tensor(value: Tensor | float, *others: Any) -> Tensor:
     return torch.full((), float(value), dtype=dtype, device=tensors[0].device)
 
 
+def _logvar_of(
+    function: str,
+    logvar: Tensor | float | None,
+    scale: Tensor | float | None,
+    name: str,
+    first: Tensor,
+    *others: Any,
+) -> Tensor:
+    """2 log scale, in the dtype of the arithmetic, for the logvar that was not given.
+
+    ``name`` is that of the ``first`` operand, whose shape is the loss's.
+    """
+    checks.check_one_spelling(function, logvar, scale)
+    root = _as_tensor(cast(Tensor, scale), first)
+    names, operands = (name, "scale"), (first, root)
+    checks.check_operands(function, names, operands)
+    checks.check_shapes(function, names, operands, None, 0)
+    tensors = [x for x in (*operands, *others) if isinstance(x, Tensor)]
+    return 2 * torch.log(root.to(reference.arithmetic_dtype(tensors)))
+
+
+def _elementwise(value: Tensor, *operands: Any) -> Tensor:
+    """In the dtype of elementwise results, as where scale, and not its logarithm, is an operand."""
+    return value.to(reference.result_dtype([x for x in operands if isinstance(x, Tensor)]))
+
+
 def _explain_loss(
     function: str,
     op: str,
@@ -140,61 +166,6 @@ def _explain_loss(
 # ---- sampling ------------------------------------------------------------------------------------
 
 
-def draw_seed(
-    generator: torch.Generator | None = None, *, device: torch.device | str | None = None
-) -> Tensor:
-    """Draws what determines the noise of one call: the key and the offset of its counters.
-
-    Drawn from torch's generator, so that ``torch.manual_seed``, ``generator`` and the saving and
-    restoring of its state hold. A call that is not given ``seed=`` draws it in just this way, from
-    the generator of the device that its operands are on. Pass it as ``seed=`` to repeat the noise
-    of a call, or under ``torch.compile`` to draw from a generator of one's own (``generator=`` does
-    not trace) and to be safe from a compiler that is set to recompute random operations
-    (``aggressive_recomputation``, ``activation_memory_budget``).
-
-    Args:
-        generator: Of any device; None: the default one of ``device``.
-        device: Where the seed is drawn; None: on the CPU, from whichever generator. What a CUDA
-            graph records must be drawn on the GPU, or every replay has the same noise.
-
-    Returns:
-        (1, 2) int64, on ``device``.
-    """
-    place = torch.device("cpu" if device is None else device)
-    if _kernels is None or (place.type != "cpu" and use_reference(place.type)):
-        _check_generator_of_a_seed(generator, device)
-        return reference.draw_seed(generator, place)
-    try:
-        # The fresh tensor tells two draws apart: the compiler would merge equal calls.
-        like = torch.empty((1, 2), dtype=torch.int64, device=place)
-        seed: Tensor = _ops.draw_seed(like, generator)
-        return seed
-    except Exception:
-        _check_generator_of_a_seed(generator, device)
-        raise
-
-
-def _check_generator_of_a_seed(
-    generator: torch.Generator | None, device: torch.device | str | None
-) -> None:
-    """Where no device is named, a generator of any will do."""
-    own = getattr(generator, "device", "cpu")
-    checks.check_generator("draw_seed", generator, torch.device(own if device is None else device))
-
-
-def _seed_of(
-    function: str, generator: torch.Generator | None, seed: Seed | None, mu: Tensor
-) -> Tensor:
-    checks.check_noise_source(function, generator, seed, mu.device)
-    if seed is None:
-        # Compiled code may become a graph: on the GPU its draws belong there.
-        on_gpu = mu.device.type == GPU and not use_reference(mu.device.type)
-        return draw_seed(generator, device=mu.device if on_gpu else None)
-    if isinstance(seed, Tensor):
-        return seed
-    return torch.tensor([[int(seed), 0]], dtype=torch.int64, device="cpu")
-
-
 def _expand_samples(
     function: str, num_samples: int, names: Sequence[str], operands: Sequence[Tensor]
 ) -> Tensor:
@@ -208,11 +179,13 @@ def _expand_samples(
 
 def reparameterize(
     mu: Tensor,
-    logvar: Tensor | float,
+    logvar: Tensor | float | None = None,
     *,
+    scale: Tensor | float | None = None,
     num_samples: int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     seed: Seed | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Samples z = mu + exp(logvar / 2) * eps with eps ~ N(0, I).
 
@@ -227,46 +200,68 @@ def reparameterize(
     Args:
         mu: Means, any shape.
         logvar: Logarithms of the variances, broadcasts to mu; or a number.
+        scale: Standard deviations, in place of logvar, which is then 2 log scale (a pass of its
+            own); of a negative one that is NaN, and so is z.
         num_samples: K draws for each element: z is (K, *shape). None: one, of shape (*shape).
         generator: For the seed, of the CPU or of mu's device; None: torch's default one of mu's
-            device. Not with ``seed``.
-        seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone.
+            device. A list of them, one for each entry of mu's first dimension: the noise of each
+            is its own, the same as where it is drawn alone; not with ``num_samples``.
+        seed: What :func:`draw_seed` returned, or an integer: z is then a function of it alone. Of
+            (R, 2): one row for each of R equal parts of z, in order. Not with ``generator``.
+        noise: The eps itself, of mu's shape, to compare with what another program drew: in plain
+            PyTorch. Not with ``num_samples``, ``generator`` or ``seed``.
 
     Returns:
-        z, of mu's shape (behind K), and of the dtype that mu and logvar promote to.
+        z, of mu's shape (behind K) and order in memory, and of the dtype that mu and logvar promote
+        to.
 
     Raises:
-        TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both
-            generator and seed, or num_samples below 1.
+        TypeError: An argument has a wrong type or dtype, or neither logvar nor scale is given.
+        ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both logvar
+            and scale, more than one source of noise, num_samples below 1, or a list of generators
+            that does not fit.
     """
     names = ("mu", "logvar")
+    if logvar is None or scale is not None:
+        logvar = _logvar_of("reparameterize", logvar, scale, "mu", mu)
+        z = reparameterize(
+            mu, logvar, num_samples=num_samples, generator=generator, seed=seed, noise=noise
+        )
+        return _elementwise(z, mu, scale)
     logvar = _as_tensor(logvar, mu)
+    if noise is not None:
+        checks.check_operands("reparameterize", names, (mu, logvar))
+        checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
+        sources = {"num_samples": num_samples, "generator": generator, "seed": seed}
+        checks.check_given_noise("reparameterize", noise, mu, sources)
+        return reference.moved((mu, logvar), noise)
     try:
         if logvar.shape != mu.shape:
             checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
         if num_samples is not None:
+            checks.check_one_draw("reparameterize", generator)
             mu = _expand_samples("reparameterize", num_samples, names, (mu, logvar))
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
-            seed = _seed_of("reparameterize", generator, seed, mu)
+            seed = seed_of("reparameterize", generator, seed, mu)
             return reference.reparameterize(mu, logvar, seed)
-        if seed is None and not _is_compiling():
-            z: Tensor = _kernels.reparameterize(mu, logvar, generator)
+        if draws_in_kernel(generator, seed):
+            z = cast(Tensor, _kernels.reparameterize(mu, logvar, generator))
         else:
-            z = _ops.reparameterize(mu, logvar, _seed_of("reparameterize", generator, seed, mu))[0]
+            z = _ops.reparameterize(mu, logvar, seed_of("reparameterize", generator, seed, mu))[0]
         return z
     except Exception:
         checks.check_operands("reparameterize", names, (mu, logvar))
-        checks.check_noise_source("reparameterize", generator, seed, mu.device)
+        checks.check_noise_source("reparameterize", generator, seed, mu)
         raise
 
 
 def gaussian_kl(
     mu: Tensor,
-    logvar: Tensor | float,
+    logvar: Tensor | float | None = None,
     prior_mu: Tensor | float | None = None,
     prior_logvar: Tensor | float | None = None,
     *,
+    scale: Tensor | float | None = None,
     free_bits: float = 0.0,
     free_bits_per: FreeBitsPer = "dimension",
     batch_dims: int = 1,
@@ -286,6 +281,7 @@ def gaussian_kl(
         prior_mu: Means of the prior, broadcasts to mu; or a number. Both of the prior's, or
             neither.
         prior_logvar: Logarithms of the prior's variances, likewise.
+        scale: In place of logvar, as in :func:`reparameterize`.
         free_bits: Nats below which the divergence costs the same and has no gradient (Kingma et
             al. 2016, "Improving variational inference with inverse autoregressive flow",
             appendix C.8).
@@ -301,11 +297,24 @@ def gaussian_kl(
         The divergence, reduced.
 
     Raises:
-        TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not broadcast, the devices differ, half a prior, an unknown
-            reduction, batch_dims beyond the dimensions, negative free bits, or free bits per
-            dimension with a reduction that keeps the batch.
+        TypeError: An argument has a wrong type or dtype, or neither logvar nor scale is given.
+        ValueError: The shapes do not broadcast, the devices differ, both logvar and scale, half a
+            prior, an unknown reduction, batch_dims beyond the dimensions, negative free bits, or
+            free bits per dimension with a reduction that keeps the batch.
     """
+    if logvar is None or scale is not None:
+        kl = gaussian_kl(
+            mu,
+            _logvar_of("gaussian_kl", logvar, scale, "mu", mu, prior_mu, prior_logvar),
+            prior_mu,
+            prior_logvar,
+            free_bits=free_bits,
+            free_bits_per=free_bits_per,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        is_elementwise = reduction == "none"
+        return _elementwise(kl, mu, scale, prior_mu, prior_logvar) if is_elementwise else kl
     op, operands = _divergence("gaussian_kl", mu, logvar, prior_mu, prior_logvar)
     if isinstance(mu, Tensor) and isinstance(batch_dims, int) and mu.dim() <= batch_dims:
         checks.check_latent("gaussian_kl", mu, batch_dims, reduction)
@@ -340,12 +349,13 @@ def _divergence(
 
 def reparameterize_kl(
     mu: Tensor,
-    logvar: Tensor | float,
+    logvar: Tensor | float | None = None,
     prior_mu: Tensor | float | None = None,
     prior_logvar: Tensor | float | None = None,
     *,
+    scale: Tensor | float | None = None,
     num_samples: int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     seed: Seed | None = None,
     free_bits: float = 0.0,
     free_bits_per: FreeBitsPer = "dimension",
@@ -355,7 +365,7 @@ def reparameterize_kl(
     """:func:`reparameterize` and :func:`gaussian_kl` in one pass over mu and logvar.
 
     The kernel reads mu and logvar and writes z once: 12 bytes per element in float32, 4 more where
-    gradients are wanted. With ``num_samples`` or ``free_bits`` it is two passes.
+    a gradient in logvar is wanted. With ``num_samples`` or ``free_bits`` it is two passes.
 
     Args:
         mu: Means (*batch, *latent).
@@ -363,6 +373,7 @@ def reparameterize_kl(
         prior_mu: Means of the prior, broadcasts to mu; or a number. Both of the prior's, or
             neither.
         prior_logvar: Logarithms of the prior's variances, likewise.
+        scale: In place of logvar, as in :func:`reparameterize`.
         num_samples: As in :func:`reparameterize`; the divergence does not depend on it.
         generator: As in :func:`reparameterize`.
         seed: As in :func:`reparameterize`.
@@ -380,10 +391,27 @@ def reparameterize_kl(
         ValueError: As :func:`reparameterize` and :func:`gaussian_kl`.
     """
     function = "reparameterize_kl"
+    if logvar is None or scale is not None:
+        z, kl = reparameterize_kl(
+            mu,
+            _logvar_of(function, logvar, scale, "mu", mu, prior_mu, prior_logvar),
+            prior_mu,
+            prior_logvar,
+            num_samples=num_samples,
+            generator=generator,
+            seed=seed,
+            free_bits=free_bits,
+            free_bits_per=free_bits_per,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        z = _elementwise(z, mu, scale, prior_mu, prior_logvar)
+        return z, kl if reduction != "none" else kl.to(z.dtype)
     op, operands = _divergence(function, mu, logvar, prior_mu, prior_logvar)
     if num_samples is not None or free_bits != 0 or free_bits_per not in checks.FREE_BITS_PER:
         if num_samples is not None:
             checks.check_num_samples(function, num_samples)
+            checks.check_one_draw(function, generator)
         kl = gaussian_kl(
             *operands,
             free_bits=free_bits,
@@ -406,11 +434,11 @@ def reparameterize_kl(
         )
         if not (_on_cpu and mu.is_cpu) and use_reference(mu.device.type):
             _explain_loss(function, op, operands, None, batch_dims, reduction)
-            seed = _seed_of(function, generator, seed, mu)
+            seed = seed_of(function, generator, seed, mu)
             return reference.reparameterize_kl(
                 mu, variance, prior_mean, prior_variance, seed, keep, mean
             )
-        if seed is None and not _is_compiling():
+        if draws_in_kernel(generator, seed):
             z, kl = _kernels.reparameterize_kl(
                 mu, variance, prior_mean, prior_variance, generator, keep, mean, batch_dims
             )
@@ -421,14 +449,14 @@ def reparameterize_kl(
                 variance,
                 prior_mean,
                 prior_variance,
-                _seed_of(function, generator, seed, mu),
+                seed_of(function, generator, seed, mu),
                 keep,
                 mean,
             )
         return z, kl
     except Exception:
         _explain_loss(function, op, operands, None, batch_dims, reduction)
-        checks.check_noise_source(function, generator, seed, mu.device)
+        checks.check_noise_source(function, generator, seed, mu)
         raise
 
 
@@ -481,6 +509,7 @@ def gaussian_nll(
     target: Tensor,
     logvar: Tensor | float = 0.0,
     *,
+    scale: Tensor | float | None = None,
     mask: Tensor | None = None,
     batch_dims: int = 1,
     reduction: Reduction = "batchmean",
@@ -500,6 +529,8 @@ def gaussian_nll(
             they hold.
         logvar: Logarithm of the variance, fixed (a number) or learned (a tensor that broadcasts
             to mean: one for everything, per feature, per element).
+        scale: The standard deviation, in place of logvar, which is then 2 log scale (a pass of its
+            own, of the size of scale); of a negative one that is NaN, and so is the loss.
         mask: As in :func:`bernoulli_nll`.
         batch_dims: How many leading dimensions are batch.
         reduction: See the module.
@@ -509,9 +540,20 @@ def gaussian_nll(
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
-            batch_dims beyond the dimensions.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction,
+            batch_dims beyond the dimensions, or scale with a logvar other than 0.
     """
+    if scale is not None:
+        given = None if checks.is_number(logvar) and logvar == 0 else logvar
+        value = gaussian_nll(
+            mean,
+            target,
+            _logvar_of("gaussian_nll", given, scale, "mean", mean, target),
+            mask=mask,
+            batch_dims=batch_dims,
+            reduction=reduction,
+        )
+        return _elementwise(value, mean, scale, target) if reduction == "none" else value
     operands = (mean, _as_tensor(logvar, mean, target), target)
     return _loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
 

@@ -230,7 +230,7 @@ def broadcast_shape(tensors: Sequence[Tensor]) -> torch.Size:
     return broadcast_shapes(*(tensor.shape for tensor in tensors))
 
 
-def _result_dtype(operands: Sequence[Tensor]) -> torch.dtype:
+def result_dtype(operands: Sequence[Tensor]) -> torch.dtype:
     """The dtype of elementwise results; under autocast, as the kernels have it, that of sums."""
     dtype, device = promoted_dtype(operands), operands[0].device.type
     is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -268,7 +268,7 @@ def evaluate(
     """
     loss = LOSSES[name]
     checks.check_operands(name, loss.operands, operands, mask)
-    dtype = _result_dtype(operands)
+    dtype = result_dtype(operands)
     everything = _compute_operands(loss, operands)
     if mask is not None:
         everything = [torch.where(mask, operand, _HARMLESS) for operand in everything]
@@ -327,7 +327,7 @@ def multinomial_nll(logits: Tensor, target: Tensor, keep: int, mean: int) -> Ten
     counts = target.to(dtype)
     value = counts * _costs(logits.to(dtype), counts)
     if keep == value.dim():
-        return value.to(_result_dtype((logits, target)))
+        return value.to(result_dtype((logits, target)))
     return reduce(value, keep, mean)
 
 
@@ -431,19 +431,25 @@ def draw_seed(
 
 def _sample(operands: Sequence[Tensor], seed: Tensor) -> Tensor:
     """Samples z = mu + exp(logvar / 2) eps in the operands' broadcast shape."""
+    dtype = sum_dtype(promoted_dtype(operands))
+    seed = seed.to(operands[0].device)
+    return moved(operands, normal_noise(seed, broadcast_shape(operands), dtype))
+
+
+def moved(operands: Sequence[Tensor], noise: Tensor) -> Tensor:
+    """Of mu, logvar and what else z has its dtype from: z = mu + exp(logvar / 2) noise."""
     mu, logvar = operands[:2]
     dtype = sum_dtype(promoted_dtype(operands))
-    shape = broadcast_shape(operands)
-    noise = normal_noise(seed.to(mu.device), shape, dtype)
-    z = mu.to(dtype) + torch.exp(0.5 * logvar.to(dtype)) * noise
-    return z.to(_result_dtype(operands))
+    z = mu.to(dtype) + torch.exp(0.5 * logvar.to(dtype)) * noise.to(dtype)
+    return z.to(result_dtype(operands))
 
 
 def reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor) -> Tensor:
     """Samples z = mu + exp(logvar / 2) eps, eps ~ N(0, I) from ``seed``."""
     checks.check_operands("reparameterize", ("mu", "logvar"), (mu, logvar))
-    checks.check_seed("reparameterize", seed, mu.device)
-    return _sample((mu, logvar), seed)
+    operands = (mu, logvar)
+    checks.check_seed("reparameterize", seed, broadcast_shape(operands), mu.device)
+    return _sample(operands, seed)
 
 
 def reparameterize_kl(
@@ -461,7 +467,7 @@ def reparameterize_kl(
     """
     name, operands = divergence("reparameterize_kl", mu, logvar, prior_mu, prior_logvar)
     checks.check_operands("reparameterize_kl", LOSSES[name].operands, operands)
-    checks.check_seed("reparameterize_kl", seed, mu.device)
+    checks.check_seed("reparameterize_kl", seed, broadcast_shape(operands), mu.device)
     return _sample(operands, seed), evaluate(name, operands, None, keep, mean)
 
 

@@ -90,6 +90,10 @@ bool fits_into(at::IntArrayRef sizes, at::IntArrayRef whole) {
                     [](int64_t size, int64_t of) { return size == of || size == 1; });
 }
 
+at::ScalarType gradient_dtype(const Tensor& operand) {
+  return operand.is_floating_point() ? operand.scalar_type() : at::kFloat;
+}
+
 void set_output(Output& output, const Tensor& tensor) {
   output.data = tensor.mutable_data_ptr();
   output.dtype = dtype_of(tensor.scalar_type());
@@ -206,6 +210,18 @@ Tensor empty_gradient(const Device& device, const Tensor& operand, at::IntArrayR
     return device.empty(shape, operand.scalar_type());
   }
   return at::empty_like(operand);
+}
+
+TensorVector allocate_gradients(const Device& device, at::TensorList operands,
+                                at::IntArrayRef shape, int64_t keep, int64_t want) {
+  TensorVector gradients;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    gradients.push_back(
+        is_wanted(want, k)
+            ? empty_gradient(device, operands[k], gradient_shape(shape, operands[k].sizes(), keep))
+            : device.empty({0}, gradient_dtype(operands[k])));
+  }
+  return gradients;
 }
 
 IndexSpace::IndexSpace(at::IntArrayRef shape) : shape_(shape.begin(), shape.end()) {}

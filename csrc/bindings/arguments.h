@@ -50,6 +50,11 @@ at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64
 // A dense tensor for the gradient in `operand`: laid out like the operand where it has its shape.
 Tensor empty_gradient(const Device& device, const Tensor& operand, at::IntArrayRef shape);
 
+// One for each operand that `want` has a bit for, of the shape's `keep` leading sizes, then the
+// operand's; the others are empty.
+TensorVector allocate_gradients(const Device& device, at::TensorList operands,
+                                at::IntArrayRef shape, int64_t keep, int64_t want);
+
 // Collects the tensors of one call in the index space `shape`, then makes that space as simple as
 // their strides allow: fewer dimensions, longer runs.
 class IndexSpace {

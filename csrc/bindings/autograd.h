@@ -43,6 +43,17 @@ inline int64_t requiring_gradient(at::TensorList operands) {
   return bits;
 }
 
+inline bool is_wanted(int64_t want, size_t operand) { return (want >> operand & 1) != 0; }
+
+// Bit k: the backward that runs now asks the node for the gradient in operand k.
+inline int64_t wanted_of(const torch::autograd::Node& node) {
+  int64_t bits = 0;
+  for (size_t k = 0; k < node.num_outputs(); ++k) {
+    bits |= static_cast<int64_t>(node.task_should_compute_output(k)) << k;
+  }
+  return bits;
+}
+
 // An operand may be undefined.
 inline void connect(torch::autograd::Node& node, at::TensorList operands) {
   node.set_next_edges(torch::autograd::collect_next_edges(operands));

@@ -16,9 +16,9 @@ TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& 
 TensorVector call_loss_backward(int loss, const Tensor& upstream, at::TensorList operands,
                                 const OptionalTensor& mask, Reduction reduction, int64_t want);
 
-// The value, and the gradient in the logits where it is wanted.
+// The value, and the gradient in the logits where `want` has its bit, the first.
 std::tuple<Tensor, Tensor> call_multinomial(const Tensor& logits, const Tensor& target,
-                                            Reduction reduction, bool want);
+                                            Reduction reduction, int64_t want);
 
 // The value of each row of two dimensions, below autograd. `in_place`: the gradient in the logits
 // takes their place, times `scale`, and the upstream one (rows, 1) if it is defined.
@@ -28,14 +28,17 @@ Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale
 // The seed of one call with `mu`, from the generator of its device if no other is given.
 Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator);
 
+// `noise` = dz/dlogvar where `want` has the bit of logvar, the second; else it is empty.
 SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
                         const OptionalTensor& prior_logvar, const Tensor& seed, Reduction reduction,
-                        bool want);
+                        int64_t want);
 
+// The gradients that `want` has a bit for; the one of z in logvar takes the noise.
 SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
                                           const OptionalTensor& grad_kl, const Tensor& mu,
                                           const Tensor& logvar, const OptionalTensor& prior_mu,
-                                          const OptionalTensor& prior_logvar, const Tensor& noise,
-                                          Reduction reduction);
+                                          const OptionalTensor& prior_logvar,
+                                          const OptionalTensor& noise, Reduction reduction,
+                                          int64_t want);
 
 }  // namespace vae_fast::bindings

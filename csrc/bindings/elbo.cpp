@@ -14,6 +14,7 @@ namespace vae_fast::bindings {
 namespace {
 
 constexpr Reduction kBatchMean{0, 1};
+constexpr int64_t kOfBoth = 3;  // the encoder's two halves, mu and logvar
 
 using SavedVariables = c10::SmallVector<SavedVariable, 8>;
 
@@ -69,7 +70,7 @@ struct Problem {
   Terms through_graph(const Tensor& seed) const {
     const std::vector<Tensor> halves = plain_mlp(x, encoder).chunk(2, 1);
     const auto [z, kl, _] =
-        call_sample_kl(halves[0], halves[1], std::nullopt, std::nullopt, seed, kBatchMean, false);
+        call_sample_kl(halves[0], halves[1], std::nullopt, std::nullopt, seed, kBatchMean, 0);
     return {likelihood(plain_mlp(z, decoder), 0)[0], kl};
   }
 };
@@ -151,7 +152,7 @@ class ElboBackward : public torch::autograd::Node {
     const std::vector<Tensor> halves = encoded_.back().unpack().chunk(2, 1);
     const auto [of_mu, of_logvar, _, none] =
         call_sample_kl_backward(given(of_z), given(of_kl), halves[0], halves[1], std::nullopt,
-                                std::nullopt, noise_[0].unpack(), kBatchMean);
+                                std::nullopt, noise_[0].unpack(), kBatchMean, kOfBoth);
     const variable_list encoder = mlp_gradients(
         encoder_layers, at::cat({of_mu, of_logvar}, 1),
         [&](size_t layer) {
@@ -214,8 +215,9 @@ std::optional<std::pair<Tensor, Tensor>> elbo(const Tensor& x, const Tensor& tar
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const std::vector<Tensor> encoded = mlp_activations(x, encoder, /*keep=*/true);
     const std::vector<Tensor> halves = encoded.back().chunk(2, 1);
-    const auto [z, kl, noise] = call_sample_kl(halves[0], halves[1], std::nullopt, std::nullopt,
-                                               seed, kBatchMean, static_cast<bool>(node));
+    const auto [z, kl, noise] =
+        call_sample_kl(halves[0], halves[1], std::nullopt, std::nullopt, seed, kBatchMean,
+                       requiring_gradient(encoder) != 0 ? kOfBoth : 0);
     const std::vector<Tensor> decoded =
         mlp_activations(z, decoder, /*keep=*/static_cast<bool>(node));
     const TensorVector result = problem.likelihood(decoded.back(), want);

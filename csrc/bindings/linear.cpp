@@ -120,8 +120,7 @@ struct Problem {
   // All of the layer's output, in torch's own ops and this package's, through their nodes.
   Tensor in_two_steps(Reduction reduction) const {
     const Tensor output = at::linear(h(), weight(), given(operands[kBias]));
-    if (loss == kMultinomial)
-      return std::get<0>(call_multinomial(output, target, reduction, false));
+    if (loss == kMultinomial) return std::get<0>(call_multinomial(output, target, reduction, 0));
     return call_loss(loss, likelihood(output), mask, reduction, 0)[0];
   }
 

@@ -33,26 +33,6 @@ constexpr int kLossCount = Losses::size;
 
 // ---- the kernel, on any device -----------------------------------------------------------------
 
-bool is_wanted(int64_t want, size_t operand) { return (want >> operand & 1) != 0; }
-
-at::ScalarType gradient_dtype(const Tensor& operand) {
-  return operand.is_floating_point() ? operand.scalar_type() : at::kFloat;
-}
-
-// For the wanted ones; the others are empty. Of the shape's `keep` leading sizes, then the
-// operand's.
-TensorVector allocate_gradients(const Device& device, at::TensorList operands,
-                                at::IntArrayRef shape, int64_t keep, int64_t want) {
-  TensorVector gradients;
-  for (size_t k = 0; k < operands.size(); ++k) {
-    gradients.push_back(
-        is_wanted(want, k)
-            ? empty_gradient(device, operands[k], gradient_shape(shape, operands[k].sizes(), keep))
-            : device.empty({0}, gradient_dtype(operands[k])));
-  }
-  return gradients;
-}
-
 LossArgs loss_args(int loss, at::TensorList operands, at::IntArrayRef shape, Reduction reduction) {
   LossArgs args;
   args.loss = loss;
@@ -200,10 +180,7 @@ class LossBackward : public torch::autograd::Node {
   }
 
   variable_list computed(const Tensor& upstream) {
-    int64_t want = 0;
-    for (size_t k = 0; k < operands_.size(); ++k) {
-      want |= static_cast<int64_t>(task_should_compute_output(k)) << k;
-    }
+    const int64_t want = wanted_of(*this);
     const Tensor mask = mask_.unpack();
     const TensorVector gradients =
         call_loss_backward(loss_, upstream, unpacked_operands(),

@@ -1,13 +1,13 @@
 // The op of the multinomial likelihood, whose softmax couples the elements of a row:
 //
 //   vae_fast::multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims,
-//                             bool want=False) -> (Tensor value, Tensor grad_logits)
+//                             int want=0) -> (Tensor value, Tensor grad_logits)
 //   vae_fast::multinomial_nll_backward(Tensor upstream, Tensor logits, Tensor target, int keep,
 //                                      int mean_dims) -> Tensor grad_logits
 //
 // As the ops of the elementwise losses (losses.cpp), but that logits and target have one shape, at
 // least the last dimension is summed, and the kernels have only the gradient in the logits: the one
-// in the target is that of the formula in torch's own ops.
+// in the target is that of the formula in torch's own ops, and of `want` only the first bit counts.
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/library.h>
@@ -27,7 +27,7 @@ constexpr const char* kOperands[] = {"logits", "target"};
 constexpr LossInfo kInfo{kName, kOperands, 2, true};
 
 using Results = std::tuple<Tensor, Tensor>;
-using Signature = Results(const Tensor&, const Tensor&, int64_t, int64_t, bool);
+using Signature = Results(const Tensor&, const Tensor&, int64_t, int64_t, int64_t);
 using BackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t);
 
 // ---- the kernel, on any device -----------------------------------------------------------------
@@ -86,18 +86,18 @@ double gradient_scale(at::IntArrayRef shape, Reduction reduction) {
 
 template <const Device& device>
 Results multinomial_kernel(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
-                           bool want) {
+                           int64_t want) {
   const Reduction reduction{keep, mean};
   const at::DimVector shape = check_call(logits, target, reduction);
   const c10::DeviceGuard guard(logits.device());
-  const Tensor gradient = want ? empty_gradient(device, logits, shape) : Tensor();
+  const Tensor gradient = is_wanted(want, 0) ? empty_gradient(device, logits, shape) : Tensor();
   Tensor value = evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
                                /*upstream=*/Tensor());
   c10::SmallVector<int64_t, kMaxDims> summed;
   for (int64_t d = keep; d < value.dim(); ++d) summed.push_back(d);
   if (!summed.empty()) value = value.sum(summed);
   if (mean > 0) value.div_(entries(shape, reduction));
-  return {value, want ? gradient : device.empty({0}, logits.scalar_type())};
+  return {value, gradient.defined() ? gradient : device.empty({0}, logits.scalar_type())};
 }
 
 template <const Device& device>
@@ -184,10 +184,10 @@ Tensor tangent(const Tensor& logits, const Tensor& target, Reduction reduction) 
 }
 
 Results multinomial_autograd(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
-                             bool want) {
+                             int64_t want) {
   const Reduction reduction{keep, mean};
   const int64_t needed = requiring_gradient({logits, target});
-  const bool is_made = (needed & 1) != 0 && logits.scalar_type() != at::kHalf;
+  const bool is_made = is_wanted(needed, 0) && logits.scalar_type() != at::kHalf;
   c10::intrusive_ptr<MultinomialBackward> node;
   if (needed != 0) {
     node = c10::make_intrusive<MultinomialBackward>(logits, target, reduction);
@@ -196,7 +196,8 @@ Results multinomial_autograd(const Tensor& logits, const Tensor& target, int64_t
   Tensor value, gradient;
   {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    std::tie(value, gradient) = call_multinomial(logits, target, reduction, want || is_made);
+    std::tie(value, gradient) =
+        call_multinomial(logits, target, reduction, want | int64_t{is_made});
   }
   if (node) {
     torch::autograd::set_history(value, node);
@@ -217,7 +218,7 @@ Tensor python_entry(const Tensor& logits, const Tensor& target, int64_t keep, in
   TORCH_CHECK_VALUE(batch_dims < logits.dim(), kName, ": there is no dimension of classes");
   const bool has_shape = logits.dim() == target.dim();
   return std::get<0>(call_multinomial(
-      logits, has_shape ? target : target.expand_symint(logits.sym_sizes()), {keep, mean}, false));
+      logits, has_shape ? target : target.expand_symint(logits.sym_sizes()), {keep, mean}, 0));
 }
 
 template <const Device& device>
@@ -229,7 +230,7 @@ void register_kernels(torch::Library& library) {
 }  // namespace
 
 Results call_multinomial(const Tensor& logits, const Tensor& target, Reduction reduction,
-                         bool want) {
+                         int64_t want) {
   static const auto op = op_handle<Signature>("vae_fast::multinomial_nll");
   return op.call(logits, target, reduction.keep, reduction.mean, want);
 }
@@ -250,7 +251,7 @@ void register_multinomial(pybind11::module_& module) {
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.set_python_module("vae_fast._rules");
   library.def(
-      "multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims, bool want=False)"
+      "multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims, int want=0)"
       " -> (Tensor value, Tensor grad_logits)",
       {at::Tag::pt2_compliant_tag});
   library.def(

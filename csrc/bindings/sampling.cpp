@@ -5,8 +5,11 @@
 //   reparameterize_kl  the same with the divergence, in one pass
 //   reparameterize_kl_backward
 //
-// Where a gradient will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2) * eps /
-// 2: to store and read it costs less than to draw it again, and z - mu would have lost its digits.
+// Bit k of `want` asks for the gradient in operand k (mu, logvar, the prior's), as with the losses.
+// Where the one in logvar will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2)
+// * eps / 2: to store and read it costs less than to draw it again, and z - mu would have lost its
+// digits. What is not wanted is an empty tensor.
+#include <ATen/ExpandUtils.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/frontend/tracer.h>
@@ -14,13 +17,10 @@
 #include <torch/library.h>
 
 #include "bindings/arguments.h"
-#include "bindings/autograd.h"
-#include "bindings/calls.h"
+#include "bindings/sampling.h"
 
 namespace vae_fast::bindings {
 namespace {
-
-using Sample = std::tuple<Tensor, Tensor>;  // z, noise
 
 // ---- the ops, as typed calls through the dispatcher --------------------------------------------
 
@@ -37,13 +37,13 @@ at::Device place_of_seed(const Tensor& mu, const OptionalGenerator& generator) {
   return kernels->is_capturing() ? mu.device() : at::Device(at::kCPU);
 }
 
-Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, bool want) {
-  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, bool)>(
+}  // namespace
+
+Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, int64_t want) {
+  static const auto op = op_handle<Sample(const Tensor&, const Tensor&, const Tensor&, int64_t)>(
       "vae_fast::reparameterize");
   return op.call(mu, logvar, seed, want);
 }
-
-}  // namespace
 
 Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   static const auto op = op_handle<Tensor(const Tensor&, OptionalGenerator)>("vae_fast::draw_seed");
@@ -66,41 +66,28 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
 
 SampleKl call_sample_kl(const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
                         const OptionalTensor& prior_logvar, const Tensor& seed, Reduction reduction,
-                        bool want) {
+                        int64_t want) {
   static const auto op =
       op_handle<SampleKl(const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&,
-                         const Tensor&, int64_t, int64_t, bool)>("vae_fast::reparameterize_kl");
+                         const Tensor&, int64_t, int64_t, int64_t)>("vae_fast::reparameterize_kl");
   return op.call(mu, logvar, prior_mu, prior_logvar, seed, reduction.keep, reduction.mean, want);
 }
 
 SampleKlGradients call_sample_kl_backward(const OptionalTensor& grad_z,
                                           const OptionalTensor& grad_kl, const Tensor& mu,
                                           const Tensor& logvar, const OptionalTensor& prior_mu,
-                                          const OptionalTensor& prior_logvar, const Tensor& noise,
-                                          Reduction reduction) {
-  static const auto op = op_handle<SampleKlGradients(
-      const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&,
-      const OptionalTensor&, const OptionalTensor&, const Tensor&, int64_t, int64_t)>(
-      "vae_fast::reparameterize_kl_backward");
+                                          const OptionalTensor& prior_logvar,
+                                          const OptionalTensor& noise, Reduction reduction,
+                                          int64_t want) {
+  static const auto op =
+      op_handle<SampleKlGradients(const OptionalTensor&, const OptionalTensor&, const Tensor&,
+                                  const Tensor&, const OptionalTensor&, const OptionalTensor&,
+                                  const OptionalTensor&, int64_t, int64_t, int64_t)>(
+          "vae_fast::reparameterize_kl_backward");
   return op.call(grad_z, grad_kl, mu, logvar, prior_mu, prior_logvar, noise, reduction.keep,
-                 reduction.mean);
+                 reduction.mean, want);
 }
 
-namespace {
-
-// ---- the kernels, on any device ----------------------------------------------------------------
-
-// Two 64-bit words, the key and the offset of the noise, for each row of `like`, and where that is:
-// the dispatcher chooses by the generator's device too.
-Tensor draw_seed_kernel(const Tensor& like, OptionalGenerator generator) {
-  const Device& device = *kernels_for(like.device());
-  const c10::DeviceGuard guard(like.device());
-  const Tensor seeds = device.empty(like.sizes(), at::kLong);
-  device.draw_seeds(seeds, generator);
-  return seeds;
-}
-
-// mu and logvar, and the prior's where it is not the standard normal.
 TensorVector divergence_operands(const char* op, const Tensor& mu, const Tensor& logvar,
                                  const OptionalTensor& prior_mu,
                                  const OptionalTensor& prior_logvar) {
@@ -121,12 +108,29 @@ int divergence_of(const TensorVector& operands) {
   return operands.size() == 2 ? standard_normal : gaussian;
 }
 
-void check_seed(const char* op, const Tensor& seed, int64_t numel, at::Device device) {
+namespace {
+
+// ---- the kernels, on any device ----------------------------------------------------------------
+
+// Two 64-bit words, the key and the offset of the noise, for each row of `like`, and where that is:
+// the dispatcher chooses by the generator's device too.
+Tensor draw_seed_kernel(const Tensor& like, OptionalGenerator generator) {
+  const Device& device = *kernels_for(like.device());
+  const c10::DeviceGuard guard(like.device());
+  const Tensor seeds = device.empty(like.sizes(), at::kLong);
+  device.draw_seeds(seeds, generator);
+  return seeds;
+}
+
+void check_seed(const char* op, const Tensor& seed, at::IntArrayRef shape, at::Device device) {
   TORCH_CHECK_TYPE(seed.scalar_type() == at::kLong, op, ": seed has dtype ", seed.dtype(),
                    ", expected int64 as draw_seed() gives it");
   TORCH_CHECK_VALUE(
-      seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 && numel % seed.size(0) == 0, op,
-      ": seed has shape ", seed.sizes(), ", expected (1, 2) as draw_seed() gives it");
+      seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 &&
+          product(shape) % seed.size(0) == 0,
+      op, ": seed has shape ", seed.sizes(),
+      ", expected (1, 2), or (R, 2): one row for each of R equal parts of z of shape ", shape,
+      ", in order");
   TORCH_CHECK_VALUE(seed.is_cpu() || seed.device() == device, op, ": seed is on ", seed.device(),
                     ", expected cpu", device.is_cpu() ? "" : " or " + device.str());
 }
@@ -139,18 +143,32 @@ LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
   return args;
 }
 
+// Dense, in mu's order of dimensions where that has the shape, by torch's rule; but the memory is
+// the device's own.
+Tensor empty_like_mu(const Device& device, const Tensor& mu, at::IntArrayRef shape,
+                     at::ScalarType dtype) {
+  Tensor result = device.empty(shape, dtype);
+  if (mu.sizes() != shape || mu.is_contiguous()) return result;
+  const bool is_dense = mu.is_non_overlapping_and_dense();
+  result.unsafeGetTensorImpl()->set_sizes_and_strides(
+      shape, is_dense ? mu.strides().vec() : at::infer_dense_strides(shape, mu.strides()));
+  return result;
+}
+
 // `reduction` is given where the divergence is wanted.
 SampleKl sample(const Device& device, const char* op, const TensorVector& operands,
-                const Tensor& seed, const std::optional<Reduction>& reduction, bool want) {
+                const Tensor& seed, const std::optional<Reduction>& reduction, int64_t want) {
   const int divergence = divergence_of(operands);
   const at::DimVector shape = check_operands(loss_info(divergence), op, operands, std::nullopt);
-  check_seed(op, seed, product(shape), operands[0].device());
+  check_seed(op, seed, shape, operands[0].device());
   const c10::DeviceGuard guard(operands[0].device());
   // One row goes to a kernel by value, wherever it runs.
   const Tensor seeds = (seed.size(0) == 1 ? seed : seed.to(operands[0].device())).contiguous();
   const at::ScalarType dtype = promoted_dtype(operands);
-  const Tensor z = device.empty(shape, dtype);
-  const Tensor noise = device.empty(want ? at::IntArrayRef(shape) : at::IntArrayRef({0}), dtype);
+  const Tensor z = empty_like_mu(device, operands[kMu], shape, dtype);
+  const bool has_noise = is_wanted(want, kLogvar);
+  const Tensor noise =
+      has_noise ? empty_like_mu(device, operands[kMu], shape, dtype) : device.empty({0}, dtype);
   Tensor kl;
 
   SampleArgs args;
@@ -158,7 +176,7 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
   IndexSpace space(shape);
   for (size_t k = 0; k < operands.size(); ++k) space.add(args.divergence.operands[k], operands[k]);
   space.add(args.z, z);
-  if (want) space.add(args.noise, noise);
+  if (has_noise) space.add(args.noise, noise);
   if (reduction) {
     check_reduction(op, reduction->keep, reduction->mean, static_cast<int64_t>(shape.size()));
     const bool is_summed = reduction->keep < static_cast<int64_t>(shape.size());
@@ -181,7 +199,7 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
 
 template <const Device& device>
 Sample reparameterize_kernel(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                             bool want) {
+                             int64_t want) {
   auto [z, kl, noise] = sample(device, "reparameterize", {mu, logvar}, seed, std::nullopt, want);
   return {z, noise};
 }
@@ -190,7 +208,7 @@ template <const Device& device>
 SampleKl reparameterize_kl_kernel(const Tensor& mu, const Tensor& logvar,
                                   const OptionalTensor& prior_mu,
                                   const OptionalTensor& prior_logvar, const Tensor& seed,
-                                  int64_t keep, int64_t mean, bool want) {
+                                  int64_t keep, int64_t mean, int64_t want) {
   const char* op = "reparameterize_kl";
   return sample(device, op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
                 Reduction{keep, mean}, want);
@@ -200,23 +218,24 @@ template <const Device& device>
 SampleKlGradients reparameterize_kl_backward_kernel(
     const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
     const Tensor& logvar, const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
-    const Tensor& noise, int64_t keep, int64_t mean) {
+    const OptionalTensor& noise, int64_t keep, int64_t mean, int64_t want) {
   const char* op = "reparameterize_kl_backward";
   const TensorVector operands = divergence_operands(op, mu, logvar, prior_mu, prior_logvar);
   const at::DimVector shape =
       check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
   const int64_t dims = static_cast<int64_t>(shape.size());
   check_reduction(op, keep, mean, dims);
-  check_gradient(op, "noise", noise, shape, mu.device());
+  const bool takes_noise = grad_z && is_wanted(want, kLogvar);
+  TORCH_CHECK_VALUE(noise || !takes_noise, op,
+                    ": noise is missing, expected where grad_z is given and the gradient in logvar "
+                    "is wanted");
+  if (noise) check_gradient(op, "noise", *noise, shape, mu.device());
   if (grad_z) check_gradient(op, "grad_z", *grad_z, shape, mu.device());
   if (grad_kl) {
     check_gradient(op, "grad_kl", *grad_kl, at::IntArrayRef(shape).slice(0, keep), mu.device());
   }
   const c10::DeviceGuard guard(mu.device());
-  TensorVector gradients;
-  for (const Tensor& operand : operands) {
-    gradients.push_back(empty_gradient(device, operand, gradient_shape(shape, operand.sizes(), 0)));
-  }
+  TensorVector gradients = allocate_gradients(device, operands, shape, 0, want);
   while (gradients.size() < kMaxOperands) gradients.push_back(device.empty({0}, mu.scalar_type()));
 
   if (product(shape) == 0) {
@@ -228,188 +247,21 @@ SampleKlGradients reparameterize_kl_backward_kernel(
     IndexSpace space(shape);
     for (size_t k = 0; k < operands.size(); ++k) {
       space.add(args.divergence.operands[k], operands[k]);
-      space.add(args.divergence.gradients[k], gradients[k]);
+      if (is_wanted(want, k)) space.add(args.divergence.gradients[k], gradients[k]);
     }
-    space.add(args.noise, noise);
+    if (takes_noise) space.add(args.noise, *noise);
     if (grad_z) space.add(args.grad_z, *grad_z);
     if (grad_kl) space.add(args.grad_value, Reduction::align(*grad_kl, dims));
     space.simplify(args.divergence.shape, 0);
     device.sample_backward(args);
   }
-  for (size_t k = 0; k < operands.size(); ++k)
-    gradients[k] = gradients[k].view(operands[k].sizes());
+  for (size_t k = 0; k < operands.size(); ++k) {
+    if (is_wanted(want, k)) gradients[k] = gradients[k].view(operands[k].sizes());
+  }
   return {gradients[0], gradients[1], gradients[2], gradients[3]};
 }
 
-// ---- Autograd ----------------------------------------------------------------------------------
-
-OptionalTensor if_defined(const Tensor& tensor) {
-  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
-}
-
-// dz/dlogvar, drawn again from the seed: a differentiable expression of logvar.
-Tensor differentiable_noise(const Tensor& z_like, const Tensor& logvar, const Tensor& seed) {
-  return 0.5 * std::get<0>(call_sample(at::zeros_like(z_like), logvar, seed, false));
-}
-
-class ReparameterizeBackward : public torch::autograd::Node {
- public:
-  ReparameterizeBackward(const Tensor& logvar, const Tensor& seed)
-      : logvar_(logvar, false), seed_(seed, false) {}
-
-  void save_noise(const Tensor& noise) { noise_ = SavedVariable(noise, false); }
-
-  std::string name() const override { return "VaeFastBackward[reparameterize]"; }
-
-  void release_variables() override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (SavedVariable* saved : {&logvar_, &seed_, &noise_}) saved->reset_data();
-  }
-
-  // Where an operand broadcasts, the engine sums its gradient to its shape.
-  variable_list apply(variable_list&& upstream) override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    const Tensor& grad_z = upstream[0];
-    if (!grad_z.defined()) return variable_list(2);
-    const Tensor noise = at::GradMode::is_enabled()
-                             ? differentiable_noise(grad_z, logvar_.unpack(), seed_.unpack())
-                             : noise_.unpack();
-    return {grad_z, grad_z * noise};
-  }
-
- private:
-  SavedVariable logvar_, seed_, noise_;
-};
-
-class ReparameterizeKlBackward : public torch::autograd::Node {
- public:
-  ReparameterizeKlBackward(const TensorVector& operands, const Tensor& seed, Reduction reduction)
-      : seed_(seed, false), reduction_(reduction) {
-    for (const Tensor& operand : operands) operands_.emplace_back(operand, false);
-  }
-
-  void save_noise(const Tensor& noise) { noise_ = SavedVariable(noise, false); }
-
-  std::string name() const override { return "VaeFastBackward[reparameterize_kl]"; }
-
-  void release_variables() override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (SavedVariable& operand : operands_) operand.reset_data();
-    seed_.reset_data();
-    noise_.reset_data();
-  }
-
-  variable_list apply(variable_list&& upstream) override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!upstream[0].defined() && !upstream[1].defined()) return variable_list(operands_.size());
-    TensorVector operands;
-    for (const SavedVariable& operand : operands_) operands.push_back(operand.unpack());
-    return at::GradMode::is_enabled() ? differentiable(upstream[0], upstream[1], operands)
-                                      : from_kernel(upstream[0], upstream[1], operands);
-  }
-
- private:
-  variable_list from_kernel(const Tensor& grad_z, const Tensor& grad_kl,
-                            const TensorVector& operands) {
-    const bool has_prior = operands.size() == 4;
-    const auto [mu, logvar, prior_mu, prior_logvar] = call_sample_kl_backward(
-        if_defined(grad_z), if_defined(grad_kl), operands[0], operands[1],
-        has_prior ? OptionalTensor(operands[2]) : std::nullopt,
-        has_prior ? OptionalTensor(operands[3]) : std::nullopt, noise_.unpack(), reduction_);
-    if (!has_prior) return {mu, logvar};
-    return {mu, logvar, prior_mu, prior_logvar};
-  }
-
-  variable_list differentiable(const Tensor& grad_z, const Tensor& grad_kl,
-                               const TensorVector& operands) {
-    variable_list result(operands.size());
-    if (grad_kl.defined()) {
-      const Tensor each = reduction_.spread(grad_kl, broadcast_shape(operands));
-      const TensorVector gradients =
-          gradient_formula(loss_info(divergence_of(operands)).name, operands);
-      for (size_t k = 0; k < operands.size(); ++k) result[k] = each * gradients[k];
-    }
-    if (grad_z.defined()) {
-      const Tensor noise = differentiable_noise(grad_z, operands[1], seed_.unpack());
-      const Tensor through_noise = grad_z * noise;
-      result[0] = result[0].defined() ? result[0] + grad_z : grad_z;
-      result[1] = result[1].defined() ? result[1] + through_noise : through_noise;
-    }
-    return result;
-  }
-
-  c10::SmallVector<SavedVariable, kMaxOperands> operands_;
-  SavedVariable seed_, noise_;
-  Reduction reduction_;
-};
-
-Tensor tangent_of(const Tensor& x) {
-  return has_tangent(x) ? x._fw_grad(/*level=*/0) : at::zeros_like(x);
-}
-
-void set_tangent_of_z(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Tensor& seed) {
-  const Tensor noise = differentiable_noise(primal_of(z), primal_of(logvar), seed);
-  z._set_fw_grad(tangent_of(mu) + noise * tangent_of(logvar), /*level=*/0,
-                 /*is_inplace_op=*/false);
-}
-
-Sample reparameterize_autograd(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                               bool want) {
-  const TensorVector operands = {mu, logvar};
-  c10::intrusive_ptr<ReparameterizeBackward> node;
-  if (requiring_gradient(operands) != 0) {
-    node = c10::make_intrusive<ReparameterizeBackward>(logvar, seed);
-    connect(*node, operands);
-  }
-  Sample result;
-  {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    result = call_sample(mu, logvar, seed, want || node);
-  }
-  auto& [z, noise] = result;
-  if (node) {
-    torch::autograd::set_history(z, node);
-    node->save_noise(noise);
-    announce(node);
-  }
-  if (any_tangent(operands)) set_tangent_of_z(z, mu, logvar, seed);
-  return result;
-}
-
-SampleKl reparameterize_kl_autograd(const Tensor& mu, const Tensor& logvar,
-                                    const OptionalTensor& prior_mu,
-                                    const OptionalTensor& prior_logvar, const Tensor& seed,
-                                    int64_t keep, int64_t mean, bool want) {
-  const TensorVector operands =
-      divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
-  const Reduction reduction{keep, mean};
-  c10::intrusive_ptr<ReparameterizeKlBackward> node;
-  if (requiring_gradient(operands) != 0) {
-    node = c10::make_intrusive<ReparameterizeKlBackward>(operands, seed, reduction);
-    connect(*node, operands);
-  }
-  SampleKl result;
-  {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    result = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, reduction, want || node);
-  }
-  auto& [z, kl, noise] = result;
-  if (node) {
-    torch::autograd::set_history(z, node);
-    torch::autograd::set_history(kl, node);
-    node->save_noise(noise);
-    announce(node);
-  }
-  if (any_tangent(operands)) {
-    set_tangent_of_z(z, mu, logvar, seed);
-    kl._set_fw_grad(loss_tangent(divergence_of(operands), operands, std::nullopt, reduction),
-                    /*level=*/0, /*is_inplace_op=*/false);
-  }
-  return result;
-}
-
-// ---- Autocast: z in float32, as torch's own expression of it gives
-// --------------------------------
+// ---- Autocast: z in float32, as torch's own expression of it gives -----------------------------
 
 template <c10::DeviceType device>
 struct Autocast {
@@ -421,7 +273,7 @@ struct Autocast {
   }
 
   static Sample reparameterize(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                               bool want) {
+                               int64_t want) {
     c10::impl::ExcludeDispatchKeyGuard guard(
         at::autocast::get_autocast_dispatch_key_from_device_type(device));
     return call_sample(to_float(mu), to_float(logvar), seed, want);
@@ -430,7 +282,7 @@ struct Autocast {
   static SampleKl reparameterize_kl(const Tensor& mu, const Tensor& logvar,
                                     const OptionalTensor& prior_mu,
                                     const OptionalTensor& prior_logvar, const Tensor& seed,
-                                    int64_t keep, int64_t mean, bool want) {
+                                    int64_t keep, int64_t mean, int64_t want) {
     c10::impl::ExcludeDispatchKeyGuard guard(
         at::autocast::get_autocast_dispatch_key_from_device_type(device));
     return call_sample_kl(to_float(mu), to_float(logvar), to_float(prior_mu),
@@ -451,7 +303,7 @@ void register_sampling(pybind11::module_& module) {
              torch::wrap_pybind_function_no_gil(
                  [](const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
                    const Tensor seed = call_draw_seed(mu, generator);
-                   return std::get<0>(call_sample(mu, logvar, seed, false));
+                   return std::get<0>(call_sample(mu, logvar, seed, 0));
                  }));
   module.def("reparameterize_kl",
              torch::wrap_pybind_function_no_gil(
@@ -463,8 +315,8 @@ void register_sampling(pybind11::module_& module) {
                    check_public_shapes(loss_info(divergence_of(operands)), operands, std::nullopt,
                                        batch_dims);
                    const Tensor seed = call_draw_seed(mu, generator);
-                   auto [z, kl, noise] = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed,
-                                                        {keep, mean}, false);
+                   auto [z, kl, noise] =
+                       call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, {keep, mean}, 0);
                    return std::make_tuple(z, kl);
                  }));
 }
@@ -475,17 +327,17 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.def("draw_seed(Tensor like, Generator? generator=None) -> Tensor",
               {at::Tag::pt2_compliant_tag, at::Tag::nondeterministic_seeded});
   library.def(
-      "reparameterize(Tensor mu, Tensor logvar, Tensor seed, bool want=False)"
+      "reparameterize(Tensor mu, Tensor logvar, Tensor seed, int want=0)"
       " -> (Tensor z, Tensor noise)",
       compliant);
   library.def(
       "reparameterize_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar,"
-      " Tensor seed, int keep, int mean_dims, bool want=False) -> (Tensor z, Tensor kl, Tensor "
-      "noise)",
+      " Tensor seed, int keep, int mean_dims, int want=0)"
+      " -> (Tensor z, Tensor kl, Tensor noise)",
       compliant);
   library.def(
       "reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
-      " Tensor? prior_mu, Tensor? prior_logvar, Tensor noise, int keep, int mean_dims)"
+      " Tensor? prior_mu, Tensor? prior_logvar, Tensor? noise, int keep, int mean_dims, int want)"
       " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_prior_mu, Tensor grad_prior_logvar)",
       compliant);
 }
@@ -503,11 +355,6 @@ TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
 #ifdef VAE_FAST_CUDA_RELEASE
 TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) { register_kernels<kCuda>(library); }
 #endif
-
-TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
-  library.impl("reparameterize", reparameterize_autograd);
-  library.impl("reparameterize_kl", reparameterize_kl_autograd);
-}
 
 TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) { register_autocast<at::kCPU>(library); }
 TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_AUTOCAST_GPU, library) { register_autocast<kGpu>(library); }

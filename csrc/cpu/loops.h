@@ -269,12 +269,15 @@ void fill(T* x, T value, int64_t n) {
 }
 
 template <class T>
-void add_sample_gradients(const T* grad_z, const T* noise, T* grad_mu, T* grad_logvar, int64_t n) {
+void add(T* x, const T* term, int64_t n) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    grad_mu[i] += grad_z[i];
-    grad_logvar[i] += grad_z[i] * noise[i];
-  }
+  for (int64_t i = 0; i < n; ++i) x[i] += term[i];
+}
+
+template <class T>
+void add_product(T* x, const T* a, const T* b, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) x[i] += a[i] * b[i];
 }
 
 // An upstream gradient that is not given contributes nothing, by branch: 0 * infinity is NaN.
@@ -297,8 +300,11 @@ void sample_backward_tiles(const SampleBackwardArgs& args, const Tiling& tiling,
     }
     if (args.grad_z.data != nullptr) {
       const T* upstream = load_tile(args.grad_z, false, shape, first, n, tiles.upstream_buffer());
-      const T* noise = load_tile(args.noise, false, shape, first, n, noise_buffer);
-      add_sample_gradients(upstream, noise, gradients[0], gradients[1], n);
+      if (divergence.gradients[0].data != nullptr) add(gradients[0], upstream, n);
+      if (divergence.gradients[1].data != nullptr) {
+        const T* noise = load_tile(args.noise, false, shape, first, n, noise_buffer);
+        add_product(gradients[1], upstream, noise, n);
+      }
     }
     tiles.store_gradients(first, n);
   }

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vae_fast._extension import C
-from vae_fast.functional import LIKELIHOODS
+from vae_fast.functional import LIKELIHOODS, bernoulli_nll
 from vae_fast.models import VAE, AutoEncoder, build
 from vae_fast.models.wide import wide_decoder
 
@@ -212,6 +212,26 @@ def test_samples_follow_the_generator():
     one, two = (model.sample(4, generator=torch.Generator().manual_seed(9)) for _ in range(2))
     assert torch.equal(one, two)
     assert not torch.equal(one, model.sample(4))
+
+
+def test_each_datum_may_have_its_generator():
+    model = VAE(30, 3)
+
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in (7, 8, 9, 10)]
+
+    codes = model.sample(4, generator=generators())
+    alone = [model.sample(1, generator=one) for one in generators()]
+    torch.testing.assert_close(codes, torch.cat(alone))
+    x = torch.rand(4, 30)
+    z = model(x, generator=generators()).z
+    alone = [model(x[k : k + 1], generator=one).z for k, one in enumerate(generators())]
+    torch.testing.assert_close(z, torch.cat(alone))
+    params = model.decode(z)
+    nll = bernoulli_nll(params, x)
+    torch.testing.assert_close(model.loss(x, generator=generators()).nll, nll)
+    with pytest.raises(ValueError, match="sample: generator is a list of 4, expected 3: one for"):
+        model.sample(3, generator=generators())
 
 
 @pytest.mark.parametrize("model_type", [AutoEncoder, VAE])

@@ -11,6 +11,7 @@ from vae_fast.functional import ELBO
 from vae_fast.models.base import LatentModel, register_output
 from vae_fast.models.likelihoods import Params
 from vae_fast.models.wide import wide_decoder
+from vae_fast.seeds import Generator
 
 
 class AutoEncoderOutput(NamedTuple):
@@ -51,7 +52,7 @@ class AutoEncoder(LatentModel):
         return_loss: Literal[True],
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> ELBO: ...
 
     def forward(
@@ -61,7 +62,7 @@ class AutoEncoder(LatentModel):
         return_loss: bool = False,
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> AutoEncoderOutput | ELBO:
         """Encode and decode; or the loss of that.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
+from vae_fast import checks
 from vae_fast.functional import ELBO
 from vae_fast.models.fused import as_written, can_fuse
 from vae_fast.models.likelihoods import (
@@ -23,6 +24,7 @@ from vae_fast.models.likelihoods import (
 )
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
+from vae_fast.seeds import Generator
 
 ARCHITECTURES = ("mlp", "conv")
 _BYTE = 1 / 255
@@ -198,7 +200,7 @@ class LatentModel(nn.Module):
         *,
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> ELBO:
         """What training minimises, with its terms, in nats per datum: `forward`'s `return_loss`.
 
@@ -209,7 +211,8 @@ class LatentModel(nn.Module):
             x: (B, *input_shape), floats or uint8.
             beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
             free_bits: nats of KL that each latent dimension has for nothing.
-            generator: for the noise; None: torch's default one of the device.
+            generator: for the noise; None: torch's default one of the device. A list of them: one
+                for each datum, as in `reparameterize`.
 
         Returns:
             loss = nll + beta * kl, and both terms unweighted. Of an auto-encoder, kl is zero.
@@ -226,7 +229,7 @@ class LatentModel(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
         """Decode `n` codes drawn from N(0, I): the expected x of each, (n, *input_shape).
 
         Only a VAE has been trained to have its codes there; an auto-encoder has not, and the
@@ -234,10 +237,21 @@ class LatentModel(nn.Module):
 
         Args:
             n: how many.
-            generator: a CPU generator for the codes; None: torch's default one.
+            generator: a CPU generator for the codes; None: torch's default one. A list of n of
+                them: each code from its own, the same as where it is drawn alone.
+
+        Raises:
+            ValueError: a list of generators of another length than n.
         """
-        z = torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
+        if isinstance(generator, (list, tuple)):
+            checks.check_generators("sample", generator, torch.device("cpu"), n, "code")
+            z = torch.cat([self._codes(1, one) for one in generator])
+        else:
+            z = self._codes(n, generator)
         return self.mean(self.decode(z.to(self._weight())))
+
+    def _codes(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
 
 
 def register_output(kind: type[tuple[Any, ...]]) -> None:

@@ -14,6 +14,7 @@ from vae_fast.models.base import LatentModel, register_output
 from vae_fast.models.likelihoods import Params
 from vae_fast.models.whole import whole_terms
 from vae_fast.models.wide import wide_decoder
+from vae_fast.seeds import Generator
 
 
 class VAEOutput(NamedTuple):
@@ -60,7 +61,7 @@ class VAE(LatentModel):
         *,
         return_loss: Literal[False] = False,
         free_bits: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> VAEOutput: ...
 
     @overload
@@ -71,7 +72,7 @@ class VAE(LatentModel):
         return_loss: Literal[True],
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> ELBO: ...
 
     def forward(
@@ -81,7 +82,7 @@ class VAE(LatentModel):
         return_loss: bool = False,
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> VAEOutput | ELBO:
         """Encode, draw, decode; or the loss of that.
 
@@ -90,7 +91,8 @@ class VAE(LatentModel):
             return_loss: the negative evidence lower bound, as `loss` gives it.
             beta: weight of the KL term in the loss.
             free_bits: nats of KL that each latent dimension has for nothing.
-            generator: for the noise; None: torch's default one of the device.
+            generator: for the noise; None: torch's default one of the device. A list of them: one
+                for each datum, as in `reparameterize`.
         """
         prepared = self.prepare(x)
         if return_loss:
@@ -101,13 +103,13 @@ class VAE(LatentModel):
         return VAEOutput(self.decode(z), mu, logvar, z, kl)
 
     def _terms(
-        self, x: Tensor, prepared: Tensor, free_bits: float, generator: torch.Generator | None
+        self, x: Tensor, prepared: Tensor, free_bits: float, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """The negative log-likelihood and the divergence, nats per datum."""
         wide = None
         if self._is_plain(x):
             wide = wide_decoder(self.decoder, x)
-            if wide is None and free_bits == 0:
+            if wide is None and free_bits == 0 and not isinstance(generator, (list, tuple)):
                 terms = whole_terms(self, x, prepared, generator)
                 if terms is not None:
                     return terms
