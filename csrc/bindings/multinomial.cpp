@@ -238,8 +238,10 @@ Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale
                         const Tensor& upstream) {
   check_rows(logits, target);
   Tensor factor = upstream;
-  if (factor.defined()) factor = in_arithmetic(factor, is_float64({logits, target}));
-  return evaluate_rows(*kernels_for(logits.device()), logits, target, scale,
+  if (factor.defined()) {
+    factor = in_memory(in_arithmetic(factor, is_float64({logits, target})));
+  }
+  return evaluate_rows(*kernels_for(logits.device()), logits, in_memory(target), scale,
                        in_place ? logits : Tensor(), factor);
 }
 
