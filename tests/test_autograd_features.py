@@ -16,6 +16,8 @@ from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
 
 import vae_fast as vf
+from vae_fast import reference
+from vae_fast._extension import C
 
 
 def block(mu, logvar):
@@ -44,6 +46,42 @@ def test_a_second_backward_of_sampling():
     once = mu.grad.clone(), logvar.grad.clone()
     value.backward()
     torch.testing.assert_close((mu.grad, logvar.grad), (2 * once[0], 2 * once[1]))
+
+
+def _losses(logits, target):
+    """One of each kind of node that keeps gradients; the layer's in several chunks."""
+    weight = torch.eye(logits.shape[-1], dtype=logits.dtype)
+    return {
+        "bernoulli_nll": vf.bernoulli_nll(logits, target, reduction="sum"),
+        "multinomial_nll": vf.multinomial_nll(logits, target, reduction="sum"),
+        "linear_nll": vf.linear_nll(logits, weight, None, target, reduction="sum"),
+    }
+
+
+@pytest.mark.parametrize("name", ["bernoulli_nll", "multinomial_nll", "linear_nll"])
+def test_a_backward_that_failed_is_forgotten(name):
+    """It would have released the graph: whether the next one does is for that one to say."""
+    logits, target = torch.randn(7, 5, requires_grad=True), torch.rand(7, 5)
+    C.set_linear_chunks(2, 2)
+    try:
+        value = _losses(logits, target)[name]
+    finally:
+        C.set_linear_chunks(0, 0)
+    (expected,) = torch.autograd.grad(value, logits, torch.tensor(3.0), retain_graph=True)
+
+    def broken(*_):
+        raise ArithmeticError("broken")
+
+    C.set_gradient_formula(broken)  # of a backward that is to be differentiated
+    try:
+        with pytest.raises(ArithmeticError, match="broken"):
+            torch.autograd.grad(value, logits, create_graph=True, retain_graph=False)
+    finally:
+        C.set_gradient_formula(reference.gradient_formula)
+    for _ in range(3):
+        again = torch.autograd.grad(value, logits, torch.tensor(3.0), retain_graph=True)
+        assert torch.equal(again[0], expected)
+    assert torch.equal(torch.autograd.grad(value, logits, torch.tensor(3.0))[0], expected)
 
 
 @pytest.mark.parametrize("case", **each_case)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.profiler import profile
 
 import vae_fast as vf
 from vae_fast._extension import C
@@ -178,6 +179,92 @@ def test_memory_stays_small():
         vf.linear_nll(h, layer.weight, layer.bias, target).backward()
     assert all(x.numel() <= 4 * 4096 for x in kept if x is not target and x.shape != target.shape)
     assert sum(x.shape == target.shape for x in kept) == 1  # the target itself
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+def test_torch_func(likelihood):
+    """Above one chunk: gradients, of each sample too, directions, and layers in a batch."""
+    leaves, target = _inputs()
+    leaves = [x.detach() for x in leaves]
+    directions = [torch.randn_like(x) for x in leaves]
+
+    def transformed(function):
+        def loss(h, weight, bias, target):
+            return function((h, weight, bias), target, likelihood, reduction="sum")
+
+        every = tuple(range(3))
+        of_each = torch.func.vmap(torch.func.grad(loss, every), (0, None, None, 0))
+        layers = torch.stack([leaves[1], directions[1]])
+        tangents = (*directions, torch.zeros_like(target))
+        return (
+            torch.func.grad(loss, every)(*leaves, target),
+            of_each(leaves[0][:, None], *leaves[1:], target[:, None]),
+            torch.func.jvp(loss, (*leaves, target), tangents),
+            torch.func.vmap(loss, (None, 0, None, None))(leaves[0], layers, leaves[2], target),
+            torch.func.hessian(loss, 2)(*leaves, target),
+        )
+
+    torch.testing.assert_close(transformed(_fused), transformed(_two_steps))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("likelihood", "reduction"),
+    [("bernoulli", "sum"), ("bernoulli", "sample"), ("multinomial", "sum")],
+)
+def test_half_precision_is_rounded_once_in_any_number_of_chunks(dtype, likelihood, reduction):
+    """Sums over chunks in half precision would lose digits with each one."""
+    leaves, target = _inputs(dtype)
+    target = target.round() if likelihood == "multinomial" else target
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    settings = {"likelihood": likelihood, "reduction": reduction}
+    expected = _with_gradients(_two_steps, exact, target.double(), **settings)
+    for features, rows in ((64, 4), (8, 2), (1, 1)):
+        C.set_linear_chunks(features, rows)
+        value, *gradients = _with_gradients(_fused, leaves, target, **settings)
+        torch.testing.assert_close(value.double(), expected[0], rtol=1e-5, atol=0)
+        for actual, right in zip(gradients, expected[1:], strict=True):
+            assert actual.dtype == dtype
+            size = right.abs().max().item()
+            eps = torch.finfo(dtype).eps
+            torch.testing.assert_close(actual.double(), right, rtol=eps, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+def test_meta_tensors(likelihood):
+    leaves, target = _inputs(torch.float32)
+    leaves = [x.detach().to("meta").requires_grad_() for x in leaves]
+    for reduction, shape in (("none", (BATCH, OUT)), ("sample", (BATCH,)), ("mean", ())):
+        value = _fused(leaves, target.to("meta"), likelihood, reduction=reduction)
+        assert (value.shape, value.device.type, value.dtype) == (shape, "meta", torch.float32)
+        for gradient, leaf in zip(torch.autograd.grad(value.sum(), leaves), leaves, strict=True):
+            assert (gradient.shape, gradient.device.type) == (leaf.shape, "meta")
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+def test_samples_share_a_target(likelihood):
+    """Those of z, each with a batch: a copy of the target for each of them would be the largest."""
+    leaves, _ = _inputs(batch=(40, 4))
+    target = torch.rand(4, OUT).double().expand(40, 4, OUT)
+    settings = {"likelihood": likelihood, "reduction": "sum"}
+    expected = _with_gradients(_two_steps, leaves, target, **settings)
+    torch.testing.assert_close(_with_gradients(_fused, leaves, target, **settings), expected)
+    with profile(profile_memory=True) as recorded:
+        _with_gradients(_fused, leaves, target, **settings)
+    memory = [e.self_cpu_memory_usage + e.self_device_memory_usage for e in recorded.events()]
+    assert 0 < max(memory) < target.numel() * target.element_size() // 2
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+@pytest.mark.parametrize("reduction", ["sum", "sample"])
+def test_a_sign_beside_the_memory(likelihood, reduction):
+    """What torch has yet to negate is negated, in every operand."""
+    leaves, target = _inputs()
+    settings = {"likelihood": likelihood, "reduction": reduction}
+    expected = _with_gradients(_fused, leaves, target, **settings)
+    negated = [torch._neg_view(-x.detach()).requires_grad_() for x in leaves]
+    got = _with_gradients(_fused, negated, torch._neg_view(-target), **settings)
+    torch.testing.assert_close(got, expected)
 
 
 MISTAKES = {

@@ -1,5 +1,7 @@
 #include "bindings/autograd.h"
 
+#include <torch/csrc/autograd/graph_task.h>
+
 #include "bindings/device.h"
 
 namespace vae_fast::bindings {
@@ -27,8 +29,9 @@ Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands) {
   return sum;
 }
 
-Tensor scaled(SavedVariable& saved, const Tensor& upstream, bool is_last_use) {
+Tensor scaled(SavedVariable& saved, const Tensor& upstream) {
   Tensor gradient = saved.unpack();
+  const bool is_last_use = !torch::autograd::get_current_graph_task_keep_graph();
   const bool ours = is_last_use && !saved.has_hooks();
   if (ours) saved.reset_data();
   const Tensor factor = Reduction::align(upstream, gradient.dim());

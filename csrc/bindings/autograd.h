@@ -64,8 +64,9 @@ Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands);
 
 // A gradient that a node kept times the upstream one, which is of its leading sizes: in its own
 // memory only where nobody else can come to read it, neither a second backward nor a hook nor
-// another owner.
-Tensor scaled(SavedVariable& saved, const Tensor& upstream, bool is_last_use);
+// another owner. Whether the graph is retained is asked of the backward that is running: a node
+// that remembered it would remember it of one that failed.
+Tensor scaled(SavedVariable& saved, const Tensor& upstream);
 
 // The symbolic shape that tensors broadcast to.
 template <class Tensors>

@@ -301,9 +301,6 @@ class LinearNllBackward : public torch::autograd::Node {
 
   std::string name() const override { return "VaeFastBackward[linear_nll]"; }
 
-  // Called only where the graph is not retained.
-  void will_release_variables() override { is_last_use_ = true; }
-
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
     for (auto* saved : {&operands_, &gradients_}) {
@@ -342,7 +339,7 @@ class LinearNllBackward : public torch::autograd::Node {
     variable_list result(kOperands);
     for (size_t k = 0; k < kOperands; ++k) {
       if (is_kept_[k] && task_should_compute_output(k)) {
-        result[k] = scaled(gradients_[k], upstream, is_last_use_);
+        result[k] = scaled(gradients_[k], upstream);
       }
     }
     return result;
@@ -371,7 +368,7 @@ class LinearNllBackward : public torch::autograd::Node {
 
   int loss_;
   Reduction reduction_;
-  bool are_made_ = false, is_last_use_ = false;
+  bool are_made_ = false;
   Wanted is_kept_{};
   Saved operands_, gradients_;
   SavedVariable target_, mask_;

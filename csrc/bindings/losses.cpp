@@ -151,9 +151,6 @@ class LossBackward : public torch::autograd::Node {
     return std::string("VaeFastBackward[") + loss_info(loss_).name + "]";
   }
 
-  // Called only where the graph is not retained.
-  void will_release_variables() override { is_last_use_ = true; }
-
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
     for (SavedVariable& operand : operands_) operand.reset_data();
@@ -173,7 +170,7 @@ class LossBackward : public torch::autograd::Node {
     variable_list result(operands_.size());
     for (size_t k = 0; k < operands_.size(); ++k) {
       if (is_wanted(saved_, k) && task_should_compute_output(k)) {
-        result[k] = scaled(gradients_[k], upstream, is_last_use_);
+        result[k] = scaled(gradients_[k], upstream);
       }
     }
     return result;
@@ -219,7 +216,6 @@ class LossBackward : public torch::autograd::Node {
   int loss_;
   Reduction reduction_;
   int64_t saved_ = 0;
-  bool is_last_use_ = false;
   c10::SmallVector<SavedVariable, kMaxOperands> operands_;
   c10::SmallVector<SavedVariable, kMaxOperands> gradients_;
   SavedVariable mask_;

@@ -137,9 +137,6 @@ class MultinomialBackward : public torch::autograd::Node {
 
   std::string name() const override { return std::string("VaeFastBackward[") + kName + "]"; }
 
-  // Called only where the graph is not retained.
-  void will_release_variables() override { is_last_use_ = true; }
-
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
     for (SavedVariable* saved : {&logits_, &target_, &gradient_}) saved->reset_data();
@@ -154,7 +151,7 @@ class MultinomialBackward : public torch::autograd::Node {
     variable_list result(2);
     if (task_should_compute_output(0)) {
       result[0] = is_made_
-                      ? scaled(gradient_, upstream[0], is_last_use_)
+                      ? scaled(gradient_, upstream[0])
                       : call_backward(upstream[0], logits_.unpack(), target_.unpack(), reduction_);
     }
     return result;
@@ -173,7 +170,7 @@ class MultinomialBackward : public torch::autograd::Node {
   }
 
   Reduction reduction_;
-  bool is_made_ = false, is_last_use_ = false;
+  bool is_made_ = false;
   SavedVariable logits_, target_, gradient_;
 };
 
@@ -239,8 +236,10 @@ Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale
                         const Tensor& upstream) {
   check_rows(logits, target);
   Tensor factor = upstream;
-  if (factor.defined()) factor = in_arithmetic(factor, is_float64({logits, target}));
-  return evaluate_rows(*kernels_for(logits.device()), logits, target, scale,
+  if (factor.defined()) {
+    factor = in_memory(in_arithmetic(factor, is_float64({logits, target})));
+  }
+  return evaluate_rows(*kernels_for(logits.device()), logits, in_memory(target), scale,
                        in_place ? logits : Tensor(), factor);
 }
 

@@ -1,8 +1,8 @@
 """100,000 random calls of the public functions against plain float64.
 
-A line for each that is wrong repeats it. functions.py says what is called and what it should give,
-draws.py makes operands of every shape, stride and dtype, calls.py compares, mistakes.py makes calls
-that must be refused.
+A line for each that is wrong repeats it. draws.py makes operands of every shape, stride and dtype,
+calls.py is the table of functions, exact.py has right values and tolerances, mistakes.py makes
+calls that must be refused.
 """
 
 from __future__ import annotations

@@ -1,76 +1,94 @@
-"""Calls that must be refused: with a TypeError or a ValueError that names what was wrong."""
+"""Calls that must be refused: a valid one with one argument made wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tests.cases import REDUCTIONS
-from tests.fuzz.draws import Draws, enlarged
-from tests.fuzz.functions import ELEMENTWISE
+import vae_fast as vf
+from tests.fuzz.calls import Call
+from tests.fuzz.draws import Source
+
+_LONGEST = 600  # a message that a person reads
+
+Make = Callable[[Source, Tensor, Tensor], Any]
 
 
-def _enlarging(operands: list[Any], k: int, draws: Draws) -> Any:
-    candidates = enlarged(operands[0].shape)
-    return torch.rand(draws.rng.choice(candidates))
+def _enlarged(source: Source, x: Tensor, first: Tensor) -> Tensor:
+    """Broadcasts with the others, to something larger: seven of everything."""
+    return x.detach().expand((7, *(1,) * (first.dim() - x.dim()), *x.shape))
 
 
-def _complex(operands: list[Any], k: int, draws: Draws) -> Any:
-    return operands[k].to(torch.complex64)
+def _lengthened(source: Source, x: Tensor, first: Tensor) -> Tensor:
+    """To a size that no call has."""
+    return x.detach().unsqueeze(-1).expand((*x.shape, 11))
 
 
-def _sparse(operands: list[Any], k: int, draws: Draws) -> Any:
-    return operands[k].cpu().to_sparse()  # whose layout is asked first, and no device lacks
+def _whole_numbers(source: Source, x: Tensor, first: Tensor) -> Tensor:
+    return x.detach().nan_to_num().to(source.one_of((torch.int64, torch.int32, torch.int8)))
 
 
-def _no_tensor(operands: list[Any], k: int, draws: Draws) -> Any:
-    return draws.rng.choice(("logits", None, [1.0], {}, operands[k].cpu().numpy()))
+def _no_tensor(source: Source, x: Tensor, first: Tensor) -> Any:
+    return source.one_of((np.zeros(3), [0.5], {}, "text"))
 
 
-def _whole_numbers(operands: list[Any], k: int, draws: Draws) -> Any:
-    return (9 * operands[k]).to(draws.rng.choice((torch.int64, torch.int32, torch.int8)))
+# Of any tensor, the call's first one beside it.
+_OF_ANY: dict[str, Make] = {
+    "whole numbers": _whole_numbers,
+    "complex": lambda source, x, first: x.detach().to(torch.complex64),
+    "no tensor": _no_tensor,
+    # Whose layout is asked first, and no device lacks.
+    "sparse": lambda source, x, first: x.detach().cpu().to_sparse(),
+    "elsewhere": lambda source, x, first: torch.empty(x.shape, dtype=x.dtype, device="meta"),
+    "enlarged": _enlarged,
+    "lengthened": _lengthened,
+}
+_SETTINGS: dict[str, tuple[Any, ...]] = {
+    "reduction": ("average", 3, None),
+    "batch_dims": (-1, 99, 1.5, "x"),
+    "num_samples": (0, -1, 2.5),
+    "seed": (1.5, "x", 2**64),
+}
 
 
-MISTAKES: tuple[Callable[[list[Any], int, Draws], Any], ...] = (
-    _enlarging,
-    _complex,
-    _sparse,
-    _no_tensor,
-    _whole_numbers,
-)
+# What an argument is called in the function that another one calls.
+_ALIASES = {
+    "logits": ("probs",),
+    "params": ("logits", "probs", "mean"),
+    "params_logvar": ("logvar",),
+}
+_FIRST = ("logits", "mean", "mu")  # gives the shape, and may well be larger
 
 
-def refused(seed: int, index: int) -> str | None:
-    """The wrong call of this index; None, or what it did instead of refusing."""
-    draws = Draws(seed, index)
-    f = draws.rng.choice(ELEMENTWISE)
-    shape = tuple(draws.rng.choice((2, 3, 5)) for _ in range(draws.rng.randint(1, 3)))
-    operands: list[Any] = [torch.rand(shape) * 0.9 + 0.05 for _ in f.names]
-    k = draws.rng.randrange(len(f.names))
-    mistake = draws.rng.choice(MISTAKES)
-    if mistake is _no_tensor and k > 1:
-        k = 0  # the others may be left out, or be numbers
-    if mistake is _enlarging and k == 0:
-        k = 1
-    if mistake is _whole_numbers and k == f.target:
-        k = 0
-    operands[k] = mistake(operands, k, draws)
-    options = {"batch_dims": len(shape) - 1, "reduction": draws.rng.choice(REDUCTIONS)}
-    said = f"{f.name} with {mistake.__name__.strip('_').replace('_', ' ')} {f.names[k]}"
+def complaint(source: Source, call: Call) -> str | None:
+    """Makes one argument wrong; says so where it is not refused, and by its name."""
+    tensors = [n for n, x in call.arguments.items() if isinstance(x, Tensor) and n != "seed"]
+    settings = [n for n, x in call.arguments.items() if n in _SETTINGS and x is not None]
+    name = source.one_of(tensors + settings)
+    if name in _SETTINGS:
+        what, wrong = "a wrong setting", source.one_of(_SETTINGS[name])
+    else:
+        what = source.one_of(tuple(_OF_ANY))
+        is_larger = what in ("enlarged", "lengthened")
+        if (is_larger and name in _FIRST) or (what == "elsewhere" and len(tensors) == 1):
+            return None
+        wrong = _OF_ANY[what](source, call.arguments[name], call.arguments[tensors[0]])
+    call.arguments[name] = wrong
     try:
-        value = f.call(*operands, **options)
-    except (TypeError, ValueError) as error:
-        message = str(error)
-        name = f.names[k]
-        if not message.startswith(f.name) or len(message.splitlines()) > 1:
-            return f"{said}: the message is {message[:300]!r}"
-        if name not in message:
-            return f"{said}: {name} is not named in {message!r}"
-        return None
-    except Exception as error:  # any other is what is looked for: a line of the report, which fails
-        return f"{said}: {type(error).__name__}: {str(error)[:200]}"
-    kind = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-    return f"{said}: not refused, it gave {kind}"
+        call.function(**call.arguments)
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        if len(text) > _LONGEST or len(text.splitlines()) > 1:
+            return f"{name} is {what}: a message of {len(text)} characters, {text[:200]!r}"
+        if not hasattr(vf, text.partition(":")[0]):
+            return f"{name} is {what}: no function is named in {text!r}"
+        if any(word in text for word in (name, *_ALIASES.get(name, ()))):
+            return None
+        return f"{name} is {what}: not named in {text!r}"
+    except Exception as error:
+        return f"{name} is {what}: raised {type(error).__name__}: {str(error)[:200]!r}"
+    return f"{name} is {what}: accepted"
