@@ -7,204 +7,30 @@ never a read of what was not written. Races are the business of the emulation (s
 
 from __future__ import annotations
 
-import ctypes
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-Array = NDArray[np.generic]
+from ptx_arithmetic import (
+    BINARY,
+    COMPARE,
+    FUNCTIONS,
+    ROUND_TO_INTEGER,
+    UNARY,
+    Array,
+    fma_double,
+    fma_float,
+    saturated,
+    to_float,
+    to_half,
+    to_integer,
+    without_subnormals,
+)
+from ptx_kernel import TYPES, Instruction, Kernel, Memory, PtxError
 
 WARP = 32
-# Where the kernel's parameters and its shared arrays seem to be.
-PARAMETERS, SHARED = 1 << 60, 1 << 16
-GUARD = 1 << 12
-
-TYPES = {
-    f"{kind}{bits}": np.dtype(f"{letter}{bits // 8}")
-    for kind, letter, widths in (
-        ("u", "u", (8, 16, 32, 64)),
-        ("b", "u", (8, 16, 32, 64)),
-        ("s", "i", (8, 16, 32, 64)),
-        ("f", "f", (16, 32, 64)),
-    )
-    for bits in widths
-}
-
-
-class PtxError(Exception):
-    """The kernel did something that it must not do."""
-
-
-def unsigned(dtype: np.dtype) -> np.dtype:
-    """The unsigned integer of the same size."""
-    return np.dtype(f"u{dtype.itemsize}")
-
-
-class Memory:
-    """Allocations at given addresses, with a flag for each byte that was written."""
-
-    def __init__(self) -> None:
-        self.bases: list[int] = []
-        self.data: list[NDArray[np.uint8]] = []
-        self.written: list[NDArray[np.bool_]] = []
-
-    def add(self, address: int, content: bytes, written: bool) -> None:
-        """An allocation of exactly this content."""
-        at = int(np.searchsorted(self.bases, address))
-        self.bases.insert(at, address)
-        self.data.insert(at, np.frombuffer(content, np.uint8).copy())
-        self.written.insert(at, np.full(len(content), written))
-
-    def find(self, address: int, size: int, what: str) -> tuple[int, int]:
-        """The allocation and the offset of an access."""
-        index = int(np.searchsorted(self.bases, address, side="right")) - 1
-        offset = address - self.bases[index] if index >= 0 else 0
-        if index < 0 or offset + size > len(self.data[index]):
-            raise PtxError(f"out of bounds: {what} at {address:#x}")
-        if address % size != 0:
-            raise PtxError(f"misaligned: {what} at {address:#x}")
-        return index, offset
-
-    def load(self, address: int, size: int, what: str) -> NDArray[np.uint8]:
-        """Bytes that were written before."""
-        index, offset = self.find(address, size, what)
-        if not self.written[index][offset : offset + size].all():
-            raise PtxError(f"not initialised: {what} at {address:#x}")
-        return self.data[index][offset : offset + size]
-
-    def store(self, address: int, content: NDArray[np.uint8], what: str) -> None:
-        """Writes bytes."""
-        index, offset = self.find(address, len(content), what)
-        self.data[index][offset : offset + len(content)] = content
-        self.written[index][offset : offset + len(content)] = True
-
-    def content(self, address: int) -> tuple[bytes, bool]:
-        """An allocation's bytes, and whether all were written."""
-        index = self.bases.index(address)
-        return self.data[index].tobytes(), bool(self.written[index].all())
-
-
-class Instruction(NamedTuple):
-    """`@predicate op.modifiers operands`."""
-
-    predicate: str
-    negated: bool
-    op: str
-    modifiers: list[str]
-    operands: list[str]
-    text: str
-
-
-class Kernel:
-    """A kernel of a PTX module, parsed."""
-
-    def __init__(self, module: str, name: str) -> None:
-        start = module.index(f".entry {name}(")
-        body = module[start : module.index("\n}", start)]
-        self.name = name
-        self.parameters = [
-            (parameter, int(size or 0), kind)
-            for kind, parameter, size in re.findall(
-                r"\.param (?:\.align \d+ )?\.(\w+) (\w+)(?:\[(\d+)\])?", body[: body.index("{")]
-            )
-        ]
-        if len(self.parameters) != 1:
-            raise NotImplementedError("several arguments")
-        self.threads = int(re.search(r"\.maxntid (\d+)", body)[1])
-        self.shared: dict[str, tuple[int, int]] = {}  # address, bytes
-        next_address = SHARED
-        for alignment, kind, array, count in re.findall(
-            r"\.shared \.align (\d+) \.(\w+) ([\w$]+)(?:\[(\d+)\])?;", module
-        ):
-            size = TYPES[kind].itemsize * int(count or 1)
-            next_address = -(-next_address // int(alignment)) * int(alignment)
-            self.shared[array] = (next_address, size)
-            next_address += size + GUARD
-        self.labels: dict[str, int] = {}
-        self.code: list[Instruction] = []
-        self._parse(body[body.index("{") + 1 :])
-
-    def _parse(self, text: str) -> None:
-        text = re.sub(r"//.*", "", text)
-        for statement in re.split(r";|(?<=:)\s*\n", text):
-            # Inline assembly comes in braces of its own.
-            statement = " ".join(statement.split()).lstrip("{} ")
-            while label := re.match(r"(\$\w+):\s*", statement):
-                self.labels[label[1]] = len(self.code)
-                statement = statement[label.end() :]
-            if not statement or statement.startswith("."):
-                continue
-            parts = re.match(r"(?:@(!?)(%p\d+) )?(\S+)\s*(.*)", statement)
-            op, *modifiers = parts[3].split(".")
-            operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*", parts[4])
-            self.code.append(
-                Instruction(
-                    parts[2] or "",
-                    parts[1] == "!",
-                    op,
-                    modifiers,
-                    [o.strip() for o in operands],
-                    statement,
-                )
-            )
-
-
-COMPARE: dict[str, Callable[[Array, Array], Array]] = {
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-}
-
-
-def smaller(a: Array, b: Array) -> Array:
-    """A number rather than NaN; -0 is smaller than +0."""
-    return np.where(a == b, np.where(np.signbit(a), a, b), np.fmin(a, b))
-
-
-def larger(a: Array, b: Array) -> Array:
-    """A number rather than NaN; +0 is larger than -0."""
-    return np.where(a == b, np.where(np.signbit(a), b, a), np.fmax(a, b))
-
-
-BINARY: dict[str, Callable[[Array, Array], Array]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "min": smaller,
-    "max": larger,
-    "copysign": lambda sign, x: np.copysign(x, sign),
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-}
-
-UNARY: dict[str, Callable[[Array], Array]] = {
-    "neg": np.negative,
-    "not": np.invert,
-    "abs": np.abs,
-}
-
-# Rounded once: what the hardware approximates comes out exact.
-FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "sqrt": np.sqrt,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "rcp": np.reciprocal,
-    "ex2": np.exp2,
-    "lg2": np.log2,
-}
-
-ROUND_TO_INTEGER: dict[str, Callable[[Array], Array]] = {
-    "rni": np.rint,
-    "rzi": np.trunc,
-    "rmi": np.floor,
-    "rpi": np.ceil,
-}
+# Where the kernel's parameters seem to be.
+PARAMETERS = 1 << 60
 
 # What PTX packs two of into a register, the first operand in the upper half.
 PAIRS = {"bf16x2": "bf16", "f16x2": "f16"}
@@ -231,65 +57,9 @@ MODIFIERS = {
 }
 
 
-def to_half(x: NDArray[np.float32], kind: str) -> NDArray[np.uint16]:
-    """The bits of x as f16 or bf16, rounded to nearest, ties to even."""
-    if kind == "f16":
-        rounded = x.astype(np.float16).view(np.uint16)
-    else:
-        bits = x.view(np.uint32).astype(np.uint64)
-        rounded = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) >> np.uint64(16)
-    return np.where(np.isnan(x), 0x7FFF, rounded).astype(np.uint16)
-
-
-def to_integer(x: Array, dtype: np.dtype) -> Array:
-    """A float that is an integer, clamped to the type's range."""
-    bits, info = 8 * dtype.itemsize, np.iinfo(dtype)
-    nan = 0 if x.dtype.itemsize < 8 and bits < 64 else (-1 if dtype.kind == "i" else 1) << bits - 1
-    inside = (x > info.min) & (x < float(info.max))
-    result = np.where(inside, x, 0).astype(dtype)
-    result = np.where(x >= float(info.max), dtype.type(info.max), result)
-    result = np.where(x <= info.min, dtype.type(info.min), result)
-    return np.where(np.isnan(x), dtype.type(nan), result)
-
-
-def to_float(x: NDArray[np.float64], rounding: str) -> NDArray[np.float32]:
-    """A double to float, rounded as the modifier says."""
-    nearest = x.astype(np.float32)
-    limit = {"rm": np.full_like(nearest, -np.inf), "rp": np.full_like(nearest, np.inf)}.get(
-        rounding, np.zeros_like(nearest)
-    )
-    is_past = {"rm": nearest > x, "rp": nearest < x, "rz": np.abs(nearest) > np.abs(x)}
-    return np.where(is_past.get(rounding, False), np.nextafter(nearest, limit), nearest)
-
-
-def fma_float(
-    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], rounding: str
-) -> NDArray[np.float32]:
-    """a * b + c, rounded once: before that, to odd in double, which no second rounding spoils."""
-    product = a.astype(np.float64) * b
-    total = product + c
-    back = total - product
-    error = (product - (total - back)) + (c - back)
-    is_even = total.view(np.int64) & 1 == 0
-    other = np.nextafter(total, np.copysign(np.inf, error))
-    odd = np.where(np.isfinite(error) & (error != 0) & is_even, other, total)
-    return to_float(odd, rounding)
-
-
-# The C library's, which numpy lacks: rounded once.
-_libm_fma = ctypes.CDLL("libm.so.6").fma
-_libm_fma.argtypes, _libm_fma.restype = [ctypes.c_double] * 3, ctypes.c_double
-fma_double = np.frompyfunc(_libm_fma, 3, 1)
-
-
-def without_subnormals(x: Array) -> Array:
-    """What .ftz makes of an operand or a result."""
-    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, np.copysign(np.zeros_like(x), x), x)
-
-
-def saturated(x: Array) -> Array:
-    """What .sat makes of a float: between 0 and 1, 0 of a NaN."""
-    return np.fmin(np.fmax(x, np.zeros_like(x)), np.ones_like(x))
+def unsigned(dtype: np.dtype) -> np.dtype:
+    """The unsigned integer of the same size."""
+    return np.dtype(f"u{dtype.itemsize}")
 
 
 class Block:
