@@ -135,18 +135,20 @@ def test_the_gradient_computed_in_the_forward_is_handed_out():
 
 
 @pytest.mark.skipif(DEVICE != "emulated", reason="sets what the emulated CUDA says of recording")
-@pytest.mark.parametrize("is_recorded", [False, True])
-def test_a_recorded_backward_leaves_the_saved_gradient(is_recorded):
+@pytest.mark.parametrize(("forward", "backward"), [(0, 0), (1, 1), (0, 1), (1, 2), (1, 0)])
+def test_a_backward_recorded_by_itself_leaves_the_kept_gradient(forward, backward):
     """Replayed twice for one forward, it must not scale the gradient twice."""
-    logits = torch.randn(4, 5, requires_grad=True)
-    value, upstream = vf.bernoulli_nll(logits, torch.rand(4, 5)), torch.tensor(3.0)
-    torch.ops.vae_fast_emulation.set_capturing(is_recorded)
+    set_recording = torch.ops.vae_fast_emulation.set_recording
+    logits, upstream = torch.randn(4, 5, requires_grad=True), torch.tensor(3.0)
     try:
+        set_recording(forward)
+        value = vf.bernoulli_nll(logits, torch.rand(4, 5))
+        set_recording(backward)
         with profile() as recorded:
             value.backward(upstream)
     finally:
-        torch.ops.vae_fast_emulation.set_capturing(False)
-    assert ("aten::mul" in {e.key for e in recorded.key_averages()}) == is_recorded
+        set_recording(0)
+    assert ("aten::mul" in {e.key for e in recorded.key_averages()}) == (forward != backward)
 
 
 @pytest.mark.parametrize("case", **each_case)

@@ -17,6 +17,13 @@ void scale(const Tensor& gradient, const Tensor& factor) {
   device->scale(gradient, in_memory(factor));
 }
 
+uint64_t current_recording(const Tensor& tensor) {
+  const Device* device = kernels_for(tensor.device());
+  if (device == nullptr) return 0;
+  const c10::DeviceGuard guard(tensor.device());
+  return device->recording();
+}
+
 }  // namespace
 
 Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands) {
@@ -29,16 +36,33 @@ Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands) {
   return sum;
 }
 
-Tensor scaled(SavedVariable& saved, const Tensor& upstream) {
+void NodeWithGradients::keep(size_t k, const Tensor& gradient) {
+  gradients_.push_back({k, SavedVariable(gradient, false)});
+  recording_ = current_recording(gradient);
+}
+
+variable_list NodeWithGradients::kept(size_t operands, const Tensor& upstream) {
+  variable_list result(operands);
+  for (auto& [k, gradient] : gradients_) {
+    if (task_should_compute_output(k)) result[k] = scaled(gradient, upstream);
+  }
+  return result;
+}
+
+void NodeWithGradients::release_kept() {
+  for (Kept& kept : gradients_) kept.gradient.reset_data();
+}
+
+Tensor NodeWithGradients::scaled(SavedVariable& saved, const Tensor& upstream) const {
   Tensor gradient = saved.unpack();
+  // Asked of the backward that runs: a node would remember it of one that failed.
   const bool is_last_use = !torch::autograd::get_current_graph_task_keep_graph();
   const bool ours = is_last_use && !saved.has_hooks();
   if (ours) saved.reset_data();
   const Tensor factor = Reduction::align(upstream, gradient.dim());
-  // A recorded backward may be replayed again for the same forward.
-  const Device* kernels = kernels_for(gradient.device());
-  const bool is_recorded = kernels != nullptr && kernels->is_capturing();
-  const bool in_place = ours && !is_recorded && gradient.use_count() == 1 &&
+  // What is recorded without its forward may be replayed again for the same forward.
+  const bool is_once = current_recording(gradient) == recording_;
+  const bool in_place = ours && is_once && gradient.use_count() == 1 &&
                         !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
   if (!in_place) return gradient * factor;
   scale(gradient, factor);

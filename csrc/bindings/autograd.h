@@ -62,11 +62,32 @@ inline void connect(torch::autograd::Node& node, at::TensorList operands) {
 // The sum of the operands' tangents, each times its gradient. Differentiable.
 Tensor weighted_tangents(at::TensorList gradients, at::TensorList operands);
 
-// A gradient that a node kept times the upstream one, which is of its leading sizes: in its own
-// memory only where nobody else can come to read it, neither a second backward nor a hook nor
-// another owner. Whether the graph is retained is asked of the backward that is running: a node
-// that remembered it would remember it of one that failed.
-Tensor scaled(SavedVariable& saved, const Tensor& upstream);
+// A node that keeps gradients: its forward made them, for an upstream gradient of one.
+class NodeWithGradients : public torch::autograd::Node {
+ public:
+  // The gradient in operand k.
+  void keep(size_t k, const Tensor& gradient);
+
+ protected:
+  bool keeps_any() const { return !gradients_.empty(); }
+
+  // Those that are kept and asked for, of so many operands, times the upstream gradient, which is
+  // of their leading sizes: in their own memory only where nobody else can come to read it, neither
+  // a second backward nor a replay of this one, nor a hook, nor another owner.
+  variable_list kept(size_t operands, const Tensor& upstream);
+
+  void release_kept();
+
+ private:
+  struct Kept {
+    size_t operand;
+    SavedVariable gradient;
+  };
+  Tensor scaled(SavedVariable& saved, const Tensor& upstream) const;
+
+  c10::SmallVector<Kept, kMaxOperands> gradients_;
+  uint64_t recording_ = 0;
+};
 
 // The symbolic shape that tensors broadcast to.
 template <class Tensors>

@@ -72,7 +72,7 @@ const Device kCpu = {
           if (!is_one(factor)) gradient.mul_(factor);
         },
     .draw_seeds = draw_seeds,
-    .is_capturing = [] { return false; },
+    .recording = [] { return uint64_t{0}; },
 };
 
 }  // namespace vae_fast::bindings

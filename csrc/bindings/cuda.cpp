@@ -2,7 +2,6 @@
 // where setup.py finds a CUDA toolkit. Nothing here waits for the device.
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/EmptyTensor.h>
-#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <mutex>
@@ -19,13 +18,16 @@ Tensor empty(at::IntArrayRef sizes, at::ScalarType dtype) {
                                 /*memory_format_opt=*/std::nullopt);
 }
 
-bool is_capturing() {
-  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
-}
-
 void check(int error) { C10_CUDA_CHECK(static_cast<cudaError_t>(error)); }
 
-void* stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+cudaStream_t stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+uint64_t recording() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  unsigned long long id = 0;
+  C10_CUDA_CHECK(cudaStreamGetCaptureInfo(stream(), &status, &id));
+  return status == cudaStreamCaptureStatusNone ? 0 : id;
+}
 
 // The workspace lives until the launches are queued: the allocator gives it to later work of the
 // same stream only. Where there is no sum that blocks share there is none.
@@ -90,7 +92,7 @@ const Device kCuda = {
     .multinomial = multinomial,
     .scale = scale,
     .draw_seeds = draw_seeds,
-    .is_capturing = is_capturing,
+    .recording = recording,
 };
 
 }  // namespace vae_fast::bindings

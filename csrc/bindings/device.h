@@ -24,8 +24,9 @@ struct Device {
   // Fills `seeds`, (rows, 2) int64, from the generator, or the device's default one.
   void (*draw_seeds)(const Tensor& seeds, const OptionalGenerator& generator);
 
-  // Whether what is queued now is recorded into a graph, to run later and any number of times.
-  bool (*is_capturing)();
+  // The graph that records what is queued now, to run later and any number of times: a number that
+  // no other recording has. 0: none does.
+  uint64_t (*recording)();
 };
 
 extern const Device kCpu;

@@ -282,7 +282,7 @@ Sums evaluate(const Problem& problem, Reduction reduction, const Wanted& wanted,
 // The sum over everything made its gradients in the forward. The sums of rows have an upstream
 // gradient each, which cannot be applied to what was summed over rows: their backward makes the
 // chunks again. The engine rounds to the operands' dtypes, after the upstream gradient.
-class LinearNllBackward : public torch::autograd::Node {
+class LinearNllBackward : public NodeWithGradients {
  public:
   LinearNllBackward(const Problem& problem, Reduction reduction)
       : loss_(problem.loss), reduction_(reduction) {
@@ -291,30 +291,21 @@ class LinearNllBackward : public torch::autograd::Node {
     save(mask_, problem.mask.value_or(Tensor()));
   }
 
-  void save_gradients(const Operands& gradients) {
-    are_made_ = true;
-    for (size_t k = 0; k < kOperands; ++k) {
-      is_kept_[k] = gradients[k].defined();
-      save(gradients_[k], gradients[k]);
-    }
-  }
-
   std::string name() const override { return "VaeFastBackward[linear_nll]"; }
 
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&operands_, &gradients_}) {
-      for (SavedVariable& variable : *saved) variable.reset_data();
-    }
+    for (SavedVariable& operand : operands_) operand.reset_data();
     target_.reset_data();
     mask_.reset_data();
+    release_kept();
   }
 
   variable_list apply(variable_list&& upstream) override {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!upstream[0].defined()) return variable_list(kOperands);
     if (at::GradMode::is_enabled()) return through_graph(upstream[0]);
-    if (are_made_) return kept(upstream[0]);
+    if (keeps_any()) return kept(kOperands, upstream[0]);
     if (at::isTensorSubclassLike(upstream[0])) return through_graph(upstream[0]);
     Wanted wanted;
     for (size_t k = 0; k < kOperands; ++k) wanted[k] = task_should_compute_output(k);
@@ -323,8 +314,6 @@ class LinearNllBackward : public torch::autograd::Node {
   }
 
  private:
-  using Saved = std::array<SavedVariable, kOperands>;
-
   static void save(SavedVariable& saved, const Tensor& x) {
     if (x.defined()) saved = SavedVariable(x, false);
   }
@@ -332,16 +321,6 @@ class LinearNllBackward : public torch::autograd::Node {
   Problem problem() const {
     Problem result{{}, target_.unpack(), given(mask_.unpack()), loss_};
     for (size_t k = 0; k < kOperands; ++k) result.operands[k] = operands_[k].unpack();
-    return result;
-  }
-
-  variable_list kept(const Tensor& upstream) {
-    variable_list result(kOperands);
-    for (size_t k = 0; k < kOperands; ++k) {
-      if (is_kept_[k] && task_should_compute_output(k)) {
-        result[k] = scaled(gradients_[k], upstream);
-      }
-    }
     return result;
   }
 
@@ -368,9 +347,7 @@ class LinearNllBackward : public torch::autograd::Node {
 
   int loss_;
   Reduction reduction_;
-  bool are_made_ = false;
-  Wanted is_kept_{};
-  Saved operands_, gradients_;
+  std::array<SavedVariable, kOperands> operands_;
   SavedVariable target_, mask_;
 };
 
@@ -387,7 +364,9 @@ Tensor in_chunks(const Problem& problem, Reduction reduction) {
   const Sums sums = evaluate(problem, reduction, wanted, /*upstream=*/Tensor());
   if (node) {
     torch::autograd::set_history(sums.value, node);
-    if (makes_gradients) node->save_gradients(sums.gradients);
+    for (size_t k = 0; k < kOperands; ++k) {
+      if (sums.gradients[k].defined()) node->keep(k, sums.gradients[k]);
+    }
     announce(node);
   }
   return sums.value;

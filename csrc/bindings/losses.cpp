@@ -131,20 +131,12 @@ int64_t made_in_forward(at::TensorList operands, int64_t needed) {
 
 // The gradients were computed in the forward, for an upstream gradient of one; where they were not,
 // they are computed here.
-class LossBackward : public torch::autograd::Node {
+class LossBackward : public NodeWithGradients {
  public:
   LossBackward(int loss, at::TensorList operands, const OptionalTensor& mask, Reduction reduction)
       : loss_(loss), reduction_(reduction) {
     for (const Tensor& operand : operands) operands_.emplace_back(operand, false);
     if (mask) mask_ = SavedVariable(*mask, false);
-  }
-
-  void save_gradients(const TensorVector& results, int64_t want) {
-    saved_ = want;
-    for (size_t k = 0; k < operands_.size(); ++k) {
-      gradients_.push_back(is_wanted(want, k) ? SavedVariable(results[k + 1], false)
-                                              : SavedVariable());
-    }
   }
 
   std::string name() const override {
@@ -154,28 +146,18 @@ class LossBackward : public torch::autograd::Node {
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
     for (SavedVariable& operand : operands_) operand.reset_data();
-    for (SavedVariable& gradient : gradients_) gradient.reset_data();
     mask_.reset_data();
+    release_kept();
   }
 
   variable_list apply(variable_list&& upstream) override {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!upstream[0].defined()) return variable_list(operands_.size());
     if (at::GradMode::is_enabled()) return differentiable(upstream[0]);
-    return saved_ != 0 ? saved(upstream[0]) : computed(upstream[0]);
+    return keeps_any() ? kept(operands_.size(), upstream[0]) : computed(upstream[0]);
   }
 
  private:
-  variable_list saved(const Tensor& upstream) {
-    variable_list result(operands_.size());
-    for (size_t k = 0; k < operands_.size(); ++k) {
-      if (is_wanted(saved_, k) && task_should_compute_output(k)) {
-        result[k] = scaled(gradients_[k], upstream);
-      }
-    }
-    return result;
-  }
-
   variable_list computed(const Tensor& upstream) {
     const int64_t want = wanted_of(*this);
     const Tensor mask = mask_.unpack();
@@ -215,9 +197,7 @@ class LossBackward : public torch::autograd::Node {
 
   int loss_;
   Reduction reduction_;
-  int64_t saved_ = 0;
   c10::SmallVector<SavedVariable, kMaxOperands> operands_;
-  c10::SmallVector<SavedVariable, kMaxOperands> gradients_;
   SavedVariable mask_;
 };
 
@@ -237,7 +217,9 @@ TensorVector loss_autograd(int loss, at::TensorList operands, const OptionalTens
   }
   if (node) {
     torch::autograd::set_history(results[0], node);
-    node->save_gradients(results, made);
+    for (size_t k = 0; k < operands.size(); ++k) {
+      if (is_wanted(made, k)) node->keep(k, results[k + 1]);
+    }
     announce(node);
   }
   if (any_tangent(operands)) {

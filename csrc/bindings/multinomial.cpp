@@ -125,21 +125,17 @@ Tensor call_backward(const Tensor& upstream, const Tensor& logits, const Tensor&
 
 // The gradient in the logits was computed in the forward, for an upstream gradient of one; but for
 // float16 it is computed here, times the upstream one before it is rounded.
-class MultinomialBackward : public torch::autograd::Node {
+class MultinomialBackward : public NodeWithGradients {
  public:
   MultinomialBackward(const Tensor& logits, const Tensor& target, Reduction reduction)
       : reduction_(reduction), logits_(logits, false), target_(target, false) {}
-
-  void save_gradient(const Tensor& gradient) {
-    is_made_ = true;
-    gradient_ = SavedVariable(gradient, false);
-  }
 
   std::string name() const override { return std::string("VaeFastBackward[") + kName + "]"; }
 
   void release_variables() override {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (SavedVariable* saved : {&logits_, &target_, &gradient_}) saved->reset_data();
+    for (SavedVariable* saved : {&logits_, &target_}) saved->reset_data();
+    release_kept();
   }
 
   variable_list apply(variable_list&& upstream) override {
@@ -148,11 +144,10 @@ class MultinomialBackward : public torch::autograd::Node {
     if (at::GradMode::is_enabled() || task_should_compute_output(1)) {
       return differentiable(upstream[0]);
     }
+    if (keeps_any()) return kept(2, upstream[0]);
     variable_list result(2);
     if (task_should_compute_output(0)) {
-      result[0] = is_made_
-                      ? scaled(gradient_, upstream[0])
-                      : call_backward(upstream[0], logits_.unpack(), target_.unpack(), reduction_);
+      result[0] = call_backward(upstream[0], logits_.unpack(), target_.unpack(), reduction_);
     }
     return result;
   }
@@ -170,8 +165,7 @@ class MultinomialBackward : public torch::autograd::Node {
   }
 
   Reduction reduction_;
-  bool is_made_ = false;
-  SavedVariable logits_, target_, gradient_;
+  SavedVariable logits_, target_;
 };
 
 Tensor tangent(const Tensor& logits, const Tensor& target, Reduction reduction) {
@@ -198,7 +192,7 @@ Results multinomial_autograd(const Tensor& logits, const Tensor& target, int64_t
   }
   if (node) {
     torch::autograd::set_history(value, node);
-    if (is_made) node->save_gradient(gradient);
+    if (is_made) node->keep(0, gradient);
     announce(node);
   }
   if (any_tangent({logits, target})) {

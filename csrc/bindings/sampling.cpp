@@ -34,7 +34,7 @@ at::Device place_of_seed(const Tensor& mu, const OptionalGenerator& generator) {
     return generator && generator->device().is_cpu() ? at::Device(at::kCPU) : mu.device();
   }
   const c10::DeviceGuard guard(mu.device());
-  return kernels->is_capturing() ? mu.device() : at::Device(at::kCPU);
+  return kernels->recording() != 0 ? mu.device() : at::Device(at::kCPU);
 }
 
 }  // namespace

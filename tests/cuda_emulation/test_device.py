@@ -12,9 +12,9 @@ emulation = torch.ops.vae_fast_emulation
 
 @pytest.fixture
 def capturing():
-    emulation.set_capturing(True)
+    emulation.set_recording(1)
     yield
-    emulation.set_capturing(False)
+    emulation.set_recording(0)
 
 
 def sample():
@@ -65,7 +65,7 @@ def test_the_order_of_threads_decides_nothing():
 
 def test_a_recording_draws_from_the_generator_in_device_memory(capturing):
     actual = sample()
-    emulation.set_capturing(False)
+    emulation.set_recording(0)
     torch.manual_seed(0)
     torch.testing.assert_close(actual, sample(), rtol=0, atol=0)
 

@@ -10,6 +10,9 @@
 #include <driver_types.h>
 
 extern "C" const char* cudaGetErrorString(cudaError_t error);
+extern "C" cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream,
+                                                cudaStreamCaptureStatus* status,
+                                                unsigned long long* id);
 
 #define C10_CUDA_CHECK(expression) c10::cuda::check(expression)
 
@@ -20,9 +23,6 @@ inline void check(cudaError_t error) {
 }
 
 DeviceIndex current_device();
-
-enum class CaptureStatus { None, Active };
-CaptureStatus currentStreamCaptureStatusMayInitCtx();
 
 class CUDAStream {
  public:
