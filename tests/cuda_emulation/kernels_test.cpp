@@ -280,7 +280,8 @@ void check_backward_paths(Random& random, Emulated& device) {
         const View noise = laid_out(random, dtype, shape, layout), grad_z = noise;
         View grad_value(divergence.value.dtype, shape, {0, 0});
         random.fill(grad_value);
-        check_backward(device, divergence, Upstream{grad_z, grad_value, noise, true, true});
+        check_backward(device, divergence, Upstream{grad_z, grad_value, noise, true, true},
+                       divergence.wanted());
       }
     }
   }

@@ -150,8 +150,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 }  // namespace
 }  // namespace vae_fast::testing
 
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status,
-                                     unsigned long long* id) {
+extern "C" cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status,
+                                                unsigned long long* id, cudaGraph_t*,
+                                                const cudaGraphNode_t**, const cudaGraphEdgeData**,
+                                                size_t*) {
   *id = vae_fast::testing::recording;
   *status = *id == 0 ? cudaStreamCaptureStatusNone : cudaStreamCaptureStatusActive;
   return cudaSuccess;

@@ -7,12 +7,7 @@
 #include <ATen/cuda/PhiloxCudaState.h>
 #include <c10/core/GeneratorImpl.h>
 #include <c10/core/Stream.h>
-#include <driver_types.h>
-
-extern "C" const char* cudaGetErrorString(cudaError_t error);
-extern "C" cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream,
-                                                cudaStreamCaptureStatus* status,
-                                                unsigned long long* id);
+#include <cuda_runtime_api.h>
 
 #define C10_CUDA_CHECK(expression) c10::cuda::check(expression)
 
