@@ -1,5 +1,7 @@
 """What the tests of the functions stand on: a fixed seed, the compiled backend, restored knobs."""
 
+import signal
+
 import pytest
 import torch
 from device import DEVICE
@@ -37,6 +39,8 @@ def pytest_sessionstart(session):
 
 
 def pytest_configure():
+    # What a shell starts in the background ignores Ctrl-C, and so would what the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if DEVICE != "cpu":
         torch.set_default_device(DEVICE)
 

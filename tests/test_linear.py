@@ -241,6 +241,7 @@ def test_meta_tensors(likelihood):
             assert (gradient.shape, gradient.device.type) == (leaf.shape, "meta")
 
 
+@pytest.mark.torch_devices_only  # the profiler sees no other device's memory
 @pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
 def test_samples_share_a_target(likelihood):
     """Those of z, each with a batch: a copy of the target for each of them would be the largest."""

@@ -74,8 +74,11 @@ def seed_of(function: str, generator: Generator | None, seed: Seed | None, mu: T
     """The seed of a call of the public function ``function``, given or drawn."""
     checks.check_noise_source(function, generator, seed, mu)
     if seed is None:
-        # Compiled code may become a graph: on the GPU its draws belong there.
+        # Compiled code may become a graph: on the GPU its draws belong there, but for those of the
+        # CPU's generators.
+        given = generator if isinstance(generator, (list, tuple)) else [generator]
         on_gpu = mu.device.type == GPU and not use_reference(mu.device.type)
+        on_gpu = on_gpu and all(one is None or one.device.type == GPU for one in given)
         return draw_seed(generator, device=mu.device if on_gpu else None)
     if isinstance(seed, Tensor):
         return seed
