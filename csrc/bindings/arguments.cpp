@@ -1,5 +1,7 @@
 #include "bindings/arguments.h"
 
+#include <ATen/ExpandUtils.h>
+
 #include <algorithm>
 
 namespace vae_fast::bindings {
@@ -205,21 +207,26 @@ at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64
   return result;
 }
 
-Tensor empty_gradient(const Device& device, const Tensor& operand, at::IntArrayRef shape) {
-  if (operand.sizes() != shape || operand.is_contiguous()) {
-    return device.empty(shape, operand.scalar_type());
-  }
-  return at::empty_like(operand);
+Tensor empty_laid_out_like(const Device& device, const Tensor& operand, at::IntArrayRef shape,
+                           at::ScalarType dtype) {
+  Tensor result = device.empty(shape, dtype);
+  if (operand.sizes() != shape || operand.is_contiguous()) return result;
+  const bool is_dense = operand.is_non_overlapping_and_dense();
+  result.unsafeGetTensorImpl()->set_sizes_and_strides(
+      shape,
+      is_dense ? operand.strides().vec() : at::infer_dense_strides(shape, operand.strides()));
+  return result;
 }
 
 TensorVector allocate_gradients(const Device& device, at::TensorList operands,
                                 at::IntArrayRef shape, int64_t keep, int64_t want) {
   TensorVector gradients;
   for (size_t k = 0; k < operands.size(); ++k) {
-    gradients.push_back(
-        is_wanted(want, k)
-            ? empty_gradient(device, operands[k], gradient_shape(shape, operands[k].sizes(), keep))
-            : device.empty({0}, gradient_dtype(operands[k])));
+    gradients.push_back(is_wanted(want, k)
+                            ? empty_laid_out_like(device, operands[k],
+                                                  gradient_shape(shape, operands[k].sizes(), keep),
+                                                  operands[k].scalar_type())
+                            : device.empty({0}, gradient_dtype(operands[k])));
   }
   return gradients;
 }

@@ -47,8 +47,10 @@ int64_t product(at::IntArrayRef sizes);
 // `shape` has the sizes: the shape of a gradient that is summed where the operand broadcasts.
 at::DimVector gradient_shape(at::IntArrayRef shape, at::IntArrayRef sizes, int64_t keep);
 
-// A dense tensor for the gradient in `operand`: laid out like the operand where it has its shape.
-Tensor empty_gradient(const Device& device, const Tensor& operand, at::IntArrayRef shape);
+// A dense tensor, in the operand's order of dimensions where that has the shape, by torch's rule;
+// but the memory is the device's own.
+Tensor empty_laid_out_like(const Device& device, const Tensor& operand, at::IntArrayRef shape,
+                           at::ScalarType dtype);
 
 // One for each operand that `want` has a bit for, of the shape's `keep` leading sizes, then the
 // operand's; the others are empty.

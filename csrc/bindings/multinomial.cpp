@@ -90,7 +90,9 @@ Results multinomial_kernel(const Tensor& logits, const Tensor& target, int64_t k
   const Reduction reduction{keep, mean};
   const at::DimVector shape = check_call(logits, target, reduction);
   const c10::DeviceGuard guard(logits.device());
-  const Tensor gradient = is_wanted(want, 0) ? empty_gradient(device, logits, shape) : Tensor();
+  const Tensor gradient = is_wanted(want, 0)
+                              ? empty_laid_out_like(device, logits, shape, logits.scalar_type())
+                              : Tensor();
   Tensor value = evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
                                /*upstream=*/Tensor());
   c10::SmallVector<int64_t, kMaxDims> summed;
@@ -108,7 +110,7 @@ Tensor multinomial_backward_kernel(const Tensor& upstream, const Tensor& logits,
   check_gradient(kName, "upstream", upstream, at::IntArrayRef(shape).slice(0, keep),
                  logits.device());
   const c10::DeviceGuard guard(logits.device());
-  const Tensor gradient = empty_gradient(device, logits, shape);
+  const Tensor gradient = empty_laid_out_like(device, logits, shape, logits.scalar_type());
   const Tensor factor = in_arithmetic(upstream, is_float64({logits, target}));
   evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
                 Reduction::align(factor, logits.dim()));

@@ -9,7 +9,6 @@
 // Where the one in logvar will be wanted the forward leaves `noise` = dz/dlogvar = exp(logvar / 2)
 // * eps / 2: to store and read it costs less than to draw it again, and z - mu would have lost its
 // digits. What is not wanted is an empty tensor.
-#include <ATen/ExpandUtils.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/frontend/tracer.h>
@@ -143,18 +142,6 @@ LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
   return args;
 }
 
-// Dense, in mu's order of dimensions where that has the shape, by torch's rule; but the memory is
-// the device's own.
-Tensor empty_like_mu(const Device& device, const Tensor& mu, at::IntArrayRef shape,
-                     at::ScalarType dtype) {
-  Tensor result = device.empty(shape, dtype);
-  if (mu.sizes() != shape || mu.is_contiguous()) return result;
-  const bool is_dense = mu.is_non_overlapping_and_dense();
-  result.unsafeGetTensorImpl()->set_sizes_and_strides(
-      shape, is_dense ? mu.strides().vec() : at::infer_dense_strides(shape, mu.strides()));
-  return result;
-}
-
 // `reduction` is given where the divergence is wanted.
 SampleKl sample(const Device& device, const char* op, const TensorVector& operands,
                 const Tensor& seed, const std::optional<Reduction>& reduction, int64_t want) {
@@ -165,10 +152,10 @@ SampleKl sample(const Device& device, const char* op, const TensorVector& operan
   // One row goes to a kernel by value, wherever it runs.
   const Tensor seeds = (seed.size(0) == 1 ? seed : seed.to(operands[0].device())).contiguous();
   const at::ScalarType dtype = promoted_dtype(operands);
-  const Tensor z = empty_like_mu(device, operands[kMu], shape, dtype);
+  const Tensor z = empty_laid_out_like(device, operands[kMu], shape, dtype);
   const bool has_noise = is_wanted(want, kLogvar);
-  const Tensor noise =
-      has_noise ? empty_like_mu(device, operands[kMu], shape, dtype) : device.empty({0}, dtype);
+  const Tensor noise = has_noise ? empty_laid_out_like(device, operands[kMu], shape, dtype)
+                                 : device.empty({0}, dtype);
   Tensor kl;
 
   SampleArgs args;
