@@ -5,6 +5,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 
 BIN := $(VENV)/bin
+JOBS := $(shell nproc)
 CPP_BUILD   ?= build/cpp
 CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
@@ -41,7 +42,7 @@ test: build ## the whole test suite
 
 test-cpp: ## the torch-free core alone, under CTest
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
-	cmake --build $(CPP_BUILD) --parallel
+	cmake --build $(CPP_BUILD) --parallel $(JOBS)
 	ctest --test-dir $(CPP_BUILD) --output-on-failure -LE 'exhaustive|cuda'
 
 test-sanitizers: ## the core under AddressSanitizer + UndefinedBehaviorSanitizer, then ThreadSanitizer
@@ -51,7 +52,7 @@ test-sanitizers: ## the core under AddressSanitizer + UndefinedBehaviorSanitizer
 .PHONY: sanitize
 sanitize:
 	cmake -S . -B build/$(SANITIZE) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVAE_FAST_SANITIZE=$(SANITIZE) $(CMAKE_FLAGS)
-	cmake --build build/$(SANITIZE) --parallel
+	cmake --build build/$(SANITIZE) --parallel $(JOBS)
 	setarch -R ctest --test-dir build/$(SANITIZE) --output-on-failure -LE 'exhaustive|cuda'
 
 # The C++ library beside the sanitizer's, which must find its throw; what is gigantic is refused.
@@ -64,7 +65,7 @@ attack-asan: $(VENV)/setup.stamp ## the attacks on files and command lines, the 
 
 test-exhaustive: ## every one-argument function on all 2^32 floats (minutes)
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
-	cmake --build $(CPP_BUILD) --parallel
+	cmake --build $(CPP_BUILD) --parallel $(JOBS)
 	ctest --test-dir $(CPP_BUILD) --verbose -L exhaustive
 
 bench: build ## eager, torch.compile and vae_fast side by side, with the machine's copy bandwidth
@@ -86,7 +87,7 @@ cuda-check: build $(VENV)/cuda.stamp ## CUDA without a GPU: kernels and bindings
 	$(BIN)/python -m pytest tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
 	cmake -S . -B build/cuda -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
 	  -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
-	cmake --build build/cuda --parallel
+	cmake --build build/cuda --parallel $(JOBS)
 	ctest --test-dir build/cuda --output-on-failure --parallel 2 -L cuda
 
 cuda-table: build $(VENV)/cuda.stamp ## store the machine code's figures, and show them in docs/cuda.md
