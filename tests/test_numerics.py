@@ -83,7 +83,7 @@ def test_nan_in_an_operand_is_not_hidden(case):
 
 
 @pytest.mark.parametrize(
-    "logvar", [1e-4, -1e-4, 1e-7, 3e-3, 0.5, -0.9, 1.0, 5.0, -20.0, 88.0, 80.0]
+    "logvar", [1e-4, -1e-4, 1e-7, 3e-3, 0.5, -0.9, 1.0, 5.0, -20.0, 80.0, 88.8, 89.4]
 )
 def test_kl_to_the_standard_normal(logvar):
     value, gradients = value_and_gradients(vf.gaussian_kl, column(0.0, logvar))
@@ -99,6 +99,18 @@ def test_kl_where_a_standard_deviation_underflows_or_overflows(logvar):
     assert_digits(gradients[1], mpmath.expm1(mp(logvar)) / 2, 4)
     with_prior = vf.gaussian_kl(*column(0.5, logvar), *column(0.0, 0.0), batch_dims=0)
     assert torch.equal(with_prior, value.sum())
+
+
+def test_kl_is_finite_wherever_it_is_in_float64():
+    """exp(logvar) is beyond the largest number, half of it is not."""
+    for logvar, prior_logvar in ((709.0, 0.0), (710.3, 0.0), (400.0, -310.0)):
+        tensors = [torch.tensor([x], dtype=torch.float64) for x in (0.0, logvar, 0.0, prior_logvar)]
+        tensors = [x.requires_grad_() for x in tensors[: 2 if prior_logvar == 0 else 4]]
+        value, gradients = value_and_gradients(vf.gaussian_kl, tensors)
+        half = float(mpmath.exp(mpmath.mpf(logvar) - mpmath.mpf(prior_logvar)) / 2)
+        assert math.isfinite(half)
+        assert value.item() == pytest.approx(half, rel=1e-13)
+        assert gradients[1].item() == pytest.approx(half, rel=1e-13)
 
 
 def test_kl_of_infinite_log_variances():

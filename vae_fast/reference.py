@@ -93,59 +93,71 @@ def _bernoulli_probs_gradients(probs: Tensor, target: Tensor) -> tuple[Tensor, T
 _SERIES_TERMS = 20
 # Beyond this, x is nothing beside exp(x); and inf - inf is not a number.
 _EXP_ALONE = 100.0
+# Beyond this, 1 is nothing beside exp(x), which will soon be beyond float32.
+_LARGE = 80.0
 
 
-def expm1_minus(x: Tensor) -> Tensor:
-    """exp(x) - 1 - x to full relative accuracy, never negative (gradient: expm1)."""
+def _half_expm1(x: Tensor) -> Tensor:
+    """(exp(x) - 1) / 2, finite where exp(x) is not: as exp(x - 1) e / 2, whose x - 1 is exact."""
+    is_large = x > _LARGE
+    half = 0.5 * torch.expm1(torch.where(is_large, x - 1, x))
+    return torch.where(is_large, math.e * half, half)
+
+
+def _half_expm1_minus(x: Tensor) -> Tensor:
+    """(exp(x) - 1 - x) / 2 to full relative accuracy, never negative."""
     series = torch.ones_like(x)
     for k in range(_SERIES_TERMS, 2, -1):
         series = 1 + x / k * series
-    direct = torch.expm1(x) - x.clamp(max=_EXP_ALONE)
-    return torch.where(x.abs() < 1, 0.5 * x * x * series, direct)
+    direct = _half_expm1(x) - 0.5 * x.clamp(max=_EXP_ALONE)
+    return torch.where(x.abs() < 1, 0.25 * x * x * series, direct)
 
 
 def _standard_normal_kl_value(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)); Kingma and Welling 2014, appendix B."""
-    return 0.5 * (mu * mu + expm1_minus(logvar))
+    return 0.5 * mu * mu + _half_expm1_minus(logvar)
 
 
 def _standard_normal_kl_gradients(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    return mu, 0.5 * torch.expm1(logvar)
+    return mu, _half_expm1(logvar)
 
 
 def _standardized(x: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """(x - mean) / sigma, and 1 / sigma, finite so that 0 times it is 0."""
+    """((x - mean) / sigma)^2 / 2, and its derivative in x.
+
+    Half of the precision's logarithm at a time, finite so that 0 times it is 0: a small difference
+    does not underflow, nor a large precision overflow, before they meet.
+    """
     root = torch.exp(-0.5 * logvar).clamp(max=torch.finfo(x.dtype).max)
-    return (x - mean) * root, root
+    distance = (x - mean) * root
+    return 0.5 * distance * distance, distance * root
 
 
 def _gaussian_kl_value(
     mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor
 ) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(prior_mu, exp(prior_logvar)))."""
-    distance, _ = _standardized(mu, prior_mu, prior_logvar)
-    return 0.5 * (distance * distance + expm1_minus(logvar - prior_logvar))
+    half_square, _ = _standardized(mu, prior_mu, prior_logvar)
+    return half_square + _half_expm1_minus(logvar - prior_logvar)
 
 
 def _gaussian_kl_gradients(
     mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor
 ) -> tuple[Tensor, ...]:
-    distance, root = _standardized(mu, prior_mu, prior_logvar)
-    slope = distance * root
-    excess = torch.expm1(logvar - prior_logvar)
-    return slope, 0.5 * excess, -slope, -0.5 * (distance * distance + excess)
+    half_square, slope = _standardized(mu, prior_mu, prior_logvar)
+    excess = _half_expm1(logvar - prior_logvar)
+    return slope, excess, -slope, -(half_square + excess)
 
 
 def _gaussian_value(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
     """-log N(target; mean, exp(logvar))."""
-    distance, _ = _standardized(mean, target, logvar)
-    return 0.5 * (math.log(2 * math.pi) + logvar + distance * distance)
+    half_square, _ = _standardized(mean, target, logvar)
+    return half_square + 0.5 * (math.log(2 * math.pi) + logvar)
 
 
 def _gaussian_gradients(mean: Tensor, logvar: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    distance, root = _standardized(mean, target, logvar)
-    slope = distance * root
-    return slope, 0.5 * (1 - distance * distance), -slope
+    half_square, slope = _standardized(mean, target, logvar)
+    return slope, 0.5 - half_square, -slope
 
 
 LOSSES: dict[str, Loss] = {

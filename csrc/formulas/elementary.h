@@ -175,23 +175,26 @@ VAE_FAST_FN double exp_nonpositive(double x) { return std::exp(x); }
 
 // ---- expm1
 
-// Both from one polynomial.
+// Both from one polynomial, and halved: exp(x) / 2 is finite a little longer than exp(x), and so
+// are the divergences that are made of it.
 template <class T>
-struct Expm1 {
-  T expm1;        // exp(x) - 1; error 1.36 (1.38) ULP
-  T expm1_minus;  // exp(x) - 1 - x: never negative, accurate near 0; error 1.89 (2.11) ULP
+struct HalfExpm1 {
+  T expm1;        // (exp(x) - 1) / 2; error 1.36 (1.38) ULP
+  T expm1_minus;  // (exp(x) - 1 - x) / 2: never negative, accurate near 0; error 1.89 (2.11) ULP
 };
 
 // h(r) = (exp(r) - 1 - r) / r, a minimax polynomial on [-1, 1]; then with x = k ln 2 + r,
-// 0 <= r < ln 2 (or k = 0 and r = x for |x| <= 1) and s = 2^k
-//   exp(x) - 1 = s (r + r h) + (s - 1),   exp(x) - 1 - x = s r h + (s r + (s - 1 - x)),
-// where the last bracket is exactly 0 for k = 0. The floor in k keeps it below 128.
-VAE_FAST_FN Expm1<float> expm1_pair(float x) {
-  const float below = min_(89.f, x);
+// 0 <= r < ln 2 (or k = 0 and r = x for |x| <= 1) and s = 2^k / 2
+//   (exp(x) - 1) / 2 = s (r + r h) + (s - 1/2),
+//   (exp(x) - 1 - x) / 2 = s r h + (s r + (s - 1/2 - x / 2)),
+// where the last bracket is exactly 0 for k = 0. The floor in k keeps it below 129.
+VAE_FAST_FN HalfExpm1<float> half_expm1(float x) {
+  constexpr float kMagic = kExponentMagic - 1;  // for 2^(k - 1)
+  const float below = min_(90.f, x);
   const float in_range = max_(-87.f, below);
-  const float floor = (in_range * kLog2E - 0.5f) + kExponentMagic;
-  const float t = select(abs_(x) <= 1, kExponentMagic, floor);
-  const float k = t - kExponentMagic;
+  const float floor = (in_range * kLog2E - 0.5f) + kMagic;
+  const float t = select(abs_(x) <= 1, kMagic, floor);
+  const float k = t - kMagic;
   const float r = (in_range - k * kLn2High) - k * kLn2Low;
   const float s = exp2_of_magic(t);
   const float r2 = r * r;
@@ -201,11 +204,12 @@ VAE_FAST_FN Expm1<float> expm1_pair(float x) {
   const float g = ((2.767709248e-06f * r2 + c) * r2 + b) * r2 + a;
   const float h = g * r2 + 0.5f * r;
   const float p = h * r + r;
-  return {p * s + (s - 1), (s * r) * h + (s * r + ((s - 1) - below))};
+  return {p * s + (s - 0.5f), (s * r) * h + (s * r + ((s - 0.5f) - 0.5f * below))};
 }
 
-// For |x| <= 1 the Taylor series; beyond, nothing cancels.
-VAE_FAST_FN Expm1<double> expm1_pair(double x) {
+// For |x| <= 1 the Taylor series; beyond, nothing cancels. Of a large x, exp(x - 1) e: x - 1 is
+// exact.
+VAE_FAST_FN HalfExpm1<double> half_expm1(double x) {
   const double r = max_(-1., min_(1., x));
   double q = 0, factorial = 2432902008176640000.;  // of 20, exactly; constants once unrolled
 #ifdef __CUDACC__
@@ -217,18 +221,19 @@ VAE_FAST_FN Expm1<double> expm1_pair(double x) {
     q = q * r + 1 / factorial;
     factorial /= i;
   }
-  const double e = std::expm1(x);
-  return {e, select(abs_(x) <= 1, (q * r + 0.5) * r * r, e - min_(1e3, x))};
+  constexpr double kLarge = 700, kHalfE = 1.3591409142295226177;
+  const double e = std::expm1(x > kLarge ? x - 1 : x) * (x > kLarge ? kHalfE : 0.5);
+  return {e, select(abs_(x) <= 1, (q * r + 0.5) * r * r * 0.5, e - 0.5 * min_(1e3, x))};
 }
 
 template <class T>
 VAE_FAST_FN T expm1_(T x) {
-  return expm1_pair(x).expm1;
+  return 2 * half_expm1(x).expm1;
 }
 
 template <class T>
 VAE_FAST_FN T expm1_minus(T x) {
-  return expm1_pair(x).expm1_minus;
+  return 2 * half_expm1(x).expm1_minus;
 }
 
 // ---- log

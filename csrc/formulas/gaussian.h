@@ -1,14 +1,12 @@
 // Negative log-likelihood of the Gaussian distribution, in nats.
 #pragma once
 
-#include "loss.h"
+#include "standardized.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// (log 2 pi + logvar + (x - mean)^2 / exp(logvar)) / 2. Half of the precision's logarithm goes on
-// each factor, so that a small difference does not underflow, nor a large precision overflow,
-// before they meet; a difference of zero costs nothing at any precision.
+// (log 2 pi + logvar + (x - mean)^2 / exp(logvar)) / 2.
 struct GaussianNll {
   static constexpr const char* kName = "gaussian_nll";
   static constexpr const char* kOperands[] = {"mean", "logvar", "target"};
@@ -16,13 +14,11 @@ struct GaussianNll {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T logvar, T target) {
-    constexpr T kLogTwoPi = T(1.8378770664093454836);
-    const T root_precision = exp_(T(-0.5) * logvar);
-    const T difference = mean - target;
-    const T scaled = select(difference == T(0), T(0), difference * root_precision);
-    const T slope = select(difference == T(0), T(0), scaled * root_precision);
-    const T square = scaled * scaled;
-    return {T(0.5) * (kLogTwoPi + logvar + square), {slope, T(0.5) * (T(1) - square), -slope}};
+    constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
+    const Standardized<T> to_target = standardized(mean, target, logvar);
+    const T square = to_target.half_square;
+    const T value = square + (T(0.5) * logvar + kHalfLogTwoPi);
+    return {value, {to_target.slope, T(0.5) - square, -to_target.slope}};
   }
 };
 

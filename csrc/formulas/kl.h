@@ -5,7 +5,7 @@
 // negative, and so neither is the divergence.
 #pragma once
 
-#include "loss.h"
+#include "standardized.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -18,8 +18,8 @@ struct StandardNormalKl {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T mu, T logvar) {
-    const Expm1<T> e = expm1_pair(logvar);
-    return {T(0.5) * (mu * mu + e.expm1_minus), {mu, T(0.5) * e.expm1}};
+    const HalfExpm1<T> half = half_expm1(logvar);
+    return {(T(0.5) * mu) * mu + half.expm1_minus, {mu, half.expm1}};
   }
 };
 
@@ -31,16 +31,11 @@ struct GaussianKl {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 4> evaluate(T mu, T logvar, T prior_mu, T prior_logvar) {
-    const Expm1<T> e = expm1_pair(logvar - prior_logvar);
-    // Half of the precision's logarithm on each factor: the square of a small difference must not
-    // underflow, nor a large precision overflow, before they meet.
-    const T root_precision = exp_(T(-0.5) * prior_logvar);
-    const T difference = mu - prior_mu;
-    const T scaled = select(difference == T(0), T(0), difference * root_precision);
-    const T slope = select(difference == T(0), T(0), scaled * root_precision);
-    const T square = scaled * scaled;
-    return {T(0.5) * (square + e.expm1_minus),
-            {slope, T(0.5) * e.expm1, -slope, T(-0.5) * (square + e.expm1)}};
+    const HalfExpm1<T> half = half_expm1(logvar - prior_logvar);
+    const Standardized<T> to_prior = standardized(mu, prior_mu, prior_logvar);
+    const T square = to_prior.half_square;
+    return {square + half.expm1_minus,
+            {to_prior.slope, half.expm1, -to_prior.slope, -(square + half.expm1)}};
   }
 };
 

@@ -91,7 +91,7 @@ def main() -> None:
     root = math.sqrt(0.5)
     fit("exp: expm1_reduced", exp_series(2), np.exp, np.square, -half, half, 4)
     fit(
-        "expm1_pair",
+        "half_expm1",
         exp_series(3),
         lambda x: exp_series(2)(x) * x * x,
         lambda x: x**3,
