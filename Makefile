@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 JOBS := $(shell nproc)
 CPP_BUILD   ?= build/cpp
+# Each of pytest's workers is a process with PyTorch in it.
+WORKERS     := --numprocesses auto --maxprocesses 4 --dist worksteal
 CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
@@ -36,9 +38,8 @@ build: $(VENV)/setup.stamp ## compile what has changed
 demo: build ## train a VAE and an auto-encoder on handwritten digits; pictures in runs/demo
 	$(BIN)/vae-fast demo --out runs/demo
 
-# Each worker is a process with PyTorch in it.
 test: build ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-cpp: ## the torch-free core alone, under CTest
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)
@@ -84,11 +85,11 @@ $(VENV)/cuda.stamp: $(VENV)/setup.stamp
 	touch $@
 
 cuda-check: build $(VENV)/cuda.stamp ## CUDA without a GPU: kernels and bindings emulated, and the machine code
-	$(BIN)/python -m pytest tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
-	cmake -S . -B build/cuda -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
+	$(BIN)/python -m pytest $(WORKERS) tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
+	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
 	  -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
-	cmake --build build/cuda --parallel $(JOBS)
-	ctest --test-dir build/cuda --output-on-failure --parallel 2 -L cuda
+	cmake --build $(CPP_BUILD) --parallel $(JOBS)
+	ctest --test-dir $(CPP_BUILD) --output-on-failure --parallel 2 -L cuda
 
 cuda-table: build $(VENV)/cuda.stamp ## store the machine code's figures, and show them in docs/cuda.md
 	$(BIN)/python -m tests.cuda_gates.measure

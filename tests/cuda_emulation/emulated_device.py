@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-_BUILD = ROOT / "build" / "cuda" / "tests" / "cuda_emulation" / "emulated_device"
+_BUILD = ROOT / "build" / "cpp" / "tests" / "cuda_emulation" / "emulated_device"
 
 
 def load() -> None:
