@@ -85,7 +85,7 @@ $(VENV)/cuda.stamp: $(VENV)/setup.stamp
 	touch $@
 
 cuda-check: build $(VENV)/cuda.stamp ## CUDA without a GPU: kernels and bindings emulated, and the machine code
-	$(BIN)/python -m pytest $(WORKERS) tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/test_build.py tests/cuda_gates $(PYTEST_ARGS)
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) \
 	  -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
 	cmake --build $(CPP_BUILD) --parallel $(JOBS)
