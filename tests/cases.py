@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 import vae_fast as vf
-from vae_fast import reference
+from vae_fast.engine.table import LOSSES
 
 Draw = Callable[[tuple[int, ...]], Tensor]
 Exact = np.ndarray  # of np.longdouble: 64 bits of mantissa or more
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return reference.LOSSES[self.op].operands
+        return LOSSES[self.op].operands
 
     @property
     def has_target(self) -> bool:
