@@ -87,7 +87,6 @@ def cpu_capability():
 def backend(request, monkeypatch):
     """The public functions on their kernels, then on plain PyTorch."""
     if request.param == "reference":
-        monkeypatch.setattr(extension, "on_cpu", False)
         monkeypatch.setattr(extension, "kernels", None)
         monkeypatch.setattr(extension, "use_reference", lambda device_type: True)
     return request.param

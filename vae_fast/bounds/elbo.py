@@ -100,9 +100,9 @@ def elbo_loss(
     checks.check_public_reduction("elbo_loss", reduction, batch_dims, (target,))
     _check_shapes("elbo_loss", first, target, mu, batch_dims, sample_dims)
     entry = LIKELIHOODS[likelihood]
-    entry.check_mask("elbo_loss", likelihood, mask)
+    masked = entry.masked("elbo_loss", likelihood, mask)
     nll = _sample_average_nll(
-        partial(entry.nll, first, target, *others, mask=mask),
+        partial(entry.function, first, target, *others, **masked),
         sample_dims,
         batch_dims,
         reduction,

@@ -15,7 +15,7 @@ from torch import Tensor
 from vae_fast.engine import checks, extension
 from vae_fast.engine.dtypes import arithmetic_dtype, result_dtype
 from vae_fast.engine.reductions import keep_and_mean
-from vae_fast.engine.reference import evaluate
+from vae_fast.engine.reference import compute
 from vae_fast.engine.table import LOSSES
 
 _ops = torch.ops.vae_fast
@@ -37,16 +37,16 @@ def loss(
             if reduction == "batchmean"
             else keep_and_mean(reduction, batch_dims, operands[0])
         )
-        if not (extension.on_cpu and operands[0].is_cpu) and extension.use_reference(
-            operands[0].device.type
-        ):
+        kernels, first = extension.kernels, operands[0]
+        # Asked in this order, because a device's name takes long to ask for.
+        if (kernels is None or not first.is_cpu) and extension.use_reference(first.device.type):
             explain(function, op, operands, mask, batch_dims, reduction)
-            return evaluate(op, operands, mask, keep, mean)
+            return compute(op, operands, mask, keep, mean)
         if _is_compiling():
             explain(function, op, operands, mask, batch_dims, reduction)
             value: Tensor = getattr(_ops, op)(*operands, mask, keep, mean)[0]
         else:
-            value = getattr(extension.kernels, op)(*operands, mask, keep, mean, batch_dims)
+            value = getattr(kernels, op)(*operands, mask, keep, mean, batch_dims)
         return value
     except Exception:
         explain(function, op, operands, mask, batch_dims, reduction)
@@ -57,21 +57,26 @@ def rowwise_loss(
     function: str, op: str, operands: tuple[Tensor, ...], batch_dims: int, reduction: str
 ) -> Tensor:
     """As :func:`loss`, of one whose rows hang together; no kernel gives its single elements."""
-    first, *others = operands
     try:
-        keep, mean = keep_and_mean(reduction, batch_dims, first)
-        on_cpu = extension.on_cpu and first.is_cpu
-        has_kernels = on_cpu or not extension.use_reference(first.device.type)
-        if reduction == "none" or not has_kernels:
+        first = operands[0]
+        keep, mean = (
+            (0, batch_dims)
+            if reduction == "batchmean"
+            else keep_and_mean(reduction, batch_dims, first)
+        )
+        kernels = extension.kernels
+        is_plain = (kernels is None or not first.is_cpu) and extension.use_reference(
+            first.device.type
+        )
+        if is_plain or reduction == "none":
             explain(function, op, operands, None, batch_dims, reduction)
-            whole = (first, *(x.expand(first.shape) for x in others))
-            return evaluate(op, whole, None, keep, mean)
+            return compute(op, [x.expand_as(first) for x in operands], None, keep, mean)
         if _is_compiling():
             explain(function, op, operands, None, batch_dims, reduction)
-            expanded = (x.expand_as(first) for x in others)
-            value: Tensor = getattr(_ops, op)(first, *expanded, keep, mean)[0]
+            expanded = (x.expand_as(first) for x in operands)
+            value: Tensor = getattr(_ops, op)(*expanded, keep, mean)[0]
         else:
-            value = getattr(extension.kernels, op)(*operands, keep, mean, batch_dims)
+            value = getattr(kernels, op)(*operands, keep, mean, batch_dims)
         return value
     except Exception:
         explain(function, op, operands, None, batch_dims, reduction)

@@ -47,7 +47,6 @@ BACKEND = _chosen_backend()
 
 # The compiled entries of the functions, where they compute; None: plain PyTorch does, everywhere.
 kernels: Any = C if BACKEND == "compiled" else None
-on_cpu = kernels is not None  # asked first, because a device's name takes long to ask for
 
 
 def _compiled_devices() -> frozenset[str]:

@@ -55,9 +55,8 @@ class Likelihood(nn.Module):
         """
         first, *others = params if isinstance(params, tuple) else (params,)
         target = x if self.reads_bytes else prepared
-        entry = LIKELIHOODS[self.name]
-        settings = {"batch_dims": batch_dims, "reduction": reduction}
-        return entry.nll(first, target, *others, mask=None, **settings)
+        function = LIKELIHOODS[self.name].function
+        return function(first, target, *others, batch_dims=batch_dims, reduction=reduction)
 
     def linear_nll(self, h: Tensor, layer: nn.Linear, x: Tensor, prepared: Tensor) -> Tensor:
         """The same of what a linear layer gives, which is not made: per datum, in nats.

@@ -85,7 +85,7 @@ def _check(
                 f"{function}: logvar has shape {tuple(logvar.shape)}, expected () or "
                 f"{tuple(weight.shape[:1])}"
             )
-    LIKELIHOODS[likelihood].check_mask(function, likelihood, mask)
+    LIKELIHOODS[likelihood].masked(function, likelihood, mask)
     checks.check_operands(function, ("target",), (target,), mask)
 
 
@@ -113,8 +113,10 @@ def _in_two_steps(
     """Through all of the layer's output."""
     output = functional.linear(h, weight, bias)
     others = () if logvar is None else (logvar,)
-    settings: dict[str, Any] = {"batch_dims": h.dim() - 1, "reduction": reduction}
-    return LIKELIHOODS[likelihood].nll(output, target, *others, mask=mask, **settings)
+    entry = LIKELIHOODS[likelihood]
+    settings = entry.masked("linear_nll", likelihood, mask)
+    settings |= {"batch_dims": h.dim() - 1, "reduction": reduction}
+    return entry.function(output, target, *others, **settings)
 
 
 def _as_autocast_has_it(x: Any) -> Any:

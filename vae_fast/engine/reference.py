@@ -85,24 +85,34 @@ def evaluate(
         A tensor of the broadcast shape's first ``keep`` sizes. Where something is summed it is at
         least float32, else of the operands' promoted dtype.
     """
+    names = LOSSES[name].operands
+    checks.check_operands(name, names, operands, mask)
+    shape = broadcast_shape(operands if mask is None else (*operands, mask))
+    checks.check_reduction(name, keep, mean, len(shape))
+    return compute(name, operands, mask, keep, mean)
+
+
+def compute(
+    name: str, operands: Sequence[Tensor], mask: Tensor | None, keep: int, mean: int
+) -> Tensor:
+    """As :func:`evaluate`, of arguments that were checked."""
     loss = LOSSES[name]
-    checks.check_operands(name, loss.operands, operands, mask)
     dtype = result_dtype(operands)
     everything = _compute_operands(loss, operands)
+    value = loss.value(*everything) if loss.rowwise else _each_element(name, everything, mask)
+    if keep == value.dim():
+        return value.to(dtype)
+    return reduce(value, keep, mean).to(sum_dtype(dtype))
+
+
+def _each_element(name: str, operands: list[Tensor], mask: Tensor | None) -> Tensor:
+    """An elementwise loss, 0 where it is masked out, in the operands' broadcast shape."""
     if mask is not None:
-        everything = [torch.where(mask, operand, _HARMLESS) for operand in everything]
-    shape = broadcast_shape(everything)
-    everything = [operand.expand(shape) for operand in everything]
-    checks.check_reduction(name, keep, mean, len(shape))
-    value: Tensor
-    if loss.rowwise:
-        value = loss.value(*everything)
-    else:
-        function: Any = _Elementwise if torch.compiler.is_compiling() else _ElementwiseForward
-        value = function.apply(name, *everything)
-    if mask is not None:
-        value = torch.where(mask, value, 0)
-    return value.to(dtype) if keep == len(shape) else reduce(value, keep, mean).to(sum_dtype(dtype))
+        operands = [torch.where(mask, operand, _HARMLESS) for operand in operands]
+    shape = broadcast_shape(operands)
+    function: Any = _Elementwise if torch.compiler.is_compiling() else _ElementwiseForward
+    value: Tensor = function.apply(name, *(operand.expand(shape) for operand in operands))
+    return value if mask is None else torch.where(mask, value, 0)
 
 
 def gradient_formula(name: str, operands: Sequence[Tensor]) -> list[Tensor]:

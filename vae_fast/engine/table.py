@@ -73,20 +73,19 @@ class LikelihoodEntry:
     head: type[Likelihood] | None = None
     no_mask: str | None = None
 
-    def nll(
-        self, first: Tensor, target: Tensor, *others: Any, mask: Tensor | None, **settings: Any
-    ) -> Tensor:
-        """The function's value; a mask that is given was checked."""
-        if self.no_mask is None:
-            settings["mask"] = mask
-        return self.function(first, target, *others, **settings)
+    def masked(self, function: str, likelihood: str, mask: Tensor | None) -> dict[str, Any]:
+        """The mask as an argument of the likelihood's function; none where none is given.
 
-    def check_mask(self, function: str, likelihood: str, mask: Any) -> None:
-        """Raises ValueError for a mask that the likelihood does not take."""
-        if mask is not None and self.no_mask is not None:
+        Raises:
+            ValueError: It is given to a likelihood that takes none.
+        """
+        if mask is None:
+            return {}
+        if self.no_mask is not None:
             raise ValueError(
                 f"{function}: mask is given, which {likelihood!r} does not have: {self.no_mask}"
             )
+        return {"mask": mask}
 
 
 LIKELIHOODS: dict[str, LikelihoodEntry] = {}

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vae_fast.engine import call
+from vae_fast.engine.call import as_tensor, explain, in_result_dtype, logvar_of, loss
 from vae_fast.engine.dtypes import sum_dtype
 from vae_fast.engine.reductions import Reduction, keep_and_mean, reduce
 from vae_fast.engine.standardized import standardized
@@ -135,7 +135,7 @@ def gaussian_kl(
     if logvar is None or scale is not None:
         kl = gaussian_kl(
             mu,
-            call.logvar_of("gaussian_kl", logvar, scale, "mu", mu, prior_mu, prior_logvar),
+            logvar_of("gaussian_kl", logvar, scale, "mu", mu, prior_mu, prior_logvar),
             prior_mu,
             prior_logvar,
             free_bits=free_bits,
@@ -144,17 +144,17 @@ def gaussian_kl(
             reduction=reduction,
         )
         is_elementwise = reduction == "none"
-        return call.in_result_dtype(kl, mu, scale, prior_mu, prior_logvar) if is_elementwise else kl
+        return in_result_dtype(kl, mu, scale, prior_mu, prior_logvar) if is_elementwise else kl
     op, operands = divergence_of("gaussian_kl", mu, logvar, prior_mu, prior_logvar)
     if isinstance(mu, Tensor) and isinstance(batch_dims, int) and mu.dim() <= batch_dims:
         check_latent("gaussian_kl", mu, batch_dims, reduction)
     if free_bits == 0 and free_bits_per in FREE_BITS_PER:
-        return call.loss("gaussian_kl", op, operands, None, batch_dims, reduction)
+        return loss("gaussian_kl", op, operands, None, batch_dims, reduction)
     check_free_bits("gaussian_kl", free_bits, free_bits_per, reduction)
-    call.explain("gaussian_kl", op, operands, None, batch_dims, reduction)
+    explain("gaussian_kl", op, operands, None, batch_dims, reduction)
     if reduction != "none":  # else the elements would be rounded before they are summed
         operands = (mu.to(sum_dtype(mu.dtype)), *operands[1:])
-    each = call.loss("gaussian_kl", op, operands, None, batch_dims, "none")
+    each = loss("gaussian_kl", op, operands, None, batch_dims, "none")
     keep, mean = keep_and_mean(reduction, batch_dims, operands[0])
     if free_bits_per == "dimension" and batch_dims > 0:
         average = each.mean(tuple(range(batch_dims)), keepdim=True)
@@ -173,7 +173,7 @@ def divergence_of(
     if isinstance(logvar, Tensor) and prior_mu is None and prior_logvar is None:
         return "standard_normal_kl", (mu, logvar)  # without another call
     given = (mu, logvar, prior_mu, prior_logvar)
-    tensors: Any = (x if x is None else call.as_tensor(x, *given) for x in given)
+    tensors: Any = (x if x is None else as_tensor(x, *given) for x in given)
     return divergence(function, *tensors)
 
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vae_fast.engine import call, checks, extension
+from vae_fast.engine import checks, extension
+from vae_fast.engine.call import as_tensor, explain, in_result_dtype, logvar_of
 from vae_fast.engine.dtypes import promoted_dtype
 from vae_fast.engine.reductions import Reduction, keep_and_mean
-from vae_fast.engine.reference import evaluate
+from vae_fast.engine.reference import compute
 from vae_fast.engine.shapes import broadcast_shape
 from vae_fast.latent import noise as plain
 from vae_fast.latent.checks import (
@@ -86,12 +87,12 @@ def reparameterize(
     """
     names = ("mu", "logvar")
     if logvar is None or scale is not None:
-        logvar = call.logvar_of("reparameterize", logvar, scale, "mu", mu)
+        logvar = logvar_of("reparameterize", logvar, scale, "mu", mu)
         z = reparameterize(
             mu, logvar, num_samples=num_samples, generator=generator, seed=seed, noise=noise
         )
-        return call.in_result_dtype(z, mu, scale)
-    logvar = call.as_tensor(logvar, mu)
+        return in_result_dtype(z, mu, scale)
+    logvar = as_tensor(logvar, mu)
     if noise is not None:
         checks.check_operands("reparameterize", names, (mu, logvar))
         checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
@@ -104,11 +105,12 @@ def reparameterize(
         if num_samples is not None:
             check_one_draw("reparameterize", generator)
             mu = _expand_samples("reparameterize", num_samples, names, (mu, logvar))
-        if not (extension.on_cpu and mu.is_cpu) and extension.use_reference(mu.device.type):
+        kernels = extension.kernels
+        if (kernels is None or not mu.is_cpu) and extension.use_reference(mu.device.type):
             checks.check_operands("reparameterize", names, (mu, logvar))
             return plain.sample((mu, logvar), seed_of("reparameterize", generator, seed, mu))
         if draws_in_kernel(generator, seed):
-            z = cast(Tensor, extension.kernels.reparameterize(mu, logvar, generator))
+            z = cast(Tensor, kernels.reparameterize(mu, logvar, generator))
         else:
             z = _ops.reparameterize(mu, logvar, seed_of("reparameterize", generator, seed, mu))[0]
         return z
@@ -165,7 +167,7 @@ def reparameterize_kl(
     if logvar is None or scale is not None:
         z, kl = reparameterize_kl(
             mu,
-            call.logvar_of(function, logvar, scale, "mu", mu, prior_mu, prior_logvar),
+            logvar_of(function, logvar, scale, "mu", mu, prior_mu, prior_logvar),
             prior_mu,
             prior_logvar,
             num_samples=num_samples,
@@ -176,7 +178,7 @@ def reparameterize_kl(
             batch_dims=batch_dims,
             reduction=reduction,
         )
-        z = call.in_result_dtype(z, mu, scale, prior_mu, prior_logvar)
+        z = in_result_dtype(z, mu, scale, prior_mu, prior_logvar)
         return z, kl if reduction != "none" else kl.to(z.dtype)
     op, operands = divergence_of(function, mu, logvar, prior_mu, prior_logvar)
     if num_samples is not None or free_bits != 0 or free_bits_per not in FREE_BITS_PER:
@@ -203,16 +205,17 @@ def reparameterize_kl(
             if reduction == "batchmean"
             else keep_and_mean(reduction, batch_dims, mu)
         )
-        if not (extension.on_cpu and mu.is_cpu) and extension.use_reference(mu.device.type):
-            call.explain(function, op, operands, None, batch_dims, reduction)
+        kernels = extension.kernels
+        if (kernels is None or not mu.is_cpu) and extension.use_reference(mu.device.type):
+            explain(function, op, operands, None, batch_dims, reduction)
             z = plain.sample(operands, seed_of(function, generator, seed, mu))
-            return z, evaluate(op, operands, None, keep, mean)
+            return z, compute(op, operands, None, keep, mean)
         if draws_in_kernel(generator, seed):
-            z, kl = extension.kernels.reparameterize_kl(
+            z, kl = kernels.reparameterize_kl(
                 mu, variance, prior_mean, prior_variance, generator, keep, mean, batch_dims
             )
         else:
-            call.explain(function, op, operands, None, batch_dims, reduction)
+            explain(function, op, operands, None, batch_dims, reduction)
             z, kl, _ = _ops.reparameterize_kl(
                 mu,
                 variance,
@@ -224,6 +227,6 @@ def reparameterize_kl(
             )
         return z, kl
     except Exception:
-        call.explain(function, op, operands, None, batch_dims, reduction)
+        explain(function, op, operands, None, batch_dims, reduction)
         check_noise_source(function, generator, seed, mu)
         raise

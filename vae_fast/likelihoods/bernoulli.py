@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vae_fast.engine import call
+from vae_fast.engine.call import loss
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
@@ -55,7 +55,7 @@ def bernoulli_nll(
             batch_dims beyond the dimensions.
     """
     op = "bernoulli_probs_nll" if from_probs else "bernoulli_nll"
-    return call.loss("bernoulli_nll", op, (logits, target), mask, batch_dims, reduction)
+    return loss("bernoulli_nll", op, (logits, target), mask, batch_dims, reduction)
 
 
 # ---- in plain PyTorch ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_fast.engine import call
+from vae_fast.engine.call import as_tensor, in_result_dtype, logvar_of, loss
 from vae_fast.engine.checks import is_number
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.reductions import Reduction
@@ -63,14 +63,14 @@ def gaussian_nll(
         value = gaussian_nll(
             mean,
             target,
-            call.logvar_of("gaussian_nll", given, scale, "mean", mean, target),
+            logvar_of("gaussian_nll", given, scale, "mean", mean, target),
             mask=mask,
             batch_dims=batch_dims,
             reduction=reduction,
         )
-        return call.in_result_dtype(value, mean, scale, target) if reduction == "none" else value
-    operands = (mean, call.as_tensor(logvar, mean, target), target)
-    return call.loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
+        return in_result_dtype(value, mean, scale, target) if reduction == "none" else value
+    operands = (mean, as_tensor(logvar, mean, target), target)
+    return loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
 
 
 # ---- in plain PyTorch ----------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class GaussianLikelihood(Likelihood):
             mean, logvar = raw.chunk(2, dim=1)
             return mean, self._bounded(logvar)
         (shared,) = self.shared
-        return raw, call.as_tensor(shared, raw)
+        return raw, as_tensor(shared, raw)
 
     def mean(self, params: Params) -> Tensor:
         """The expected x."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vae_fast.engine import call
+from vae_fast.engine.call import rowwise_loss
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
@@ -50,7 +50,7 @@ def multinomial_nll(
             batch_dims that leave no dimension of classes.
     """
     operands = (logits, target)
-    return call.rowwise_loss("multinomial_nll", "multinomial_nll", operands, batch_dims, reduction)
+    return rowwise_loss("multinomial_nll", "multinomial_nll", operands, batch_dims, reduction)
 
 
 # ---- in plain PyTorch ----------------------------------------------------------------------------
