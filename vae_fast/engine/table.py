@@ -63,7 +63,8 @@ class LikelihoodEntry:
         function: The public one: of the first parameter, the target, the other parameters, and
             ``mask=``, ``batch_dims=``, ``reduction=``.
         op: What computes it from a linear layer's output as its first operand, where it may be
-            chosen in ``linear_nll``; an operand between that and the target is its ``logvar``.
+            chosen in ``linear_nll`` and models may be one op; an operand between that and the
+            target, at most one, is the ``logvar`` there.
         head: What makes its parameters out of a decoder's output, where models may have it.
         no_mask: Why it takes no mask, and what to do instead; None: it takes one.
     """

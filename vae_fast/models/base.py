@@ -26,7 +26,12 @@ _BYTE = 1 / 255
 
 # The likelihoods that a decoder may end in, by name.
 HEADS = {name: entry.head for name, entry in LIKELIHOODS.items() if entry.head is not None}
-_plain_heads = [Plain(head, "nll") for head in HEADS.values()]
+# Those that the fused ops know, where they do what they were written to do.
+_plain_heads = [
+    Plain(entry.head, "nll")
+    for entry in LIKELIHOODS.values()
+    if entry.head is not None and entry.op is not None
+]
 
 Shape = int | Sequence[int]
 
@@ -259,7 +264,7 @@ def register_output(kind: type[tuple[Any, ...]]) -> None:
 
 
 def _is_plain_head(likelihood: nn.Module) -> bool:
-    """Whether it is one of ours, and its forward and `nll` are what was written there."""
+    """Whether a fused op computes it, and its forward and `nll` are what was written there."""
     return any(is_plain(likelihood) for is_plain in _plain_heads)
 
 
