@@ -100,6 +100,7 @@ gpu: ## on a machine with a GPU: all tests there, compute-sanitizer, benchmarks;
 	$(BIN)/python tests/gpu/report.py
 
 lint: $(VENV)/setup.stamp ## ruff, mypy, clang-format
+	$(BIN)/python -m build_tools.stub
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -19,7 +19,7 @@ from setuptools import setup
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))  # an isolated build does not have it
 
-from build_tools import cuda  # noqa: E402
+from build_tools import cuda, stub  # noqa: E402
 
 try:
     import torch
@@ -85,6 +85,7 @@ def relative(paths: list[Path]) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in paths)
 
 
+stub.write()
 extension = (CUDAExtension if toolkit else CppExtension)(
     "vae_fast._C",
     relative(sources),

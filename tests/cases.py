@@ -1,185 +1,30 @@
-"""One row per loss: what drives every test of the ops. And the layouts that they are tried on."""
+"""Every loss's rows, which drive every test of the ops. And the layouts that they are tried on.
+
+A likelihood's rows are in its file of tests/likelihoods.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch import Tensor
 
-import vae_fast as vf
-from vae_fast import reference
+from tests.case import Case, Exact
+from tests.latent import divergences
 
-Draw = Callable[[tuple[int, ...]], Tensor]
-Exact = np.ndarray  # of np.longdouble: 64 bits of mantissa or more
+_FILES = sorted((Path(__file__).parent / "likelihoods").glob("*.py"))
+_LIKELIHOODS = [import_module(f"tests.likelihoods.{file.stem}") for file in _FILES]
 
-
-def normal(scale: float = 1.0) -> Draw:
-    return lambda shape: scale * torch.randn(shape, dtype=torch.float64)
-
-
-def unit_interval(edge: float = 0.0) -> Draw:
-    return lambda shape: edge + (1 - 2 * edge) * torch.rand(shape, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A loss, by its op's name.
-
-    ``public`` takes the operands in the op's order. ``torch`` is PyTorch's own expression of it,
-    elementwise, whose error is the measure of ours. ``exact`` is the textbook's, value and then
-    gradients in long double: the oracle. ``draws`` gives typical operands in float64,
-    ``extremes`` are operands at the edges of what float32 holds, one tuple per element.
-    """
-
-    op: str
-    public: Callable[..., Tensor]
-    torch: Callable[..., Tensor]
-    exact: Callable[..., tuple[Exact, ...]]
-    draws: tuple[Draw, ...]
-    extremes: tuple[tuple[float, ...], ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return reference.LOSSES[self.op].operands
-
-    @property
-    def has_target(self) -> bool:
-        return self.names[-1] == "target"
-
-
-_PI = np.arctan(np.longdouble(1)) * 4
-
-
-def _exact_bernoulli(logits: Exact, target: Exact) -> tuple[Exact, ...]:
-    value = np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-abs(logits)))
-    return value, 1 / (1 + np.exp(-logits)) - target, -logits
-
-
-def _exact_bernoulli_probs(p: Exact, x: Exact) -> tuple[Exact, ...]:
-    log_p, log_q = np.log(p), np.log1p(-p)
-    return -x * log_p - (1 - x) * log_q, (1 - x) / (1 - p) - x / p, log_q - log_p
-
-
-def _exact_expm1_minus(x: Exact) -> Exact:
-    """exp(x) - 1 - x: by its series near 0, where long double would cancel too."""
-    term = series = x * x / 2
-    for k in range(3, 28):
-        term = term * x / k
-        series = series + term
-    return np.where(abs(x) < 1, series, np.expm1(x) - x)
-
-
-def _exact_standard_normal_kl(mu: Exact, logvar: Exact) -> tuple[Exact, ...]:
-    return (mu * mu + _exact_expm1_minus(logvar)) / 2, mu, np.expm1(logvar) / 2
-
-
-def _exact_gaussian_kl(mu: Exact, logvar: Exact, m: Exact, v: Exact) -> tuple[Exact, ...]:
-    precision, excess = np.exp(-v), np.expm1(logvar - v)
-    slope, square = (mu - m) * precision, (mu - m) ** 2 * precision
-    value = (square + _exact_expm1_minus(logvar - v)) / 2
-    return value, slope, excess / 2, -slope, -(square + excess) / 2
-
-
-def _exact_gaussian_nll(mean: Exact, logvar: Exact, x: Exact) -> tuple[Exact, ...]:
-    slope = (mean - x) * np.exp(-logvar)
-    square = (mean - x) * slope
-    value = (np.log(2 * _PI) + logvar + square) / 2
-    return value, slope, (1 - square) / 2, -slope
-
-
-def _torch_gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
-    return -Normal(mean, (0.5 * logvar).exp(), validate_args=False).log_prob(target)
-
-
-def _gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor, **options: Any) -> Tensor:
-    return vf.gaussian_nll(mean, target, logvar, **options)
-
-
-def _torch_standard_normal_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    return -0.5 * (1 + logvar - mu.pow(2) - logvar.exp())
-
-
-def _torch_gaussian_kl(mu: Tensor, logvar: Tensor, m: Tensor, v: Tensor) -> Tensor:
-    q = Normal(mu, (0.5 * logvar).exp(), validate_args=False)
-    return kl_divergence(q, Normal(m, (0.5 * v).exp(), validate_args=False))
-
-
-CASES = (
-    Case(
-        "bernoulli_nll",
-        vf.bernoulli_nll,
-        partial(nn.functional.binary_cross_entropy_with_logits, reduction="none"),
-        _exact_bernoulli,
-        (normal(3.0), unit_interval()),
-        ((1e4, 0.0), (1e4, 1.0), (-1e4, 0.3), (30.0, 1.0), (90.0, 1.0), (-90.0, 0.0), (1e-40, 0.5)),
-    ),
-    Case(
-        "bernoulli_probs_nll",
-        partial(vf.bernoulli_nll, from_probs=True),
-        partial(nn.functional.binary_cross_entropy, reduction="none"),
-        _exact_bernoulli_probs,
-        (unit_interval(0.02), unit_interval()),
-        ((1e-11, 1.0), (1e-11, 0.0), (0.999999, 1.0), (0.999999, 0.0), (0.5, 1e-40)),
-    ),
-    Case(
-        "gaussian_nll",
-        _gaussian_nll,
-        _torch_gaussian_nll,
-        _exact_gaussian_nll,
-        (normal(), normal(), normal()),
-        (
-            (0.5, 80.0, 0.25),
-            (0.5, -40.0, 0.25),
-            (0.5, -160.0, 0.5),
-            (0.5, -300.0, 0.5),
-            (1e-30, -140.0, 0.0),
-            (1e-15, -80.0, 0.0),
-            (2e19, 0.0, 0.0),
-        ),
-    ),
-    Case(
-        "standard_normal_kl",
-        vf.gaussian_kl,
-        _torch_standard_normal_kl,
-        _exact_standard_normal_kl,
-        (normal(), normal()),
-        (
-            (0.0, 0.0),
-            (0.0, 1e-4),
-            (0.0, -1e-7),
-            (1e-20, 0.0),
-            (3.0, 80.0),
-            (3.0, -80.0),
-            (1.0, -210.0),
-            (3.0, 88.8),
-            (0.0, 89.4),
-            (2e19, 0.0),
-        ),
-    ),
-    Case(
-        "gaussian_kl",
-        vf.gaussian_kl,
-        _torch_gaussian_kl,
-        _exact_gaussian_kl,
-        (normal(), normal(), normal(), normal()),
-        (
-            (0.5, -80.0, 0.5, 80.0),
-            (0.5, 40.0, 0.5, -40.0),
-            (0.5, -200.0, 0.5, -200.0),
-            (0.5, -210.0, 0.5, 0.0),
-            (1e-30, -140.0, 0.0, -140.0),
-            (2.0, 1e-4, 2.0, 0.0),
-            (0.5, 49.0, 0.5, -40.0),
-            (2e19, 0.0, 0.0, 0.0),
-        ),
-    ),
+CASES: tuple[Case, ...] = (
+    *(row for likelihood in _LIKELIHOODS for row in likelihood.ROWS),
+    *divergences.ROWS,
 )
 
 each_case = {"argvalues": CASES, "ids": [case.op for case in CASES]}

@@ -7,7 +7,7 @@ import torch
 from device import DEVICE
 
 import vae_fast as vf
-from vae_fast import _extension, functional, seeds
+from vae_fast.engine import extension
 
 # Named by `make cuda-check`, with the tools that read machine code; what only a GPU can show; and
 # what makes no tensors on the emulated device.
@@ -31,10 +31,10 @@ else:
 
 def pytest_sessionstart(session):
     """Without the extension every test would pass in plain PyTorch, and prove nothing."""
-    if _extension.BACKEND != "compiled":
+    if extension.BACKEND != "compiled":
         pytest.exit("the tests need the compiled extension: make build", returncode=1)
     is_there = torch.get_device_module(DEVICE).is_available()
-    if DEVICE != "cpu" and not (is_there and _extension.GPU == DEVICE):
+    if DEVICE != "cpu" and not (is_there and extension.GPU == DEVICE):
         pytest.exit(f"VAE_FAST_TEST_DEVICE is {DEVICE}: there is no GPU, or no kernel for it", 1)
 
 
@@ -78,8 +78,8 @@ def cpu_threads():
 def cpu_capability():
     """A setter of the instruction set, undone afterwards."""
     before = vf.build_info().cpu_capability
-    yield _extension.C.set_cpu_capability
-    _extension.C.set_cpu_capability(before)
+    yield extension.C.set_cpu_capability
+    extension.C.set_cpu_capability(before)
 
 
 # Plain PyTorch on the emulated device is the CPU's.
@@ -87,10 +87,8 @@ def cpu_capability():
 def backend(request, monkeypatch):
     """The public functions on their kernels, then on plain PyTorch."""
     if request.param == "reference":
-        monkeypatch.setattr(functional, "_on_cpu", False)
-        for module in (functional, seeds):
-            monkeypatch.setattr(module, "_kernels", None)
-            monkeypatch.setattr(module, "use_reference", lambda device_type: True)
+        monkeypatch.setattr(extension, "kernels", None)
+        monkeypatch.setattr(extension, "use_reference", lambda device_type: True)
     return request.param
 
 
@@ -104,8 +102,8 @@ def fresh_compiler():
 @pytest.fixture(params=["torch", "oneDNN"])
 def products(request):
     """Who makes the large matrix products on the CPU."""
-    before = _extension.C.uses_onednn()
-    _extension.C.set_uses_onednn(request.param == "oneDNN")
+    before = extension.C.uses_onednn()
+    extension.C.set_uses_onednn(request.param == "oneDNN")
     assert vf.build_info().matrix_products == request.param
     yield request.param
-    _extension.C.set_uses_onednn(before)
+    extension.C.set_uses_onednn(before)

@@ -16,8 +16,8 @@ from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
 
 import vae_fast as vf
-from vae_fast import reference
-from vae_fast._extension import C
+from vae_fast.engine import reference
+from vae_fast.engine.extension import C
 
 
 def block(mu, logvar):

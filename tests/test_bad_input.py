@@ -8,7 +8,7 @@ import torch
 from cases import CASES, each_case
 
 import vae_fast as vf
-from vae_fast import reference
+from vae_fast.engine.reference import evaluate
 
 ones = torch.ones(2, 3)
 dense = torch.ones(2, 3, device="cpu")
@@ -477,7 +477,7 @@ def test_kernels_and_reference_say_the_same(case, bad):
     """The ops themselves, whose checks are C++."""
     operands = [*bad, *[ones] * (len(case.names) - 2)]
     with pytest.raises((TypeError, ValueError)) as of_reference:
-        reference.evaluate(case.op, operands, None, 0, 1)
+        evaluate(case.op, operands, None, 0, 1)
     with pytest.raises(of_reference.type) as of_kernel:
         getattr(torch.ops.vae_fast, case.op)(*operands, None, 0, 1)
     assert str(of_kernel.value).splitlines()[0] == str(of_reference.value)
@@ -488,7 +488,7 @@ def test_kernels_and_reference_say_the_same(case, bad):
 def test_reductions_of_the_ops(case, keep, mean):
     operands = [ones] * len(case.names)
     with pytest.raises(ValueError, match="do not fit 2 dimensions") as of_reference:
-        reference.evaluate(case.op, operands, None, keep, mean)
+        evaluate(case.op, operands, None, keep, mean)
     with pytest.raises(ValueError, match="do not fit 2 dimensions") as of_kernel:
         getattr(torch.ops.vae_fast, case.op)(*operands, None, keep, mean)
     assert str(of_kernel.value).splitlines()[0] == str(of_reference.value)
@@ -498,11 +498,11 @@ def test_reductions_of_the_ops(case, keep, mean):
 
 
 def test_the_fallback_says_so_once(monkeypatch):
-    from vae_fast import _extension
+    from vae_fast.engine import extension
 
     monkeypatch.delenv("VAE_FAST_BACKEND", raising=False)
-    monkeypatch.setattr(_extension, "_warned", set())
+    monkeypatch.setattr(extension, "_warned", set())
     with pytest.warns(UserWarning, match="no compiled kernels for device 'mps'"):
-        assert _extension.use_reference("mps")
-    assert _extension.use_reference("mps")
-    assert not _extension.use_reference("cpu")
+        assert extension.use_reference("mps")
+    assert extension.use_reference("mps")
+    assert not extension.use_reference("cpu")

@@ -15,5 +15,10 @@ def test_the_whole_change_of_a_likelihood_applies():
         command, cwd=ROOT, input=change, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "csrc/cuda" not in change
-    assert "csrc/bindings" not in change
+    added = re.findall(r"^--- /dev/null\n\+\+\+ b/(.+)$", change, re.MULTILINE)
+    assert added == [
+        "csrc/formulas/laplace.h",
+        "tests/likelihoods/laplace.py",
+        "vae_fast/likelihoods/laplace.py",
+    ]
+    assert re.findall(r"^--- a/(.+)$", change, re.MULTILINE) == ["csrc/formulas/list.h"]

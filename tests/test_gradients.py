@@ -19,9 +19,9 @@ from tolerance import Comparison
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_fast as vf
-from vae_fast import _extension
+from vae_fast.engine import extension
 
-CAPABILITIES = _extension.C.cpu_capabilities()
+CAPABILITIES = extension.C.cpu_capabilities()
 DRAWS = 8
 
 

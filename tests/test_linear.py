@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.profiler import profile
 
 import vae_fast as vf
-from vae_fast._extension import C
+from vae_fast.engine.extension import C
 
 BATCH, IN, OUT = 7, 5, 150  # more than two chunks: see `small_chunks`
 LOGVARS = {"number": 0.3, "learned": (), "per feature": (OUT,)}

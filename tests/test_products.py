@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_fast._extension import C
+from vae_fast.engine.extension import C
 
 # Above and below the sizes from which oneDNN is used, and with edges of a transpose's squares.
 SIZES = [(1, 1, 1), (3, 17, 5), (130, 200, 170), (67, 401, 785), (128, 1030, 129)]

@@ -2,17 +2,37 @@
 
 `import vae_fast as vf` imports torch and the compiled kernels, nothing else: the models, the
 trainer and what they need are loaded when they are first asked for.
+
+Conventions of all functions:
+
+Reductions, of a loss of shape (*batch, *event), where ``batch_dims`` says how many dimensions are
+batch: ``"none"`` every element; ``"sample"`` the sum over the event, one value per batch entry;
+``"sum"`` the sum over everything; ``"batchmean"`` that sum divided by the number of batch entries
+(the ELBO's term per datum); ``"mean"`` the mean over all elements. All values are in nats.
+
+Dtypes: float32, float64, bfloat16 and float16. Arithmetic and sums are in float32, in float64 where
+an operand is float64. Where something is summed the result is at least float32; elementwise results
+and z have the dtype that the operands promote to. Gradients have their operand's dtype.
+
+Shapes: the first argument (logits, a mean, mu) has the shape of the loss. A target has it too, but
+for leading batch dimensions: samples of z, (K, B, D) against (B, D), with ``batch_dims=2``. Other
+parameters, priors and masks broadcast to it, and never make it larger. Any of them may be a strided
+view: nothing is copied. A parameter that is a number is used as it is, in the arithmetic's dtype.
+
+Errors: a ValueError (shapes, devices, values) or TypeError (types, dtypes) that says which argument
+is wrong, what was expected and what came, before anything is computed.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_fast import functional
+from vae_fast import likelihoods
 from vae_fast._version import __version__
-from vae_fast.functional import *  # noqa: F403  (its __all__ is the list of public functions)
+from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
+from vae_fast.engine.linear import linear_nll
 from vae_fast.info import BuildInfo, build_info
-from vae_fast.linear import linear_nll
-from vae_fast.losses import ELBOLoss
+from vae_fast.latent import draw_seed, gaussian_kl, reparameterize, reparameterize_kl
+from vae_fast.likelihoods import *  # noqa: F403  (all that the folder has)
 from vae_fast.memory import empty_buffer_cache, set_buffer_cache_limit
 
 if TYPE_CHECKING:
@@ -27,6 +47,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "ELBO",
     "VAE",
     "AutoEncoder",
     "BuildInfo",
@@ -35,11 +56,16 @@ __all__ = [
     "TrainerConfig",
     "__version__",
     "build_info",
+    "draw_seed",
+    "elbo_loss",
     "empty_buffer_cache",
+    "gaussian_kl",
     "linear_nll",
+    "reparameterize",
+    "reparameterize_kl",
     "set_buffer_cache_limit",
 ]
-__all__ += functional.__all__
+__all__ += likelihoods.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from vae_fast import _extension
 from vae_fast._version import __version__
+from vae_fast.engine import extension
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,21 @@ class BuildInfo:
 
 def build_info() -> BuildInfo:
     """What is compiled into this installation, and what will be used on this machine."""
-    extension = _extension.C
-    limit, kept = extension.buffer_cache_info() if extension else (0, 0)
+    kernels = extension.C
+    limit, kept = kernels.buffer_cache_info() if kernels else (0, 0)
     return BuildInfo(
         version=__version__,
-        backend=_extension.BACKEND,
-        built_for_torch=extension.TORCH_VERSION if extension else None,
+        backend=extension.BACKEND,
+        built_for_torch=kernels.TORCH_VERSION if kernels else None,
         torch=torch.__version__,
-        cpu_capability=extension.cpu_capability() if extension else None,
-        cpu_capabilities=tuple(extension.cpu_capabilities()) if extension else (),
-        matrix_products="oneDNN" if extension and extension.uses_onednn() else "torch",
+        cpu_capability=kernels.cpu_capability() if kernels else None,
+        cpu_capabilities=tuple(kernels.cpu_capabilities()) if kernels else (),
+        matrix_products="oneDNN" if kernels and kernels.uses_onednn() else "torch",
         threads=torch.get_num_threads(),
         buffer_cache_limit=limit,
         buffer_cache_bytes=kept,
-        cuda_kernels=extension.CUDA_RELEASE if extension else None,
-        cuda_architectures=extension.CUDA_ARCHITECTURES if extension else None,
+        cuda_kernels=kernels.CUDA_RELEASE if kernels else None,
+        cuda_architectures=kernels.CUDA_ARCHITECTURES if kernels else None,
         torch_cuda=torch.version.cuda,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from vae_fast import _extension
+from vae_fast.engine import extension
 
 # As large as a block may be for glibc to learn from it (DEFAULT_MMAP_THRESHOLD_MAX, with its own
 # header and alignment).
@@ -36,14 +36,14 @@ def set_buffer_cache_limit(limit: int) -> None:
         raise TypeError(f"set_buffer_cache_limit: limit is {limit!r}, expected an int")
     if limit < 0:
         raise ValueError(f"set_buffer_cache_limit: limit is {limit}, expected 0 or more")
-    if _extension.C is not None:
-        _extension.C.set_buffer_cache_limit(limit)
+    if extension.C is not None:
+        extension.C.set_buffer_cache_limit(limit)
 
 
 def empty_buffer_cache() -> None:
     """Free all CPU memory that is kept for later outputs; tensors keep theirs."""
-    if _extension.C is not None:
-        _extension.C.empty_buffer_cache()
+    if extension.C is not None:
+        extension.C.empty_buffer_cache()
 
 
 def keep_freed_heap() -> None:

@@ -437,7 +437,7 @@ void register_losses(pybind11::module_& module) {
 }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
-  library.set_python_module("vae_fast._rules");  // the very module that registers the fakes
+  library.set_python_module("vae_fast.engine.fakes");  // the very module that registers them
   define_all(library, Losses{});
 }
 

@@ -244,7 +244,7 @@ void register_multinomial(pybind11::module_& module) {
 }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
-  library.set_python_module("vae_fast._rules");
+  library.set_python_module("vae_fast.engine.fakes");
   library.def(
       "multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims, int want=0)"
       " -> (Tensor value, Tensor grad_logits)",

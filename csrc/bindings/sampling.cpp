@@ -309,7 +309,7 @@ void register_sampling(pybind11::module_& module) {
 }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
-  library.set_python_module("vae_fast._rules");
+  library.set_python_module("vae_fast.latent.rules");
   const std::vector<at::Tag> compliant = {at::Tag::pt2_compliant_tag};
   library.def("draw_seed(Tensor like, Generator? generator=None) -> Tensor",
               {at::Tag::pt2_compliant_tag, at::Tag::nondeterministic_seeded});

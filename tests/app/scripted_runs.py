@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
 from vae_fast.training import Callback
 
 

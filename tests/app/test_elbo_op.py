@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_fast import _extension
+from vae_fast.engine import extension
 from vae_fast.models import VAE
 from vae_fast.models.fused import FusedSequential
 
@@ -342,7 +342,7 @@ def test_half_a_layer_is_refused():
     x, weight = torch.rand(3, 4), torch.rand(5, 4)
     for parameters in ([], [weight], [weight, torch.rand(5), weight]):
         with pytest.raises(ValueError, match="expected weight and bias"):
-            _extension.C.mlp(x, parameters)
+            extension.C.mlp(x, parameters)
 
 
 def test_second_derivatives_of_a_layer_that_is_there_twice():

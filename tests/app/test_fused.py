@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from vae_fast._extension import C
+from vae_fast.engine.extension import C
 from vae_fast.models.fused import FusedSequential
 
 # The last ones are large enough for oneDNN.

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
 from vae_fast.training.graphed import GraphedStep
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from vae_fast._extension import C
-from vae_fast.functional import LIKELIHOODS, bernoulli_nll
+from vae_fast import bernoulli_nll
+from vae_fast.engine.extension import C
+from vae_fast.engine.table import LIKELIHOODS
 from vae_fast.models import VAE, AutoEncoder, build
 from vae_fast.models.wide import wide_decoder
 
@@ -83,7 +84,7 @@ def test_loss_is_that_of_the_functions(likelihood):
     loss, nll, kl = model.loss(x, beta=0.3, generator=torch.Generator().manual_seed(5))
     params = model(x, generator=torch.Generator().manual_seed(5)).params
     first, *others = params if isinstance(params, tuple) else (params,)
-    torch.testing.assert_close(nll, LIKELIHOODS[model.likelihood.name](first, x, *others))
+    torch.testing.assert_close(nll, LIKELIHOODS[model.likelihood.name].function(first, x, *others))
     torch.testing.assert_close(loss, nll + 0.3 * kl)
 
 

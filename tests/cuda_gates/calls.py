@@ -4,7 +4,7 @@ the sampling."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vae_fast._extension import C
+from vae_fast.engine.extension import C
 
 # dtype, bytes, what the rows' kernel is called (csrc/cuda/rows.cuh), elements of its vector.
 _ROWS = (

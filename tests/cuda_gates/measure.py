@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from tests.cuda_gates import calls, roofline, sass
-from vae_fast import _extension, build_info
+from vae_fast import build_info
+from vae_fast.engine import extension
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cuda.md"
 ARCHITECTURE = "sm_90"
@@ -14,9 +15,9 @@ _BEGIN, _END = "<!-- roofline -->\n", "<!-- end of roofline -->"
 
 def binary() -> Path:
     """The compiled extension."""
-    assert _extension.C is not None
-    assert _extension.C.__file__ is not None
-    return Path(_extension.C.__file__)
+    assert extension.C is not None
+    assert extension.C.__file__ is not None
+    return Path(extension.C.__file__)
 
 
 def architectures() -> list[str]:

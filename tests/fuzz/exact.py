@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_fast import reference
+from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype, sum_dtype
+from vae_fast.engine.table import LOSSES
+from vae_fast.latent.noise import normal_noise
 
 _UNITS = {torch.float32: 8.0, torch.float64: 16.0}  # float64's reference has its own roundings
 
@@ -107,7 +109,7 @@ class Term:
 
     @property
     def _sums(self) -> torch.dtype:
-        return reference.sum_dtype(reference.promoted_dtype(_tensors(self.operands)))
+        return sum_dtype(promoted_dtype(_tensors(self.operands)))
 
     def reduced(
         self, reduction: str, batch_dims: int, sample_dims: int = 0, floor: Floor | None = None
@@ -191,7 +193,7 @@ class Floor:
     def is_near(self, term: Term, batch_dims: int) -> Tensor:
         """Where rounding decides on which side of it a divergence is."""
         counted = self._counted(term.value, batch_dims)
-        dtype = reference.promoted_dtype(_tensors(term.operands))
+        dtype = promoted_dtype(_tensors(term.operands))
         error = (1 + term.value.numel() / 8) * term.error * self._counted(term.size, batch_dims)
         is_near = (counted - self.nats).abs() <= error + 2 * torch.finfo(dtype).eps * self.nats
         return is_near.expand(term.value.shape)
@@ -272,8 +274,8 @@ def _stored_by_losses(operands: Sequence[Any]) -> Callable[[Any], torch.dtype | 
 
 
 def elementwise(op: str, operands: Sequence[Any], mask: Tensor | None = None) -> Term:
-    """A loss of :data:`vae_fast.reference.LOSSES`, its operands in the op's order."""
-    loss, arithmetic = reference.LOSSES[op], reference.arithmetic_dtype(_tensors(operands))
+    """A loss of :data:`vae_fast.engine.table.LOSSES`, its operands in the op's order."""
+    loss, arithmetic = LOSSES[op], arithmetic_dtype(_tensors(operands))
     values = []
     for x in operands:
         unit = loss.uint8_unit if isinstance(x, Tensor) and x.dtype == torch.uint8 else 1.0
@@ -306,7 +308,7 @@ def elementwise(op: str, operands: Sequence[Any], mask: Tensor | None = None) ->
 
 def multinomial(logits: Tensor, target: Tensor) -> Term:
     """The classes that are excluded and not counted cost nothing, and have no gradient."""
-    arithmetic = reference.arithmetic_dtype((logits, target))
+    arithmetic = arithmetic_dtype((logits, target))
     x, t = wide(logits, arithmetic), wide(target, arithmetic).expand(logits.shape)
     largest = x.amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros((*x.shape[:-1], 1))
     is_void = largest == -math.inf  # no class is left, and no softmax
@@ -341,10 +343,10 @@ def multinomial(logits: Tensor, target: Tensor) -> Term:
 
 def sample(operands: Sequence[Any], shape: Sequence[int], seed: Tensor) -> Term:
     """z of mu and logvar, and of a prior that has no part in it but its dtype."""
-    arithmetic = reference.arithmetic_dtype(_tensors(operands))
-    dtype = reference.promoted_dtype(_tensors(operands))
+    arithmetic = arithmetic_dtype(_tensors(operands))
+    dtype = promoted_dtype(_tensors(operands))
     mu, logvar = (wide(x, arithmetic).expand(tuple(shape)) for x in operands[:2])
-    noise = reference.normal_noise(seed.cpu(), tuple(shape), torch.float64)
+    noise = normal_noise(seed.cpu(), tuple(shape), torch.float64)
     spread = torch.exp(0.5 * logvar) * noise
     slope = held(0.5 * spread, dtype)
 
@@ -412,7 +414,7 @@ def of_linear(likelihood: str, layer: Linear, arguments: dict[str, Any]) -> Term
     return dataclasses.replace(
         term,
         size=term.size + in_value,
-        arithmetic=reference.arithmetic_dtype((own, target)),
+        arithmetic=arithmetic_dtype((own, target)),
         pull=pull_with_errors,
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.fuzz import calls, exact, mistakes
 from tests.fuzz.draws import Source
-from vae_fast import _extension
+from vae_fast.engine import extension
 
 MISTAKEN_SHARE = 0.1
 THREADED_EVERY = 8
@@ -72,7 +72,7 @@ def failures(seed: int, indices: Iterable[int]) -> Iterator[str]:
 
     Some calls have two threads, the others one; and every other layer goes by small chunks.
     """
-    threads, set_chunks = torch.get_num_threads(), _extension.C.set_linear_chunks
+    threads, set_chunks = torch.get_num_threads(), extension.C.set_linear_chunks
     try:
         for index in indices:
             torch.set_num_threads(2 if index % THREADED_EVERY == 0 else 1)

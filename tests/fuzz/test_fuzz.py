@@ -7,7 +7,8 @@ from device import DEVICE
 from tests.fuzz import calls
 from tests.fuzz.draws import Source
 from tests.fuzz.run import failures, results
-from vae_fast import functional
+from vae_fast.engine import checks
+from vae_fast.likelihoods import bernoulli, gaussian
 
 CALLS = 10_000 if DEVICE == "cpu" else 1_500
 PARTS = 8  # shared among the processes of the suite
@@ -40,7 +41,7 @@ def test_one_percent_is_seen(draw):
 
 def test_a_line_repeats_the_call(monkeypatch):
     """A wrong gradient of one loss, which its lines name, with how to make the call again."""
-    right = functional._loss
+    right = gaussian.loss
 
     class WrongGradient(torch.autograd.Function):
         @staticmethod
@@ -55,7 +56,7 @@ def test_a_line_repeats_the_call(monkeypatch):
         value = right(function, op, *arguments)
         return WrongGradient.apply(value) if op == "gaussian_nll" else value
 
-    monkeypatch.setattr(functional, "_loss", planted)
+    monkeypatch.setattr(gaussian, "loss", planted)
     found = list(failures(4, range(300)))
     assert len(found) > 5
     assert all("gaussian" in line and line.startswith("--seed 4 --only ") for line in found)
@@ -66,7 +67,7 @@ def test_a_line_repeats_the_call(monkeypatch):
 def test_what_is_not_refused_is_seen(monkeypatch):
     """Without the checks wrong arguments are accepted, or something else raises."""
     for check in ("check_operands", "check_shapes", "check_public_reduction"):
-        monkeypatch.setattr(functional.checks, check, lambda *_: None)
+        monkeypatch.setattr(checks, check, lambda *_: None)
     found = list(failures(1, range(1000)))
     assert any("accepted" in line for line in found)
     assert any("raised" in line or "not named" in line for line in found)
@@ -76,7 +77,8 @@ def test_a_crash_of_a_call_is_a_line(monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("broken\nover lines")
 
-    monkeypatch.setattr(functional, "_loss", broken)
+    for likelihood in (bernoulli, gaussian):
+        monkeypatch.setattr(likelihood, "loss", broken)
     found = list(failures(1, range(20)))
     assert found
     assert all(len(line.splitlines()) == 1 for line in found)

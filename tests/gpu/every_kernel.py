@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cases import CASES, DTYPES, LAYOUTS, Layout, draw

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_fast import functional
+import vae_fast as vf
 from vae_fast.bench import plain
 
 Draw = Callable[[tuple[int, ...]], Tensor]
@@ -99,9 +99,7 @@ def _intensities(shape: tuple[int, ...]) -> Tensor:
 def _bernoulli(rows: int, columns: int, *dtypes: torch.dtype) -> Case:
     draws = (_normal(3.0), _intensities)
     size = (rows, columns)
-    return likelihood(
-        "bernoulli_nll", draws, functional.bernoulli_nll, plain.bernoulli_nll, size, *dtypes
-    )
+    return likelihood("bernoulli_nll", draws, vf.bernoulli_nll, plain.bernoulli_nll, size, *dtypes)
 
 
 def _gaussian(rows: int, columns: int) -> Case:
@@ -111,7 +109,7 @@ def _gaussian(rows: int, columns: int) -> Case:
 
 
 def _gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
-    return functional.gaussian_nll(mean, target, logvar)
+    return vf.gaussian_nll(mean, target, logvar)
 
 
 def _counts(shape: tuple[int, ...]) -> Tensor:
@@ -122,14 +120,12 @@ def _counts(shape: tuple[int, ...]) -> Tensor:
 def _multinomial(rows: int, columns: int) -> Case:
     draws = (_normal(1.0), _counts)
     size = (rows, columns)
-    return likelihood(
-        "multinomial_nll", draws, functional.multinomial_nll, plain.multinomial_nll, size
-    )
+    return likelihood("multinomial_nll", draws, vf.multinomial_nll, plain.multinomial_nll, size)
 
 
 def _latent(op: str, rows: int, columns: int) -> Case:
     draws = (_normal(1.0), _normal(0.5))
-    return Case(op, (rows, columns), draws, getattr(functional, op), getattr(plain, op))
+    return Case(op, (rows, columns), draws, getattr(vf, op), getattr(plain, op))
 
 
 _KERNELS = (

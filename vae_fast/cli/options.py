@@ -10,6 +10,7 @@ import click
 
 from vae_fast.cli.grouped import COUNT, SEED, Device, FiniteRange, Sizes, Threads, option
 from vae_fast.data.reading import MAX_BYTES
+from vae_fast.models.base import HEADS
 from vae_fast.training import TrainerConfig
 from vae_fast.training.config import Precision, Schedule
 
@@ -104,7 +105,7 @@ _OPTIONS = (
     option(
         "Model",
         "--likelihood",
-        type=click.Choice(["bernoulli", "gaussian"]),
+        type=click.Choice(list(HEADS)),
         default="bernoulli",
         help="bernoulli for intensities in [0, 1], gaussian for real values.",
     ),

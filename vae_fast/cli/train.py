@@ -20,6 +20,7 @@ from vae_fast.data import BUILT_IN, Data, fingerprint, load, located, require_sa
 from vae_fast.data.reading import first_line
 from vae_fast.data.scaling import Scaling
 from vae_fast.models import LatentModel, build
+from vae_fast.models.base import HEADS
 from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
 from vae_fast.training.files import parsing
 from vae_fast.training.run import CONFIG, read_config
@@ -159,7 +160,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
             raise click.BadParameter(
                 f"{logvar!r} is not learned, pixel or a number", param_hint="--decoder-logvar"
             ) from None
-    if options["likelihood"] == "bernoulli":
+    if HEADS[options["likelihood"]].unit_range:
         data.require_unit_range()
     torch.manual_seed(options["seed"])
     with as_usage_error():

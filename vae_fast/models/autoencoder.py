@@ -7,11 +7,11 @@ from typing import ClassVar, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
+from vae_fast.engine.likelihood import Params
+from vae_fast.latent.seeds import Generator
 from vae_fast.models.base import LatentModel, register_output
-from vae_fast.models.likelihoods import Params
 from vae_fast.models.wide import wide_decoder
-from vae_fast.seeds import Generator
 
 
 class AutoEncoderOutput(NamedTuple):

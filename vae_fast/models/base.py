@@ -12,22 +12,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
-from vae_fast import checks
-from vae_fast.functional import ELBO
-from vae_fast.models.fused import as_written, can_fuse
-from vae_fast.models.likelihoods import (
-    LIKELIHOODS,
-    GaussianLikelihood,
-    Likelihood,
-    Params,
-    is_plain,
-)
+from vae_fast.bounds import ELBO
+from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.table import LIKELIHOODS
+from vae_fast.latent.checks import check_generators
+from vae_fast.latent.seeds import Generator
+from vae_fast.models.fused import Plain, as_written, can_fuse
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
-from vae_fast.seeds import Generator
 
 ARCHITECTURES = ("mlp", "conv")
 _BYTE = 1 / 255
+
+# The likelihoods that a decoder may end in, by name.
+HEADS = {name: entry.head for name, entry in LIKELIHOODS.items() if entry.head is not None}
+# Those that the fused ops know, where they do what they were written to do.
+_plain_heads = [
+    Plain(entry.head, "nll")
+    for entry in LIKELIHOODS.values()
+    if entry.head is not None and entry.op is not None
+]
 
 Shape = int | Sequence[int]
 
@@ -46,7 +50,8 @@ class LatentModel(nn.Module):
         architecture: "mlp", or "conv" for pictures (C, H, W): convolutions of stride 2 in front of
             the linear layers.
         channels: of those convolutions.
-        likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values.
+        likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values; any that has
+            a head in its file of `vae_fast.likelihoods`.
         decoder_logvar: of the Gaussian: "learned" (one number), "pixel" (one from the decoder for
             each element), or a number that stays fixed.
         min_logvar: a lower bound of "learned" and "pixel" log-variances, which they approach
@@ -75,7 +80,7 @@ class LatentModel(nn.Module):
         hidden: Sequence[int] = (400,),
         architecture: Literal["mlp", "conv"] = "mlp",
         channels: Sequence[int] = (32, 64),
-        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+        likelihood: str = "bernoulli",
         decoder_logvar: Literal["learned", "pixel"] | float = "learned",
         min_logvar: float | None = None,
         encoder: nn.Module | None = None,
@@ -88,8 +93,8 @@ class LatentModel(nn.Module):
         channels = _sizes("channels", channels)
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture is {architecture!r}; expected one of {ARCHITECTURES}")
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood is {likelihood!r}; expected one of {(*LIKELIHOODS,)}")
+        if likelihood not in HEADS:
+            raise ValueError(f"likelihood is {likelihood!r}; expected one of {(*HEADS,)}")
         if architecture == "conv":
             if len(self.input_shape) != 3:
                 raise ValueError(
@@ -97,12 +102,11 @@ class LatentModel(nn.Module):
                 )
             if not channels:
                 raise ValueError("channels is empty; convolutions need at least one")
-        if likelihood == "gaussian":
-            self.likelihood: Likelihood = GaussianLikelihood(decoder_logvar, min_logvar)
-        elif min_logvar is not None:
+        head = HEADS[likelihood]
+        if min_logvar is not None and "min_logvar" not in head.settings:
             raise ValueError(f"min_logvar is {min_logvar}, which likelihood {likelihood!r} lacks")
-        else:
-            self.likelihood = LIKELIHOODS[likelihood]()
+        settings = {"decoder_logvar": decoder_logvar, "min_logvar": min_logvar}
+        self.likelihood: Likelihood = head(**{name: settings[name] for name in head.settings})
 
         if decoder is None and len(self.latent_shape) > 1:
             raise ValueError(
@@ -174,7 +178,7 @@ class LatentModel(nn.Module):
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether the model's methods and likelihood may be left out for x: nobody will know."""
-        return can_fuse(x) and as_written(self, self._methods) and is_plain(self.likelihood)
+        return can_fuse(x) and as_written(self, self._methods) and _is_plain_head(self.likelihood)
 
     def _nll(self, code: Tensor, x: Tensor, prepared: Tensor, wide: WideDecoder | None) -> Tensor:
         """Negative log-likelihood of x given its codes (B, *latent), in nats per datum.
@@ -244,7 +248,7 @@ class LatentModel(nn.Module):
             ValueError: a list of generators of another length than n.
         """
         if isinstance(generator, (list, tuple)):
-            checks.check_generators("sample", generator, torch.device("cpu"), n, "code")
+            check_generators("sample", generator, torch.device("cpu"), n, "code")
             z = torch.cat([self._codes(1, one) for one in generator])
         else:
             z = self._codes(n, generator)
@@ -257,6 +261,11 @@ class LatentModel(nn.Module):
 def register_output(kind: type[tuple[Any, ...]]) -> None:
     """Makes torch.export.save able to name a named tuple that a model returns."""
     _register_namedtuple(kind, serialized_type_name=f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _is_plain_head(likelihood: nn.Module) -> bool:
+    """Whether a fused op computes it, and its forward and `nll` are what was written there."""
+    return any(is_plain(likelihood) for is_plain in _plain_heads)
 
 
 def _unflatten(tensor: Tensor, batch: torch.Size) -> Tensor:

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from vae_fast._extension import BACKEND, C
-
-kernels: Any = C if BACKEND == "compiled" else None
+from vae_fast.engine.extension import kernels
 
 _has_global_hooks = cast(Callable[[], bool], _has_any_global_hook)
 

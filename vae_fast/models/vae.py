@@ -8,13 +8,13 @@ from typing import ClassVar, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from vae_fast import functional as F  # noqa: N812
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
+from vae_fast.engine.likelihood import Params
+from vae_fast.latent import reparameterize, reparameterize_kl
+from vae_fast.latent.seeds import Generator
 from vae_fast.models.base import LatentModel, register_output
-from vae_fast.models.likelihoods import Params
 from vae_fast.models.whole import whole_terms
 from vae_fast.models.wide import wide_decoder
-from vae_fast.seeds import Generator
 
 
 class VAEOutput(NamedTuple):
@@ -99,7 +99,7 @@ class VAE(LatentModel):
             nll, kl = self._terms(x, prepared, free_bits, generator)
             return ELBO(nll + kl * beta, nll, kl)
         mu, logvar = self.encode(prepared)
-        z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
+        z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
         return VAEOutput(self.decode(z), mu, logvar, z, kl)
 
     def _terms(
@@ -114,7 +114,7 @@ class VAE(LatentModel):
                 if terms is not None:
                     return terms
         mu, logvar = self.encode(prepared)
-        z, kl = F.reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
+        z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
         return self._nll(z, x, prepared, wide), kl
 
     @torch.no_grad()
@@ -151,7 +151,7 @@ class VAE(LatentModel):
         mu, logvar = self.encode(prepared)
         # The noise itself, for -log q without z - mu, which loses digits where sigma is small.
         zero = torch.zeros_like(mu)
-        noise = F.reparameterize(zero, zero, num_samples=num_samples)
+        noise = reparameterize(zero, zero, num_samples=num_samples)
         weights = [
             self._log_weights(x, prepared, mu, logvar, part) for part in torch.split(noise, chunk)
         ]

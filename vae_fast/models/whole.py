@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from vae_fast.models.fused import FusedSequential, Plain, kernels, leading_run, parameters_of
-from vae_fast.models.likelihoods import as_tensor
+from vae_fast.engine.call import as_tensor
+from vae_fast.engine.extension import kernels
+from vae_fast.engine.table import LIKELIHOODS
+from vae_fast.models.fused import FusedSequential, Plain, leading_run, parameters_of
 
 if TYPE_CHECKING:
     from vae_fast.models.vae import VAE
@@ -55,7 +57,7 @@ def whole_terms(
         (x if likelihood.reads_bytes else prepared).flatten(1),
         parameters_of(encoder),
         parameters_of(decoder),
-        f"{likelihood.name}_nll",
+        LIKELIHOODS[likelihood.name].op,
         [as_tensor(value, prepared) for value in likelihood.shared],
         generator,
     )

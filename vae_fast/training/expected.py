@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from vae_fast.data.layout import DataError, as_tensor, require_finite, require_unit_range
 from vae_fast.models import LatentModel
-from vae_fast.models.likelihoods import BernoulliLikelihood
 
 Source: TypeAlias = Tensor | DataLoader[Any]
 Given: TypeAlias = Source | Dataset[Any] | np.ndarray[Any, Any]
@@ -35,7 +34,7 @@ class Expected:
         """What this model expects; nothing of a module that is not of this package."""
         if not isinstance(model, LatentModel):
             return cls()
-        return cls(model.input_shape, isinstance(model.likelihood, BernoulliLikelihood))
+        return cls(model.input_shape, model.likelihood.unit_range)
 
     def source(self, given: Given, batch_size: int, *, shuffle: bool) -> Source:
         """Data of any kind as a checked tensor or a DataLoader, which `batch` checks.

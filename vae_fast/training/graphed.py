@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
 
 # Steps before the recording, for what libraries and optimizer set up when they are first used.
 _WARM_UPS = 3

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
 from vae_fast.training.stored import entry
 
 _OR_NONE = (float, type(None))

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
 
 
 def without_wrappers(model: nn.Module) -> nn.Module:

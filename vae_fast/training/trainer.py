@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_fast._version import __version__
-from vae_fast.functional import ELBO
+from vae_fast.bounds import ELBO
 from vae_fast.memory import keep_freed_heap
 from vae_fast.models import LatentModel
 from vae_fast.training.batches import batches, place, step_count

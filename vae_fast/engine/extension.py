@@ -5,6 +5,7 @@ import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -43,6 +44,9 @@ def _chosen_backend() -> str:
 
 
 BACKEND = _chosen_backend()
+
+# The compiled entries of the functions, where they compute; None: plain PyTorch does, everywhere.
+kernels: Any = C if BACKEND == "compiled" else None
 
 
 def _compiled_devices() -> frozenset[str]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from vae_fast import checks, reference
-from vae_fast._extension import BACKEND, GPU, C, use_reference
-
-if C is not None:
-    from vae_fast import _rules  # noqa: F401  (registers what the ops need from Python)
+from vae_fast.engine import extension
+from vae_fast.latent import noise
+from vae_fast.latent.checks import check_generator, check_generators, check_noise_source
 
 Seed = Tensor | int
 Generator = torch.Generator | list[torch.Generator] | tuple[torch.Generator, ...]
 
-_kernels: Any = C if BACKEND == "compiled" else None
 _ops = torch.ops.vae_fast
 
 
@@ -46,12 +41,12 @@ def draw_seed(
         ValueError: A generator is on another kind of device, or the list is empty.
     """
     if isinstance(generator, (list, tuple)):
-        checks.check_generators("draw_seed", generator)
+        check_generators("draw_seed", generator)
         return torch.cat([draw_seed(one, device=device) for one in generator])
     place = torch.device("cpu" if device is None else device)
-    if _kernels is None or (place.type != "cpu" and use_reference(place.type)):
+    if extension.kernels is None or (place.type != "cpu" and extension.use_reference(place.type)):
         _check_generator_of_a_seed(generator, device)
-        return reference.draw_seed(generator, place)
+        return noise.draw_seed(generator, place)
     try:
         # The fresh tensor tells two draws apart: the compiler would merge equal calls.
         like = torch.empty((1, 2), dtype=torch.int64, device=place)
@@ -67,18 +62,18 @@ def _check_generator_of_a_seed(
 ) -> None:
     """Where no device is named, a generator of any will do."""
     own = getattr(generator, "device", "cpu")
-    checks.check_generator("draw_seed", generator, torch.device(own if device is None else device))
+    check_generator("draw_seed", generator, torch.device(own if device is None else device))
 
 
 def seed_of(function: str, generator: Generator | None, seed: Seed | None, mu: Tensor) -> Tensor:
     """The seed of a call of the public function ``function``, given or drawn."""
-    checks.check_noise_source(function, generator, seed, mu)
+    check_noise_source(function, generator, seed, mu)
     if seed is None:
         # Compiled code may become a graph: on the GPU its draws belong there, but for those of the
         # CPU's generators.
         given = generator if isinstance(generator, (list, tuple)) else [generator]
-        on_gpu = mu.device.type == GPU and not use_reference(mu.device.type)
-        on_gpu = on_gpu and all(one is None or one.device.type == GPU for one in given)
+        on_gpu = mu.device.type == extension.GPU and not extension.use_reference(mu.device.type)
+        on_gpu = on_gpu and all(one is None or one.device.type == extension.GPU for one in given)
         return draw_seed(generator, device=mu.device if on_gpu else None)
     if isinstance(seed, Tensor):
         return seed

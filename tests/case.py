@@ -1,0 +1,49 @@
+"""What a row of the tests' table is: a loss, PyTorch's own expression of it, and its oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_fast.engine.table import LOSSES
+
+Draw = Callable[[tuple[int, ...]], Tensor]
+Exact = np.ndarray  # of np.longdouble: 64 bits of mantissa or more
+
+
+def normal(scale: float = 1.0) -> Draw:
+    return lambda shape: scale * torch.randn(shape, dtype=torch.float64)
+
+
+def unit_interval(edge: float = 0.0) -> Draw:
+    return lambda shape: edge + (1 - 2 * edge) * torch.rand(shape, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss, by its op's name.
+
+    ``public`` takes the operands in the op's order. ``torch`` is PyTorch's own expression of it,
+    elementwise, whose error is the measure of ours. ``exact`` is the textbook's, value and then
+    gradients in long double: the oracle. ``draws`` gives typical operands in float64,
+    ``extremes`` are operands at the edges of what float32 holds, one tuple per element.
+    """
+
+    op: str
+    public: Callable[..., Tensor]
+    torch: Callable[..., Tensor]
+    exact: Callable[..., tuple[Exact, ...]]
+    draws: tuple[Draw, ...]
+    extremes: tuple[tuple[float, ...], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return LOSSES[self.op].operands
+
+    @property
+    def has_target(self) -> bool:
+        return self.names[-1] == "target"

@@ -1,0 +1,41 @@
+"""The rows of the Bernoulli likelihood."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from torch import nn
+
+import vae_fast as vf
+from tests.case import Case, Exact, normal, unit_interval
+
+
+def _exact_bernoulli(logits: Exact, target: Exact) -> tuple[Exact, ...]:
+    value = np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-abs(logits)))
+    return value, 1 / (1 + np.exp(-logits)) - target, -logits
+
+
+def _exact_bernoulli_probs(p: Exact, x: Exact) -> tuple[Exact, ...]:
+    log_p, log_q = np.log(p), np.log1p(-p)
+    return -x * log_p - (1 - x) * log_q, (1 - x) / (1 - p) - x / p, log_q - log_p
+
+
+ROWS = (
+    Case(
+        "bernoulli_nll",
+        vf.bernoulli_nll,
+        partial(nn.functional.binary_cross_entropy_with_logits, reduction="none"),
+        _exact_bernoulli,
+        (normal(3.0), unit_interval()),
+        ((1e4, 0.0), (1e4, 1.0), (-1e4, 0.3), (30.0, 1.0), (90.0, 1.0), (-90.0, 0.0), (1e-40, 0.5)),
+    ),
+    Case(
+        "bernoulli_probs_nll",
+        partial(vf.bernoulli_nll, from_probs=True),
+        partial(nn.functional.binary_cross_entropy, reduction="none"),
+        _exact_bernoulli_probs,
+        (unit_interval(0.02), unit_interval()),
+        ((1e-11, 1.0), (1e-11, 0.0), (0.999999, 1.0), (0.999999, 0.0), (0.5, 1e-40)),
+    ),
+)
