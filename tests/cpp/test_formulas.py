@@ -1,0 +1,195 @@
+"""Formulas of csrc/formulas against mpmath, as compiled for each instruction set.
+
+An oracle gives for the value and the gradient in each operand the exact number and its size: that
+of the terms it is the sum of, where they have different signs. Errors are counted in units of the
+last place of the larger one of the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+mp.mp.dps = 120
+ORACLE_DIGITS = mp.mpf("1e-90")  # below, its own sums have lost what is asked for
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    *("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-fopenmp-simd", "-fno-thread-jumps", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"),
+    *("-shared", "-fPIC"),
+]
+SETS = {
+    "base": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+}
+
+
+def runs_here(name: str) -> bool:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return all(f.removeprefix("-m") in flags for f in SETS[name])
+
+
+@pytest.fixture(scope="session", params=[name for name in SETS if runs_here(name)])
+def library(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("formulas") / f"{request.param}.so"
+    source = ROOT / "tests/cpp/formula_library.cpp"
+    command = [os.environ.get("CXX", "g++"), *FLAGS, *SETS[request.param], f"-I{ROOT}/csrc"]
+    subprocess.run([*command, str(source), "-o", str(path)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+def evaluate(library, name, operands, dtype):
+    """The value and the gradients in the operands: arrays."""
+    operands = [np.ascontiguousarray(x, dtype=dtype) for x in operands]
+    n = len(operands[0])
+    outputs = [np.full(n, np.nan, dtype=dtype) for _ in range(len(operands) + 1)]
+    function = library.evaluate_float if dtype == np.float32 else library.evaluate_double
+    function.restype = ctypes.c_bool
+    pointers = [
+        (ctypes.c_void_p * len(x))(*(a.ctypes.data for a in x)) for x in (operands, outputs)
+    ]
+    assert function(name.encode(), *pointers, ctypes.c_int64(n)), name
+    return outputs
+
+
+def lgamma_difference(x, t):
+    to_x, to_t = mp.digamma(x + t), mp.digamma(x + t) - mp.digamma(t)
+    return [(mp.loggamma(x + t) - mp.loggamma(t), x), (to_x, max(1, -mp.log(t))), (to_t, 0)]
+
+
+def negative_binomial(mu, theta, x):
+    if mu == 0 < x:
+        return [(mp.inf, 0), (-mp.inf, 0), *negative_binomial(mp.mpf("1e-99"), theta, x)[2:3], None]
+    n, m = x + theta, mu + theta
+    value = mp.loggamma(theta) - mp.loggamma(n) + mp.loggamma(x + 1) + theta * mp.log1p(mu / theta)
+    if x:
+        value += x * mp.log1p(theta / mu)
+    of_mean = (mu - x) * theta / (mu * m) if x else theta / m
+    of_theta = mp.log(m / n) + (n - m) / m
+    rest = mp.log(n / theta) - mp.digamma(n) + mp.digamma(theta)
+    of_x = mp.digamma(x + 1) - mp.digamma(n) + mp.log1p(theta / mu) if mu else None
+    return [
+        (value, 0),
+        (of_mean, 0),
+        (of_theta + rest, of_theta),
+        of_x and (of_x, max(1, -mp.log(theta))),
+    ]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    oracle: Callable  # None where a result may be anything
+    operands: Callable  # of a generator of random numbers and how many
+    grid: tuple[tuple[float, ...], ...]  # of each operand, all combinations of which are tried
+    ulps: tuple[float, ...]  # of the value and each gradient
+    invalid: tuple[tuple[float, ...], ...] = ()
+
+
+def log_uniform(rng, low, high, n):
+    return np.exp(rng.uniform(math.log(low), math.log(high), n))
+
+
+def counts_near(rng, mean):
+    """A quarter of them zero, a quarter near the mean, a quarter anything, a quarter fractions."""
+    n = len(mean)
+    spread = 3 * np.sqrt(mean) * rng.standard_normal(n) + mean
+    anything = np.floor(log_uniform(rng, 1, 1e7, n))
+    fraction = log_uniform(rng, 1e-6, 1e4, n)
+    kinds = [np.zeros(n), np.floor(np.clip(spread, 0, 1e7)), anything, fraction]
+    return np.choose(rng.integers(0, 4, n), kinds)
+
+
+def lgamma_difference_operands(rng, n):
+    t = log_uniform(rng, 1e-8, 1e10, n)
+    return counts_near(rng, t.clip(0, 1e6)), t
+
+
+def negative_binomial_operands(rng, n):
+    mu, theta = log_uniform(rng, 1e-8, 1e8, n), log_uniform(rng, 1e-8, 1e10, n)
+    return mu, theta, counts_near(rng, mu)
+
+
+COUNTS = (0, 1e-3, 0.5, 1, 2, 7, 1e6, 1e7)
+MEANS = (0, 1e-40, 1e-8, 0.5, 1, 5, 1e6, 1e8)
+DISPERSIONS = (2e-20, 1e-8, 0.5, 1, 1e4, 1e5, 1e6, 1e7, 1e8, 1e10, 5e19)
+CASES = [
+    Case(
+        "lgamma_difference",
+        lgamma_difference,
+        lgamma_difference_operands,
+        (COUNTS, (2e-20, 1e-8, 0.5, 0.999, 1, 1.4616, 2, 1e4, 1e10, 5e19)),
+        (6, 4, 4),
+    ),
+    Case(
+        "negative_binomial_nll",
+        negative_binomial,
+        negative_binomial_operands,
+        (MEANS, DISPERSIONS, COUNTS),
+        (6, 4, 8, 6),
+        ((-1, 1, 1), (1, -1, 1), (1, 1, -1), (math.nan, 1, 1), (1, math.nan, 1), (1, 1, math.nan)),
+    ),
+]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@cache
+def operands_and_exact(case):
+    """Floats, for both dtypes."""
+    n = int(os.environ.get("FORMULA_OPERANDS", "1000"))
+    grid = np.array(list(itertools.product(*case.grid))).T
+    drawn = np.array(case.operands(np.random.default_rng(0), n))
+    operands = np.concatenate([grid, drawn], axis=1).astype(np.float32)
+    exact = [case.oracle(*(mp.mpf(float(x)) for x in point)) for point in operands.T]
+    return operands, exact
+
+
+def units_off(got, exact, size, dtype):
+    """The error in units of the last place."""
+    limits = np.finfo(dtype)
+    if abs(exact) > float(limits.max):
+        return 0.0 if got == math.copysign(math.inf, exact) else math.inf
+    if not math.isfinite(got):
+        return math.inf
+    scale = max(abs(exact), abs(size), mp.mpf(float(limits.tiny)), ORACLE_DIGITS)
+    unit = mp.ldexp(1, int(mp.floor(mp.log(scale, 2))) - limits.nmant)
+    return float(abs(mp.mpf(got) - exact) / unit)
+
+
+@each_dtype
+@each_case
+def test_extremes_and_random_operands(library, case, dtype):
+    operands, exact = operands_and_exact(case)
+    outputs = evaluate(library, case.name, operands, dtype)
+    worst = [(0.0, 0)] * len(outputs)
+    for i, results in enumerate(exact):
+        for k, result in enumerate(results):
+            got = float(outputs[k][i])
+            assert not math.isnan(got), (case.name, k, operands[:, i])
+            if result is not None:
+                worst[k] = max(worst[k], (units_off(got, *result, dtype), i))
+    for k, (units, i) in enumerate(worst):
+        where = f"{units:.2f} ULP off in output {k} at {operands[:, i]}: {outputs[k][i]!r}"
+        print(case.name, where)
+        assert units <= case.ulps[k], f"{where}, exactly {mp.nstr(exact[i][k][0], 17)}"
+
+
+@each_dtype
+@each_case
+def test_invalid_operands(library, case, dtype):
+    if case.invalid:
+        value = evaluate(library, case.name, np.array(case.invalid).T, dtype)[0]
+        assert np.isnan(value).all(), value
