@@ -219,8 +219,8 @@ VAE_FAST_FN RatioTerm<T> ratio_term(T x, T t, T top) {
   const T d_at_b = -b * (b * (d.at_a - gap * d.slope) + T(0.5));
 
   const T inverse = T(1) / t, ratio = x * inverse;
-  const T log_top = log1p_nonnegative(top * ratio + (top - T(1)));
-  const T log_t = log1p_nonnegative(select(shift_t, inverse, T(0)));  // of 1 + 1/t
+  const T log_top = log1p_above(top * ratio + (top - T(1)));
+  const T log_t = log1p_above(select(shift_t, inverse, T(0)));        // of 1 + 1/t
   const T both = log_top - log1p_unit(select(shift_z, x * a, T(0)));  // of (1 + 1/t) / (1 + 1/z)
   const T value = select(shift_z, (z + T(0.5)) * both - x * log_t, (t + T(0.5)) * log_t - by_t);
   const T to_t = select(shift_z, ratio / z - both, select(shift_t, inverse - log_t, T(0)));

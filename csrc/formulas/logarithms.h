@@ -59,14 +59,14 @@ VAE_FAST_FN float exp2_of_minus(int32_t bits) {
   return as_float(subtract_wrapping(127 << 23, bits & ~kMantissaMask));
 }
 
-// log(1 + x) for 0 <= x < 2^126.
-VAE_FAST_FN float log1p_nonnegative(float x) {
+// log(1 + x) for -0.7 < x < 2^126.
+VAE_FAST_FN float log1p_above(float x) {
   const int32_t bits = as_int(1 + x) - kRootHalfBits;
   const float scale = exp2_of_minus(bits), k = static_cast<float>(bits >> 23);
   const float m = scale * x + (scale - 1);
   return k * kLn2High + ((k * kLn2Low + log1p_low(m)) + m);
 }
-VAE_FAST_FN double log1p_nonnegative(double x) { return std::log1p(x); }
+VAE_FAST_FN double log1p_above(double x) { return std::log1p(x); }
 
 template <class T>
 struct MinusLog {
@@ -106,6 +106,26 @@ VAE_FAST_FN MinusLog<double> minus_log(double y, double far) {
   const bool is_far = y <= -0.7;
   const double log = is_far ? std::log(far / kFar + 0x1p-1022) : std::log1p(y);
   return {select(abs_(y) < kNear, z * (near - p * v), y - log), log};
+}
+
+template <class T>
+struct LogDistance {
+  T value;  // l - log(x): where it is small, as exact as l
+  T log;    // log(x)
+};
+
+// For x > 0, normal and finite. The multiple of log 2 is taken from l first, which is exact.
+VAE_FAST_FN LogDistance<float> log_distance(float l, float x) {
+  const int32_t bits = as_int(x) - kRootHalfBits;
+  const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
+  const float k = static_cast<float>(bits >> 23), low = log1p_low(m);
+  return {(((l - k * kLn2High) - m) - low) - k * kLn2Low, k * kLn2High + ((k * kLn2Low + low) + m)};
+}
+VAE_FAST_FN LogDistance<double> log_distance(double l, double x) {
+  constexpr double kLn2 = 0x1.62e42feep-1, kLn2Rest = 1.90821492927058770002e-10;
+  const double k = max_(-500., min_(500., std::rint(l * 1.44269504088896340736)));
+  const double rest = std::log(x * std::exp2(-k));
+  return {((l - k * kLn2) - rest) - k * kLn2Rest, k * kLn2 + (k * kLn2Rest + rest)};
 }
 
 }  // namespace VAE_FAST_ISA

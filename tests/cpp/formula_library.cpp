@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "cpu/standard_headers.h"
-#include "formulas/negative_binomial.h"
+#include "formulas/zero_inflated.h"
 
 namespace {
 
@@ -45,7 +45,8 @@ bool evaluate(const char* name, const T* const* operands, T* const* outputs, int
 
 template <class T>
 bool evaluate_listed(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
-  return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll>(name, operands, outputs, n);
+  return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
+                  ZeroInflatedNegativeBinomialNll>(name, operands, outputs, n);
 }
 
 }  // namespace

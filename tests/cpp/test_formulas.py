@@ -1,8 +1,8 @@
 """Formulas of csrc/formulas against mpmath, as compiled for each instruction set.
 
 An oracle gives for the value and the gradient in each operand the exact number and its size: that
-of the terms it is the sum of, where they have different signs. Errors are counted in units of the
-last place of the larger one of the two.
+of what it is the difference of, or how much an operand's own rounding moves it. Errors are counted
+in units of the last place of the larger one of the two.
 """
 
 from __future__ import annotations
@@ -88,6 +88,36 @@ def negative_binomial(mu, theta, x):
     ]
 
 
+def poisson(log_rate, x):
+    rate = mp.exp(log_rate)
+    value = rate - x * log_rate + mp.loggamma(x + 1)
+    return [(value, abs(rate - x)), (rate - x, x), (mp.digamma(x + 1) - log_rate, 1)]
+
+
+def zero_inflated(count, zero_logit, x):
+    """From the results for the counts; the gradient in the logit goes before the target's."""
+    (nll, size), *gradients = count
+    inflated = 1 / (1 + mp.exp(-zero_logit))
+    if x > 0:
+        value, to_nll, to_logit = nll + mp.log1p(mp.exp(zero_logit)), 1, inflated
+    else:
+        counted = (1 - inflated) * mp.exp(-nll)
+        value, to_nll = -mp.log(inflated + counted), counted / (inflated + counted)
+        to_logit = inflated * (1 - inflated) * mp.expm1(-nll) / (inflated + counted)
+    power = 0 if x > 0 else abs(nll) + abs(zero_logit)  # of the exponentials among the factors
+    scaled = [g and (to_nll * g[0], to_nll * max(g[1], power * abs(g[0]))) for g in gradients]
+    own = (to_logit, power * abs(to_logit))
+    return [(value, to_nll * size), *scaled[:-1], own, scaled[-1]]
+
+
+def zero_inflated_poisson(log_rate, zero_logit, x):
+    return zero_inflated(poisson(log_rate, x), zero_logit, x)
+
+
+def zero_inflated_negative_binomial(mu, theta, zero_logit, x):
+    return zero_inflated(negative_binomial(mu, theta, x), zero_logit, x)
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -122,9 +152,25 @@ def negative_binomial_operands(rng, n):
     return mu, theta, counts_near(rng, mu)
 
 
+def poisson_operands(rng, n):
+    log_rate = rng.uniform(-20, 18, n)
+    return log_rate, counts_near(rng, np.exp(log_rate))
+
+
+def zero_inflated_poisson_operands(rng, n):
+    log_rate, counts = poisson_operands(rng, n)
+    return log_rate, 5 * rng.standard_normal(n), counts
+
+
+def zero_inflated_negative_binomial_operands(rng, n):
+    mu, theta, counts = negative_binomial_operands(rng, n)
+    return mu, theta, 5 * rng.standard_normal(n), counts
+
+
 COUNTS = (0, 1e-3, 0.5, 1, 2, 7, 1e6, 1e7)
 MEANS = (0, 1e-40, 1e-8, 0.5, 1, 5, 1e6, 1e8)
 DISPERSIONS = (2e-20, 1e-8, 0.5, 1, 1e4, 1e5, 1e6, 1e7, 1e8, 1e10, 5e19)
+LOGITS = (-1e3, -200, -20, -1, 0, 3, 20, 80)
 CASES = [
     Case(
         "lgamma_difference",
@@ -138,8 +184,32 @@ CASES = [
         negative_binomial,
         negative_binomial_operands,
         (MEANS, DISPERSIONS, COUNTS),
-        (6, 4, 8, 6),
+        (5, 4, 5, 4),
         ((-1, 1, 1), (1, -1, 1), (1, 1, -1), (math.nan, 1, 1), (1, math.nan, 1), (1, 1, math.nan)),
+    ),
+    Case(
+        "poisson_nll",
+        poisson,
+        poisson_operands,
+        ((-1e4, -200, -20, 0, 1, math.log(7), math.log(1e6), 18, 80), COUNTS),
+        (4, 4, 4),
+        ((1, -1), (math.nan, 1), (1, math.nan)),
+    ),
+    Case(
+        "zero_inflated_poisson_nll",
+        zero_inflated_poisson,
+        zero_inflated_poisson_operands,
+        ((-200, -20, 0, 1, math.log(1e6)), LOGITS, COUNTS),
+        (5, 5, 5, 5),
+        ((1, 0, -1), (math.nan, 0, 0), (1, math.nan, 0), (1, math.nan, 1), (1, 0, math.nan)),
+    ),
+    Case(
+        "zero_inflated_negative_binomial_nll",
+        zero_inflated_negative_binomial,
+        zero_inflated_negative_binomial_operands,
+        ((0, 1e-40, 1e-8, 1, 1e6, 1e8), (2e-20, 1e-8, 1, 1e10), LOGITS, (0, 0.5, 1, 1e6)),
+        (5, 5, 5, 5, 5),
+        ((-1, 1, 0, 1), (1, -1, 0, 0), (1, 1, 0, -1), (1, 1, math.nan, 0), (1, 1, math.nan, 1)),
     ),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
