@@ -41,7 +41,7 @@ VAE_FAST_FN float log1p_low(float m) {
 
 // Of a logarithm's result, the special cases of its argument: x is what must be positive.
 VAE_FAST_FN float with_limits(float x, float log) {
-  const float upper = select(x <= std::numeric_limits<float>::max(), log, x);
+  const float upper = select(x <= 0x1.fffffep127f, log, x);
   return select(x > 0, upper, select(x == 0, -kInfinity<float>, kNan<float>));
 }
 

@@ -3,6 +3,12 @@
 #include <cstring>
 
 #include "cpu/standard_headers.h"
+#include "formulas/continuous_bernoulli.h"
+#include "formulas/discretized_logistic.h"
+#include "formulas/gamma.h"
+#include "formulas/laplace.h"
+#include "formulas/log_normal.h"
+#include "formulas/student_t.h"
 #include "formulas/zero_inflated.h"
 
 namespace {
@@ -46,7 +52,8 @@ bool evaluate(const char* name, const T* const* operands, T* const* outputs, int
 template <class T>
 bool evaluate_listed(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
-                  ZeroInflatedNegativeBinomialNll>(name, operands, outputs, n);
+                  ZeroInflatedNegativeBinomialNll, GammaNll, StudentTNll, LaplaceNll, LogNormalNll,
+                  ContinuousBernoulliNll, DiscretizedLogisticNll>(name, operands, outputs, n);
 }
 
 }  // namespace

@@ -118,6 +118,102 @@ def zero_inflated_negative_binomial(mu, theta, zero_logit, x):
     return zero_inflated(negative_binomial(mu, theta, x), zero_logit, x)
 
 
+def gamma(concentration, rate, x):
+    mean = rate * x
+    if x == 0:
+        value = -mp.log(rate) if concentration == 1 else (concentration - 1) * mp.inf
+        return [(value, 0), None, (-concentration / rate, 0), None]
+    log_mean = mp.log(mean)
+    value = mp.loggamma(concentration) - concentration * log_mean + mp.log(x) + mean
+    distance = abs(mean - concentration)
+    return [
+        (value, max(1, distance, abs(mp.log(x)), abs(mp.log(concentration)))),
+        (mp.digamma(concentration) - log_mean, max(1, abs(log_mean), 1 / concentration)),
+        (x - concentration / rate, x),
+        (rate - (concentration - 1) / x, rate),
+    ]
+
+
+def student_t(mean, log_scale, df, x):
+    scale = mp.exp(log_scale)
+    z = (x - mean) / scale
+    w = z * z / df
+    half = (df + 1) / 2
+    constant = mp.log(df * mp.pi) / 2 + mp.loggamma(df / 2) - mp.loggamma(half)
+    slope = (df + 1) * z / (df + z * z) / scale
+    terms = [
+        (1 / df + mp.digamma(df / 2) - mp.digamma(half)) / 2,
+        (mp.log1p(w) - w / (1 + w)) / 2,
+        -w / (1 + w) / df / 2,
+    ]
+    power = abs(slope) * max(1, abs(log_scale))
+    return [
+        (log_scale + constant + half * mp.log1p(w), max(1, abs(log_scale * z * slope * scale))),
+        (-slope, power),
+        (1 - z * slope * scale, max(1, abs(log_scale * z * slope * scale))),
+        (sum(terms), max(map(abs, terms)) * max(1, abs(log_scale))),
+        (slope, power),
+    ]
+
+
+def laplace(mean, log_scale, x):
+    size = mp.exp(-log_scale)
+    distance, slope = abs(x - mean) * size, mp.sign(x - mean) * size
+    power = max(1, abs(log_scale))
+    return [
+        (mp.log(2) + log_scale + distance, max(abs(log_scale), power * distance)),
+        (-slope, power * size),
+        (1 - distance, power * max(1, distance)),
+        (slope, power * size),
+    ]
+
+
+def log_normal(mean, logvar, x):
+    if x == 0:
+        return [(mp.inf, 0), None, None, None]
+    distance, precision = mean - mp.log(x), mp.exp(-logvar)
+    square, slope = distance**2 * precision / 2, distance * precision
+    power = max(1, abs(logvar), abs(mean))
+    value = square + logvar / 2 + mp.log(2 * mp.pi) / 2 + mp.log(x)
+    return [
+        (value, power * max(1, square, abs(slope), abs(mp.log(x)))),
+        (slope, power * max(precision, abs(slope))),
+        (mp.mpf(0.5) - square, power * max(1, square, abs(slope))),
+        ((1 - slope) / x, power * max(1, precision, abs(slope)) / x),
+    ]
+
+
+def continuous_bernoulli(logit, x):
+    if logit == 0:
+        return [(mp.mpf(0), 0), (mp.mpf(0.5) - x, 0.5), (mp.mpf(0), 0)]
+    size, against = abs(logit), 1 - x if logit > 0 else x
+    value = against * size + mp.log(-mp.expm1(-size) / size)
+    to_size = against + 1 / mp.expm1(size) - 1 / size
+    return [(value, against * size), (mp.sign(logit) * to_size, against), (-logit, 0)]
+
+
+def discretized_logistic(mean, log_scale, half_width, x):
+    def value(m, s, h):
+        a, b = (x + h - m) * mp.exp(-s), (x - h - m) * mp.exp(-s)
+        if x < h - 1:
+            return mp.log1p(mp.exp(-a))
+        if x > 1 - h:
+            return mp.log1p(mp.exp(b))
+        return mp.log1p(mp.exp(-a)) + mp.log1p(mp.exp(b)) - mp.log(-mp.expm1(b - a))
+
+    arguments = (mean, log_scale, half_width)
+    slopes = [mp.diff(value, arguments, order) for order in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    power = max(1, abs(log_scale))
+    size, far = mp.exp(-log_scale), (abs(x - mean) + half_width) * mp.exp(-log_scale)
+    return [
+        (value(*arguments), power * max(1, far)),
+        (slopes[0], power * size),
+        (slopes[1], power * max(1, far)),
+        (slopes[2], power * max(size, 1 / half_width)),
+        (-slopes[0], power * size),
+    ]
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -184,7 +280,7 @@ CASES = [
         negative_binomial,
         negative_binomial_operands,
         (MEANS, DISPERSIONS, COUNTS),
-        (5, 4, 5, 4),
+        (8, 4, 8, 4),
         ((-1, 1, 1), (1, -1, 1), (1, 1, -1), (math.nan, 1, 1), (1, math.nan, 1), (1, 1, math.nan)),
     ),
     Case(
@@ -200,7 +296,7 @@ CASES = [
         zero_inflated_poisson,
         zero_inflated_poisson_operands,
         ((-200, -20, 0, 1, math.log(1e6)), LOGITS, COUNTS),
-        (5, 5, 5, 5),
+        (5, 4, 5, 4),
         ((1, 0, -1), (math.nan, 0, 0), (1, math.nan, 0), (1, math.nan, 1), (1, 0, math.nan)),
     ),
     Case(
@@ -208,8 +304,72 @@ CASES = [
         zero_inflated_negative_binomial,
         zero_inflated_negative_binomial_operands,
         ((0, 1e-40, 1e-8, 1, 1e6, 1e8), (2e-20, 1e-8, 1, 1e10), LOGITS, (0, 0.5, 1, 1e6)),
-        (5, 5, 5, 5, 5),
+        (8, 4, 6, 8, 4),
         ((-1, 1, 0, 1), (1, -1, 0, 0), (1, 1, 0, -1), (1, 1, math.nan, 0), (1, 1, math.nan, 1)),
+    ),
+    Case(
+        "gamma_nll",
+        gamma,
+        lambda rng, n: (lambda a, r: (a, r, rng.gamma(a) / r + 1e-30))(
+            log_uniform(rng, 1e-2, 1e8, n), log_uniform(rng, 1e-6, 1e6, n)
+        ),
+        ((1e-6, 0.5, 1, 2, 1e3, 1e7), (1e-10, 0.5, 1, 1e10), (0, 1e-20, 1e-3, 1, 1e5)),
+        (6, 6, 6, 6),
+        ((-1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, -1), (math.nan, 1, 1), (1, math.nan, 1)),
+    ),
+    Case(
+        "student_t_nll",
+        student_t,
+        lambda rng, n: (
+            rng.standard_normal(n),
+            3 * rng.standard_normal(n),
+            log_uniform(rng, 1e-3, 1e9, n),
+            3 * rng.standard_normal(n),
+        ),
+        ((0,), (-7, 0, 3, 40), (1e-8, 0.5, 1, 2, 30, 1e6, 1e7, 1e10), (0, 1e-3, 1.5, 1e6)),
+        (6, 8, 8, 12, 8),
+        ((0, 0, -1, 1), (0, 0, 0, 1), (math.nan, 0, 1, 1), (0, 0, math.nan, 1)),
+    ),
+    Case(
+        "laplace_nll",
+        laplace,
+        lambda rng, n: tuple(3 * rng.standard_normal((3, n))),
+        ((0, 1, -1e4), (-200, -80, -7, 0, 80, 200), (0, 1e-30, 1, 1.0000001, 1e4)),
+        (4, 4, 4, 4),
+        ((math.nan, 0, 1), (0, math.nan, 1), (0, 0, math.nan)),
+    ),
+    Case(
+        "log_normal_nll",
+        log_normal,
+        lambda rng, n: (
+            rng.standard_normal(n),
+            4 * rng.standard_normal(n),
+            np.exp(3 * rng.standard_normal(n)),
+        ),
+        ((0, 1, -50), (-200, -80, -7, 0, 80, 200), (0, 1e-37, 1e-3, 1, 2.7182817, 1e30)),
+        (6, 6, 6, 6),
+        ((0, 0, -1), (math.nan, 0, 1), (0, math.nan, 1), (0, 0, math.nan)),
+    ),
+    Case(
+        "continuous_bernoulli_nll",
+        continuous_bernoulli,
+        lambda rng, n: (rng.choice([0.01, 1, 10], n) * rng.standard_normal(n), rng.random(n)),
+        ((-1e4, -100, -20, -1, -1e-4, 0, 1e-30, 1e-8, 0.01, 1, 3, 20, 100, 1e4), (0, 0.3, 0.5, 1)),
+        (5, 5, 1),
+        ((math.nan, 0.5), (1, math.nan)),
+    ),
+    Case(
+        "discretized_logistic_nll",
+        discretized_logistic,
+        lambda rng, n: (
+            rng.uniform(-1.2, 1.2, n),
+            rng.uniform(-8, 3, n),
+            np.full(n, 1 / 255),
+            rng.integers(0, 256, n) / 127.5 - 1,
+        ),
+        ((0, 1, -0.99), (-30, -7, 0, 3, 50), (1 / 255, 1 / 65535, 1), (-1, 0.05, 0.0039, 1)),
+        (6, 6, 6, 6, 6),
+        ((math.nan, 0, 0.1, 0), (0, math.nan, 0.1, 0), (0, 0, 0.1, math.nan)),
     ),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -228,13 +388,13 @@ def operands_and_exact(case):
 
 
 def units_off(got, exact, size, dtype):
-    """The error in units of the last place."""
+    """The error in units of the last place. A factor of what is nearly subnormal may be so."""
     limits = np.finfo(dtype)
     if abs(exact) > float(limits.max):
         return 0.0 if got == math.copysign(math.inf, exact) else math.inf
     if not math.isfinite(got):
         return math.inf
-    scale = max(abs(exact), abs(size), mp.mpf(float(limits.tiny)), ORACLE_DIGITS)
+    scale = max(abs(exact), abs(size), 1024 * mp.mpf(float(limits.tiny)), ORACLE_DIGITS)
     unit = mp.ldexp(1, int(mp.floor(mp.log(scale, 2))) - limits.nmant)
     return float(abs(mp.mpf(got) - exact) / unit)
 
