@@ -19,19 +19,16 @@ struct GammaNll {
   VAE_FAST_FN static Loss<T, 3> evaluate(T concentration, T rate, T x) {
     const bool valid = min_(concentration, rate) > T(0) && x >= T(0);
     const T a = select(valid, concentration, kNan<T>);
-    const bool small = a < T(1), zero = x == T(0);
-    const T top = max_(T(1), a), inverse = T(1) / top;
-    const T excess = rate * x - a;
-    const T above = select(small, rate * x - T(1), excess * inverse);
-    const MinusLog<T> of_u = minus_log(above, (rate * x) * (inverse * T(kFar)));
+    const bool zero = x == T(0);
+    const T mu = rate * x, excess = rate * x - a;
+    const CountDeviance<T> deviance = count_deviance(a, mu, excess, mu * (T(kFar) / max_(T(1), a)));
     const CountTerm<T> count = count_term(a);
 
     const T log_a = log_any(a), log_x = log_any(select(zero, rate, x));
-    const T deviance = a * of_u.value + select(small, excess - a * above, T(0));
-    const T value = (deviance + count.value) + (log_x - select(small, T(1), T(0.5)) * log_a);
+    const T rest = log_x - select(a < T(1), T(1), T(0.5)) * log_a;
     const T at_zero = select(a == T(1), -log_x, (a - T(1)) * kInfinity<T>);
-    return {select(zero, at_zero, value),
-            {(count.slope - T(1) / a) - of_u.log, excess / rate,
+    return {select(zero, at_zero, (deviance.value + count.value) + rest),
+            {(count.slope - T(1) / a) - deviance.log, excess / rate,
              select(a == T(1), rate, (excess + T(1)) / x)}};
   }
 };

@@ -190,6 +190,22 @@ VAE_FAST_FN CountTerm<T> count_term(T x) {
           select(small, digamma1p_unit(x), r + digamma_rest(r))};
 }
 
+template <class T>
+struct CountDeviance {
+  T value;  // x log(X / mean) + (mean - x) for X = max(1, x), from 1 on never negative
+  T log;    // log(mean / X)
+};
+
+// What a mean makes of the terms that count_term leaves out. `excess` is mean - x, as exact as it
+// is to be; `far` is kFar mean / X. A mean of 0 gives a finite number.
+template <class T>
+VAE_FAST_FN CountDeviance<T> count_deviance(T x, T mean, T excess, T far) {
+  const bool small = x < T(1);
+  const T above = select(small, mean - T(1), excess / max_(T(1), x));
+  const MinusLog<T> of_share = minus_log(above, far);
+  return {x * of_share.value + select(small, excess - x * above, T(0)), of_share.log};
+}
+
 // ---- lgamma(x + t) - lgamma(t)
 
 // Without the terms that a mean takes away: of z log z - z at z = x + t less that at t. For x >= 0

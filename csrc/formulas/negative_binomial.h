@@ -28,22 +28,18 @@ struct NegativeBinomialNll {
     const bool valid = min_(mean, min_(theta, x)) >= T(0);
     const T mu = select(valid, mean, kNan<T>);
     const T t = max_(T(1e-20), min_(T(1e20), theta));
-    const T top = max_(T(1), x);  // what a count below 1 has for its own share
+    const T top = max_(T(1), x);
     const CountTerm<T> count = count_term(x);
     const RatioTerm<T> ratio = ratio_term(x, t, top);
 
     const T scale = T(1) / (mu + t), share = t * scale;
-    const T excess = (mu - x) * share, inverse = T(1) / top;
-    const T v = (x + t) * scale, far_u = (mu * T(kFar)) * (inverse * v);
-    const bool small = x < T(1), zero = x == T(0);
-    const T above = select(small, mu * v - T(1), excess * inverse);
-    const MinusLog<T> of_u = minus_log(above, far_u);
-    const MinusLog<T> of_v = minus_log((x - mu) * scale, v * T(kFar));
-    const T of_x = x * of_u.value + select(small, excess - x * above, T(0));
-    const T value = (of_x + t * of_v.value) + (count.value - ratio.value);
+    const T excess = (mu - x) * share, v = (x + t) * scale, far = (mu * T(kFar)) * (v / top);
+    const CountDeviance<T> deviance = count_deviance(x, mu * v, excess, far);
+    const T of_v = minus_log((x - mu) * scale, v * T(kFar)).value;
+    const T value = (deviance.value + t * of_v) + (count.value - ratio.value);
     return {select(mu == T(0) && x > T(0), kInfinity<T>, value),
-            {select(zero, share, excess / mu), of_v.value - ratio.to_t,
-             (count.slope - ratio.to_x) - of_u.log}};
+            {select(x == T(0), share, excess / mu), of_v - ratio.to_t,
+             (count.slope - ratio.to_x) - deviance.log}};
   }
 };
 

@@ -3,6 +3,9 @@
 #include <cstring>
 
 #include "cpu/standard_headers.h"
+#include "formulas/beta.h"
+#include "formulas/beta_binomial.h"
+#include "formulas/binomial.h"
 #include "formulas/continuous_bernoulli.h"
 #include "formulas/discretized_logistic.h"
 #include "formulas/gamma.h"
@@ -53,7 +56,8 @@ template <class T>
 bool evaluate_listed(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
                   ZeroInflatedNegativeBinomialNll, GammaNll, StudentTNll, LaplaceNll, LogNormalNll,
-                  ContinuousBernoulliNll, DiscretizedLogisticNll>(name, operands, outputs, n);
+                  ContinuousBernoulliNll, DiscretizedLogisticNll, BinomialNll, BetaNll,
+                  BetaBinomialNll>(name, operands, outputs, n);
 }
 
 }  // namespace

@@ -214,6 +214,51 @@ def discretized_logistic(mean, log_scale, half_width, x):
     ]
 
 
+def log_choose(n, k):
+    return mp.loggamma(n + 1) - mp.loggamma(k + 1) - mp.loggamma(n - k + 1)
+
+
+def binomial(logit, n, k):
+    p, q = 1 / (1 + mp.exp(-logit)), 1 / (1 + mp.exp(logit))
+    value, slope = -log_choose(n, k) - k * mp.log(p) - (n - k) * mp.log(q), (n - k) * p - k * q
+    of_n = mp.digamma(n - k + 1) - mp.digamma(n + 1) - mp.log(q)
+    of_k = mp.digamma(k + 1) - mp.digamma(n - k + 1) - logit
+    return [(value, abs(slope)), (slope, n * min(p, q)), (of_n, 1), (of_k, 1)]
+
+
+def beta(a, b, x):
+    if x == 0 or x == 1:
+        shape = a if x == 0 else b
+        value = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
+        return [((shape - 1) * mp.inf if shape != 1 else value, 100), None, None, None]
+    log_x, log_rest = mp.log(x), mp.log(1 - x)
+    value = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
+    value -= (a - 1) * log_x + (b - 1) * log_rest
+    n, distance = mp.digamma(a + b), abs(b * x - a * (1 - x))
+    return [
+        (value, max(1, distance, *(abs(mp.log(v)) for v in (a, b, x, 1 - x)))),
+        (mp.digamma(a) - n - log_x, max(1, 1 / a, abs(log_x), abs(mp.log(a + b)))),
+        (mp.digamma(b) - n - log_rest, max(1, 1 / b, abs(log_rest), abs(mp.log(a + b)))),
+        ((b - 1) / (1 - x) - (a - 1) / x, max(1, b) / (1 - x) + max(1, a) / x),
+    ]
+
+
+def beta_binomial(a, b, n, k):
+    m, s = n - k, a + b
+    parts = [mp.loggamma(x + t) - mp.loggamma(t) for x, t in ((k, a), (m, b), (n, s))]
+    value = -log_choose(n, k) - parts[0] - parts[1] + parts[2]
+    rise = [mp.digamma(x + t) for x, t in ((k, a), (m, b), (n, s))]
+    all_s = rise[2] - mp.digamma(s)
+    slopes = [
+        (all_s - (rise[0] - mp.digamma(a)), all_s),
+        (all_s - (rise[1] - mp.digamma(b)), all_s),
+        (mp.digamma(m + 1) - mp.digamma(n + 1) - rise[1] + rise[2], max(1, -mp.log(b))),
+        (mp.digamma(k + 1) - mp.digamma(m + 1) - rise[0] + rise[1], max(1, -mp.log(a), -mp.log(b))),
+    ]
+    size = max(1, abs(m * a - k * b) / (n + s), -mp.log(a), -mp.log(b))
+    return [(value, size), *((slope, max(abs(slope), part)) for slope, part in slopes)]
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -370,6 +415,40 @@ CASES = [
         ((0, 1, -0.99), (-30, -7, 0, 3, 50), (1 / 255, 1 / 65535, 1), (-1, 0.05, 0.0039, 1)),
         (6, 6, 6, 6, 6),
         ((math.nan, 0, 0.1, 0), (0, math.nan, 0.1, 0), (0, 0, 0.1, math.nan)),
+    ),
+    Case(
+        "binomial_nll",
+        binomial,
+        lambda rng, n: (
+            lambda logit, trials: (logit, trials, rng.binomial(trials.astype(np.int64), 0.3))
+        )(4 * rng.standard_normal(n), np.floor(log_uniform(rng, 1, 1e7, n))),
+        ((-1e4, -100, -20, 0, 1, 20, 100, 1e4), (10, 1e7), (0, 0.5, 1, 3, 9, 10)),
+        (6, 6, 6, 6),
+        ((0, 10, -1), (0, 10, 11), (math.nan, 10, 1), (0, math.nan, 1), (0, 10, math.nan)),
+    ),
+    Case(
+        "beta_nll",
+        beta,
+        lambda rng, n: (lambda a, b: (a, b, rng.beta(a, b).clip(1e-20, 1 - 1e-6)))(
+            log_uniform(rng, 1e-2, 1e7, n), log_uniform(rng, 1e-2, 1e7, n)
+        ),
+        ((1e-6, 0.5, 1, 2, 1e7), (1e-6, 0.5, 1, 3, 1e6), (0, 1e-20, 1e-3, 0.5, 0.999, 1)),
+        (6, 6, 6, 6),
+        ((-1, 1, 0.5), (1, 0, 0.5), (1, 1, -1), (1, 1, 2), (math.nan, 1, 0.5), (1, 1, math.nan)),
+    ),
+    Case(
+        "beta_binomial_nll",
+        beta_binomial,
+        lambda rng, n: (
+            lambda a, b, trials: (a, b, trials, rng.binomial(trials.astype(np.int64), 0.3))
+        )(
+            log_uniform(rng, 1e-4, 1e8, n),
+            log_uniform(rng, 1e-4, 1e8, n),
+            np.floor(log_uniform(rng, 1, 1e7, n)),
+        ),
+        ((1e-8, 0.5, 1, 30, 1e10), (1e-8, 0.7, 1, 1e3, 1e10), (10, 1e7), (0, 0.5, 1, 3, 9, 10)),
+        (8, 8, 8, 8, 8),
+        ((-1, 1, 10, 1), (1, 0, 10, 1), (1, 1, 10, 11), (1, 1, 10, -1), (1, math.nan, 10, 1)),
     ),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
