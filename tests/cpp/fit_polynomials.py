@@ -37,7 +37,7 @@ def lawson(y: Array, basis: Array, weight: Array, steps: int) -> tuple[float, Ar
 
 def fit(
     name: str, f: Function, result: Function, slope: Function, low: float, high: float, degree: int
-) -> None:
+) -> list[float]:
     """Fits f on [low, high], where an error in f makes slope(x) times as much in result(x)."""
     nodes = np.cos(np.pi * (np.arange(3000) + 0.5) / 3000)
     x = (low + high) / 2 + (high - low) / 2 * nodes
@@ -52,6 +52,7 @@ def fit(
     error = np.abs(rest * weight).max()
     print(f"{name}: {error:.3f} ULP")
     print("   ", ", ".join(f"{c:.9e}f" for c in coefficients))
+    return coefficients
 
 
 def exp_series(start: int) -> Function:

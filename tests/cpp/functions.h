@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "formulas/gamma_functions.h"
 #include "formulas/philox.h"
 
 // clang-format off
@@ -25,7 +26,13 @@
   ROW(sigmoid, sigmoid(x), 1 / (1 + std::exp(-x)), -kInf, kInf, 2.5, 2.5)                        \
   ROW(softplus, softplus(x), oracle_softplus(x), -kInf, kInf, 2.5, 2.5)                          \
   ROW(sine_quarter, sine_cosine_quarter(x).sine, std::sin(kHalfPi * x), -0.5, 0.5, 2, 2)         \
-  ROW(cosine_quarter, sine_cosine_quarter(x).cosine, std::cos(kHalfPi * x), -0.5, 0.5, 2, 2)
+  ROW(cosine_quarter, sine_cosine_quarter(x).cosine, std::cos(kHalfPi * x), -0.5, 0.5, 2, 2)     \
+  ROW(log_any, log_any(x), std::log(x), -kInf, kInf, 1, 1)                                       \
+  ROW(log1p_above, log1p_above(x), std::log1p(x), -0.7, 0x1p125, 2, 2)                           \
+  ROW(minus_log, minus_log(x, (1 + x) * 0x1p64f).value, oracle_minus_log1p(x),                   \
+      -0.99999994, 0x1p125, 5, 5)                                                                \
+  ROW(lgamma, lgamma_(x), std::lgamma(x), 0, kInf, 5.5, 5.5)                                         \
+  ROW(digamma, digamma(x), digamma(x), 0, kInf, 4, 4)
 // clang-format on
 
 namespace vae_fast::testing {

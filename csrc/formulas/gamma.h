@@ -1,0 +1,37 @@
+// Negative log-likelihood of the Gamma distribution, in nats.
+#pragma once
+
+#include "gamma_functions.h"
+#include "loss.h"
+
+namespace vae_fast {
+inline namespace VAE_FAST_ISA {
+
+// lgamma(a) - a log(rate) - (a - 1) log(x) + rate x: that of a Poisson distribution of the rate
+// mu = rate x for the count a, and log(x / a). So it is a (u - 1 - log(u)) with u = mu / a, and the
+// rest of Stirling's formula; a is not divided by where it is below 1.
+struct GammaNll {
+  static constexpr const char* kName = "gamma_nll";
+  static constexpr const char* kOperands[] = {"concentration", "rate", "target"};
+  static constexpr Target kTarget = Target::kNumber;
+
+  template <class T>
+  VAE_FAST_FN static Loss<T, 3> evaluate(T concentration, T rate, T x) {
+    const bool valid = min_(concentration, rate) > T(0) && x >= T(0);
+    const T a = select(valid, concentration, kNan<T>);
+    const bool zero = x == T(0);
+    const T mu = rate * x, excess = rate * x - a;
+    const CountDeviance<T> deviance = count_deviance(a, mu, excess, mu * (T(kFar) / max_(T(1), a)));
+    const CountTerm<T> count = count_term(a);
+
+    const T log_a = log_any(a), log_x = log_any(select(zero, rate, x));
+    const T rest = log_x - select(a < T(1), T(1), T(0.5)) * log_a;
+    const T at_zero = select(a == T(1), -log_x, (a - T(1)) * kInfinity<T>);
+    return {select(zero, at_zero, (deviance.value + count.value) + rest),
+            {(count.slope - T(1) / a) - deviance.log, excess / rate,
+             select(a == T(1), rate, (excess + T(1)) / x)}};
+  }
+};
+
+}  // namespace VAE_FAST_ISA
+}  // namespace vae_fast

@@ -1,0 +1,30 @@
+// Negative log-likelihood of the log-normal distribution, in nats.
+#pragma once
+
+#include "logarithms.h"
+#include "standardized.h"
+
+namespace vae_fast {
+inline namespace VAE_FAST_ISA {
+
+// The Gaussian one of log x, and log x. Infinite at x = 0; a subnormal x counts as 2^-126.
+struct LogNormalNll {
+  static constexpr const char* kName = "log_normal_nll";
+  static constexpr const char* kOperands[] = {"mean", "logvar", "target"};
+  static constexpr Target kTarget = Target::kNumber;
+
+  template <class T>
+  VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T logvar, T x) {
+    constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
+    constexpr T kSmallest = std::numeric_limits<T>::min();
+    const T center = select(x >= T(0), mean, kNan<T>);
+    const LogDistance<T> distance = log_distance(center, max_(kSmallest, x));
+    const Standardized<T> from_target = standardized(distance.value, T(0), logvar);
+    const T square = from_target.half_square, slope = from_target.slope;
+    const T value = square + ((T(0.5) * logvar + kHalfLogTwoPi) + distance.log);
+    return {select(x == T(0), kInfinity<T>, value), {slope, T(0.5) - square, (T(1) - slope) / x}};
+  }
+};
+
+}  // namespace VAE_FAST_ISA
+}  // namespace vae_fast
