@@ -135,7 +135,7 @@ def continuous_bernoulli(logit, x):
     size, against = abs(logit), 1 - x if logit > 0 else x
     value = against * size + mp.log(-mp.expm1(-size) / size)
     to_size = against + 1 / mp.expm1(size) - 1 / size
-    return [(value, against * size), (mp.sign(logit) * to_size, against), (-logit, 0)]
+    return [(value, against * size), (mp.sign(logit) * to_size, max(against, 0.5)), (-logit, 0)]
 
 
 def discretized_logistic(mean, log_scale, half_width, x):

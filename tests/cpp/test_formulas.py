@@ -200,7 +200,7 @@ CASES = [
         oracles.continuous_bernoulli,
         lambda rng, n: (rng.choice([0.01, 1, 10], n) * rng.standard_normal(n), rng.random(n)),
         ((-1e4, -100, -20, -1, -1e-4, 0, 1e-30, 1e-8, 0.01, 1, 3, 20, 100, 1e4), (0, 0.3, 0.5, 1)),
-        (8, 8, 1),
+        (8, 6, 1),
         ((math.nan, 0.5), (1, math.nan)),
     ),
     Case(
