@@ -17,7 +17,8 @@ struct BetaNll {
   VAE_FAST_FN static Loss<T, 3> evaluate(T alpha, T beta, T x) {
     const bool valid = min_(alpha, beta) > T(0) && min_(x, T(1) - x) >= T(0);
     const T a = select(valid, alpha, kNan<T>), b = beta, n = a + b;
-    const bool first = x == T(0), last = x == T(1);
+    // Of the side that has no room, the number that decides whether the density is 0 or infinite.
+    const T edge = select(x == T(0), a, select(x == T(1), b, T(1))) - T(1);
     const T p = max_(T(1e-30), x), q = max_(T(1e-30), T(1) - x);
     const T top = max_(T(1), n), excess = b * p - a * q;
     const T far = top * T(kFar);
@@ -26,10 +27,8 @@ struct BetaNll {
     const ChooseTerm<T> choose = choose_term(a, b, n);
     const T logs = (log_any(p) - log_any(a)) + (log_any(q) - log_any(b)) + log_any(n);
     const T value = ((hit.value + miss.value) + choose.value) + logs;
-    const T on_edge = (select(first, a, b) - T(1)) * kInfinity<T>;
     const T slope = (b - T(1)) / q - (a - T(1)) / p;
-    const bool infinite = (first && a != T(1)) || (last && b != T(1));
-    return {select(infinite, on_edge, value),
+    return {select(edge == T(0), value, edge * kInfinity<T>),
             {((choose.hits.slope - T(1) / a) - (choose.all.slope - T(1) / n)) - hit.log,
              ((choose.misses.slope - T(1) / b) - (choose.all.slope - T(1) / n)) - miss.log, slope}};
   }

@@ -49,7 +49,7 @@ struct BinomialNll {
     const T linear = select(rare == T(0), T(0), abs_(beyond) * rare);
     const T value = ((hit.value + miss.value) + choose.value) + linear;
     const T log_q = miss.log - max_(T(0), beyond), log_p = hit.log + min_(T(0), beyond);
-    return {select(rare == T(0) && fade < T(1), abs_(slope), value),
+    return {select(max_(rare, fade - T(0.5)) <= T(0), abs_(slope), value),
             {slope, (choose.misses.slope - choose.all.slope) - log_q,
              (choose.hits.slope - choose.misses.slope) - (log_p - log_q)}};
   }

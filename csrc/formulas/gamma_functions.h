@@ -201,7 +201,7 @@ struct CountDeviance {
 template <class T>
 VAE_FAST_FN CountDeviance<T> count_deviance(T x, T mean, T excess, T far) {
   const bool small = x < T(1);
-  const T above = select(small, mean - T(1), excess / max_(T(1), x));
+  const T above = select(small, mean - T(1), excess * (T(1) / max_(T(1), x)));
   const MinusLog<T> of_share = minus_log(above, far);
   return {x * of_share.value + select(small, excess - x * above, T(0)), of_share.log};
 }

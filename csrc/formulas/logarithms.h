@@ -53,8 +53,8 @@ VAE_FAST_FN float log_any(float x) {
 }
 VAE_FAST_FN double log_any(double x) { return std::log(x); }
 
-// The m of 1 + y = 2^k (1 + m), which is exact where 1 + y is not: by m = 2^-k y + (2^-k - 1).
-// 2^-k of the bits that have k above the mantissa.
+// 2^-k of the bits that have k above the mantissa. With it the m of 1 + y = 2^k (1 + m) is exact
+// where 1 + y is not: m = 2^-k y + (2^-k - 1).
 VAE_FAST_FN float exp2_of_minus(int32_t bits) {
   return as_float(subtract_wrapping(127 << 23, bits & ~kMantissaMask));
 }
@@ -74,7 +74,8 @@ struct MinusLog {
   T log;    // log(u)
 };
 
-// Of u in the second argument of minus_log, so that a u below the normal numbers is exact too.
+// What u is multiplied with in minus_log's second argument, so that one below the normal numbers is
+// exact too.
 constexpr int32_t kFarExponent = 64;
 constexpr double kFar = 0x1p64;
 

@@ -33,7 +33,8 @@ struct NegativeBinomialNll {
     const RatioTerm<T> ratio = ratio_term(x, t, top);
 
     const T scale = T(1) / (mu + t), share = t * scale;
-    const T excess = (mu - x) * share, v = (x + t) * scale, far = (mu * T(kFar)) * (v / top);
+    const T excess = (mu - x) * share, v = (x + t) * scale,
+            far = (mu * T(kFar)) * (v * (T(1) / top));
     const CountDeviance<T> deviance = count_deviance(x, mu * v, excess, far);
     const T of_v = minus_log((x - mu) * scale, v * T(kFar)).value;
     const T value = (deviance.value + t * of_v) + (count.value - ratio.value);
