@@ -280,6 +280,8 @@ MISTAKES = {
     "reduction is 'total'": {"reduction": "total"},
     "mask is given": {"likelihood": "multinomial", "mask": torch.ones(OUT, dtype=torch.bool)},
     "mask has": {"mask": torch.zeros(3, dtype=torch.bool)},
+    "mask has shape": {"mask": torch.ones(2, BATCH, OUT, dtype=torch.bool)},
+    "mask is of type list": {"mask": [True]},
     "h is a tensor of layout": {"h": torch.ones(BATCH, IN, device="cpu").to_sparse()},
     "weight is a tensor of layout": {"weight": torch.ones(OUT, IN, device="cpu").to_sparse()},
     "target is on meta": {"target": torch.zeros(BATCH, OUT, device="meta")},

@@ -76,6 +76,21 @@ def test_other_dtypes_keep_their_digits(case, dtype):
         assert (error(gradient, expected * factor) <= allowed).all(), name
 
 
+@pytest.mark.parametrize(
+    ("wide", "narrow"), [(torch.float64, torch.float32), (torch.float32, torch.bfloat16)]
+)
+def test_what_is_summed_later_is_not_rounded_before(wide, narrow):
+    """A number per feature beside wider operands; the value keeps what the gradient sums over."""
+    mean, target = torch.randn(2, 4096, 3, dtype=wide).to(DEVICE)
+    logvar = torch.full((3,), 0.3, dtype=narrow, device=DEVICE, requires_grad=True)
+    vf.gaussian_nll(mean, target, logvar, reduction="none").sum().backward()
+    square = (exactly(mean) - exactly(target)) ** 2 * np.exp(-exactly(logvar))
+    each = (1 - square) / 2
+    of_arithmetic = 8 * torch.finfo(wide).eps * abs(each).sum(0)
+    allowed = 0.51 * ulp(each.sum(0), narrow) + of_arithmetic
+    assert (error(logvar.grad, each.sum(0)) <= allowed).all()
+
+
 def lazily(kind):
     """An upstream gradient of -1, or 0, whose value does not stand in memory."""
     if kind == "negative":

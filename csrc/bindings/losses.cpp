@@ -124,9 +124,27 @@ TensorVector without_masked(const TensorVector& operands, const Tensor& mask) {
 
 bool is_float16(const Tensor& operand) { return operand.scalar_type() == at::kHalf; }
 
-// Bits of the gradients that the forward makes, out of those that are needed.
-int64_t made_in_forward(at::TensorList operands, int64_t needed) {
-  return std::any_of(operands.begin(), operands.end(), is_float16) ? 0 : needed;
+// Whether a gradient that is kept will be summed over dimensions that the value has.
+bool lacks_kept_dimensions(const Tensor& operand, at::TensorList operands, int64_t keep) {
+  const c10::SymDimVector shape = broadcast_shape(operands);
+  const int64_t missing = static_cast<int64_t>(shape.size()) - operand.dim();
+  for (int64_t d = 0; d < keep; ++d) {
+    const c10::SymInt size = d < missing ? c10::SymInt(1) : operand.sym_size(d - missing);
+    if (TORCH_GUARD_OR_TRUE(size.sym_ne(shape[d]))) return true;
+  }
+  return false;
+}
+
+// Bits of the gradients that the forward makes, out of those that are needed: none where one would
+// be rounded to less than the arithmetic's dtype before it is summed.
+int64_t made_in_forward(at::TensorList operands, Reduction reduction, int64_t needed) {
+  if (std::any_of(operands.begin(), operands.end(), is_float16)) return 0;
+  const at::ScalarType arithmetic = is_float64(operands) ? at::kDouble : at::kFloat;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    const bool rounds = is_wanted(needed, k) && operands[k].scalar_type() != arithmetic;
+    if (rounds && lacks_kept_dimensions(operands[k], operands, reduction.keep)) return 0;
+  }
+  return needed;
 }
 
 // The gradients were computed in the forward, for an upstream gradient of one; where they were not,
@@ -204,7 +222,7 @@ class LossBackward : public NodeWithGradients {
 TensorVector loss_autograd(int loss, at::TensorList operands, const OptionalTensor& mask,
                            Reduction reduction, int64_t want) {
   const int64_t needed = requiring_gradient(operands);
-  const int64_t made = made_in_forward(operands, needed);
+  const int64_t made = made_in_forward(operands, reduction, needed);
   c10::intrusive_ptr<LossBackward> node;
   if (needed != 0) {
     node = c10::make_intrusive<LossBackward>(loss, operands, mask, reduction);

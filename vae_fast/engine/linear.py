@@ -76,6 +76,8 @@ def _check(
     _check_layer(function, h, weight, bias, target)
     choices = [name for name, entry in LIKELIHOODS.items() if entry.op is not None]
     checks.check_likelihood(function, likelihood, choices)
+    if mask is not None:
+        checks.check_tensor(function, "mask", mask)
     checks.check_public_reduction(function, reduction, h.dim() - 1, (target, mask))
     if not checks.is_number(logvar):
         checks.check_tensor(function, "logvar", logvar)
@@ -87,6 +89,7 @@ def _check(
             )
     LIKELIHOODS[likelihood].masked(function, likelihood, mask)
     checks.check_operands(function, ("target",), (target,), mask)
+    checks.check_shapes(function, ("target",), (target,), mask, h.dim() - 1)
 
 
 def _logvar_of(
