@@ -34,6 +34,8 @@ template <class T>
 constexpr T kInfinity = std::numeric_limits<T>::infinity();
 template <class T>
 constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
+template <class T>
+constexpr T kSmallestNormal = std::numeric_limits<T>::min();
 
 // ---- Primitives
 

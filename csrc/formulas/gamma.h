@@ -24,12 +24,14 @@ struct GammaNll {
     const CountDeviance<T> deviance = count_deviance(a, mu, excess, mu * (T(kFar) / max_(T(1), a)));
     const CountTerm<T> count = count_term(a);
 
+    // mu - (a - 1), by what is exact: 1 - a for a small a.
+    const T above_mode = select(a < T(2), mu + (T(1) - a), excess + T(1));
     const T log_a = log_any(a), log_x = log_any(select(zero, rate, x));
     const T rest = log_x - select(a < T(1), T(1), T(0.5)) * log_a;
     const T at_zero = select(a == T(1), -log_x, (a - T(1)) * kInfinity<T>);
     return {select(zero, at_zero, (deviance.value + count.value) + rest),
             {(count.slope - T(1) / a) - deviance.log, excess / rate,
-             select(a == T(1), rate, (excess + T(1)) / x)}};
+             select(a == T(1), rate, above_mode / x)}};
   }
 };
 

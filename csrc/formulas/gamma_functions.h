@@ -224,8 +224,9 @@ struct RatioTerm {
 template <class T>
 VAE_FAST_FN RatioTerm<T> ratio_term(T x, T t, T top) {
   const T z = x + t;
-  const bool shift_t = t < T(1), shift_z = max_(t, x) < T(1);
-  const T by_t = select(shift_t, T(1), T(0)), by_z = select(shift_z, T(1), T(0));
+  const bool shift_t = t < T(1);
+  const T by_t = select(shift_t, T(1), T(0)), by_z = select(x < T(1), by_t, T(0));
+  const bool shift_z = by_z > T(0);
   const T a = T(1) / (t + by_t), b = T(1) / (z + by_z);
   const T gap = (x - (by_t - by_z)) * a * b;  // a - b
   const Chord<T> s = stirling_polynomial(Between<T>{a, b}, T());

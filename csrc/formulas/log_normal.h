@@ -16,9 +16,8 @@ struct LogNormalNll {
   template <class T>
   VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T logvar, T x) {
     constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
-    constexpr T kSmallest = std::numeric_limits<T>::min();
     const T center = select(x >= T(0), mean, kNan<T>);
-    const LogDistance<T> distance = log_distance(center, max_(kSmallest, x));
+    const LogDistance<T> distance = log_distance(center, max_(kSmallestNormal<T>, x));
     const Standardized<T> from_target = standardized(distance.value, T(0), logvar);
     const T square = from_target.half_square, slope = from_target.slope;
     const T value = square + ((T(0.5) * logvar + kHalfLogTwoPi) + distance.log);
