@@ -22,6 +22,7 @@ else:
     collect_ignore += [
         "app",
         "attack",
+        "cpp",
         "test_build.py",
         "test_buffer_cache.py",
         "test_documentation.py",

@@ -9,7 +9,6 @@
 #include "formulas/continuous_bernoulli.h"
 #include "formulas/discretized_logistic.h"
 #include "formulas/gamma.h"
-#include "formulas/laplace.h"
 #include "formulas/log_normal.h"
 #include "formulas/student_t.h"
 #include "formulas/zero_inflated.h"
@@ -55,7 +54,7 @@ bool evaluate(const char* name, const T* const* operands, T* const* outputs, int
 template <class T>
 bool evaluate_listed(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
-                  ZeroInflatedNegativeBinomialNll, GammaNll, StudentTNll, LaplaceNll, LogNormalNll,
+                  ZeroInflatedNegativeBinomialNll, GammaNll, StudentTNll, LogNormalNll,
                   ContinuousBernoulliNll, DiscretizedLogisticNll, BinomialNll, BetaNll,
                   BetaBinomialNll>(name, operands, outputs, n);
 }

@@ -102,18 +102,6 @@ def student_t(mean, log_scale, df, x):
     ]
 
 
-def laplace(mean, log_scale, x):
-    size = mp.exp(-log_scale)
-    distance, slope = abs(x - mean) * size, mp.sign(x - mean) * size
-    power = max(1, abs(log_scale))
-    return [
-        (mp.log(2) + log_scale + distance, max(abs(log_scale), power * distance)),
-        (-slope, power * size),
-        (1 - distance, power * max(1, distance)),
-        (slope, power * size),
-    ]
-
-
 def log_normal(mean, logvar, x):
     if x == 0:
         return [(mp.inf, 0), None, None, None]

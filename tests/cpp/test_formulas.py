@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 ORACLE_DIGITS = mp.mpf("1e-90")  # below, its own sums have lost what is asked for
+pytestmark = pytest.mark.of_the_kernels
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     *("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
@@ -176,14 +178,6 @@ CASES = [
         ((0, 0, -1, 1), (0, 0, 0, 1), (math.nan, 0, 1, 1), (0, 0, math.nan, 1)),
     ),
     Case(
-        "laplace_nll",
-        oracles.laplace,
-        lambda rng, n: tuple(3 * rng.standard_normal((3, n))),
-        ((0, 1, -1e4), (-200, -80, -7, 0, 80, 200), (0, 1e-30, 1, 1.0000001, 1e4)),
-        (4, 4, 4, 4),
-        ((math.nan, 0, 1), (0, math.nan, 1), (0, 0, math.nan)),
-    ),
-    Case(
         "log_normal_nll",
         oracles.log_normal,
         lambda rng, n: (
@@ -258,7 +252,7 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @cache
 def operands_and_exact(case):
     """Floats, for both dtypes."""
-    n = int(os.environ.get("FORMULA_OPERANDS", "400"))
+    n = int(os.environ.get("FORMULA_OPERANDS", "60"))
     grid = np.array(list(itertools.product(*case.grid))).T
     drawn = np.array(case.operands(np.random.default_rng(0), n))
     operands = np.concatenate([grid, drawn], axis=1).astype(np.float32)
