@@ -277,6 +277,7 @@ MISTAKES = {
     "likelihood is 'poisson'": {"likelihood": "poisson"},
     "logvar is given": {"logvar": 1.0},
     "logvar has shape": {"likelihood": "gaussian", "logvar": torch.zeros(3)},
+    "logvar has dtype": {"likelihood": "gaussian", "logvar": torch.tensor(1)},
     "reduction is 'total'": {"reduction": "total"},
     "mask is given": {"likelihood": "multinomial", "mask": torch.ones(OUT, dtype=torch.bool)},
     "mask has": {"mask": torch.zeros(3, dtype=torch.bool)},

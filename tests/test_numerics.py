@@ -157,6 +157,15 @@ def test_kl_in_half_precision():
     assert vf.gaussian_kl(mu, torch.zeros_like(mu), free_bits=0.5, reduction="sum") == 200_704
 
 
+def test_free_bits_are_summed_in_the_arithmetics_dtype():
+    """64 divergences of 4.5 beside one of 2e8, beside which each alone is nothing in float32."""
+    mu = torch.tensor([2e4] + [3.0] * 64, dtype=torch.float16)
+    logvar = torch.zeros((), dtype=torch.float64)
+    kl = vf.gaussian_kl(mu, logvar, free_bits=0.5, batch_dims=0, reduction="sum")
+    assert kl.dtype == torch.float32
+    assert kl == 200_000_288
+
+
 def test_free_bits_are_counted_per_what_they_say():
     mu = torch.tensor([[0.0, 2.0], [2.0, 2.0]], requires_grad=True)  # kl: (0, 2), (2, 2)
     zeros = torch.zeros(2, 2)

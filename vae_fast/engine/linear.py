@@ -100,6 +100,10 @@ def _logvar_of(
         if not isinstance(logvar, float) or logvar != 0.0:
             raise ValueError(f"linear_nll: logvar is given, which {likelihood!r} does not have")
         return None
+    if isinstance(logvar, Tensor) and logvar.dtype not in FLOATS:
+        raise TypeError(
+            f"linear_nll: logvar has dtype {logvar.dtype}, expected {checks.names_of(FLOATS)}"
+        )
     return call.as_tensor(logvar, h, target)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine.call import as_tensor, explain, in_result_dtype, logvar_of, loss
-from vae_fast.engine.dtypes import sum_dtype
+from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype, sum_dtype
 from vae_fast.engine.reductions import Reduction, keep_and_mean, reduce
 from vae_fast.engine.standardized import standardized
 from vae_fast.engine.table import Loss, enter_loss
@@ -152,14 +152,16 @@ def gaussian_kl(
         return loss("gaussian_kl", op, operands, None, batch_dims, reduction)
     check_free_bits("gaussian_kl", free_bits, free_bits_per, reduction)
     explain("gaussian_kl", op, operands, None, batch_dims, reduction)
+    dtype = sum_dtype(promoted_dtype(operands))
     if reduction != "none":  # else the elements would be rounded before they are summed
-        operands = (mu.to(sum_dtype(mu.dtype)), *operands[1:])
+        operands = (mu.to(arithmetic_dtype(operands)), *operands[1:])
     each = loss("gaussian_kl", op, operands, None, batch_dims, "none")
     keep, mean = keep_and_mean(reduction, batch_dims, operands[0])
     if free_bits_per == "dimension" and batch_dims > 0:
         average = each.mean(tuple(range(batch_dims)), keepdim=True)
-        return reduce(average.clamp(min=free_bits).expand_as(each), keep, mean)
-    return reduce(each.clamp(min=free_bits), keep, mean)
+        return reduce(average.clamp(min=free_bits).expand_as(each), keep, mean).to(dtype)
+    counted = reduce(each.clamp(min=free_bits), keep, mean)
+    return counted if reduction == "none" else counted.to(dtype)
 
 
 def divergence_of(
