@@ -7,8 +7,6 @@ in units of the last place of the larger one of the two.
 
 import mpmath as mp
 
-mp.mp.dps = 120
-
 
 def lgamma_difference(x, t):
     to_x, to_t = mp.digamma(x + t), mp.digamma(x + t) - mp.digamma(t)
