@@ -59,11 +59,7 @@ def rowwise_loss(
     """As :func:`loss`, of one whose rows hang together; no kernel gives its single elements."""
     try:
         first = operands[0]
-        keep, mean = (
-            (0, batch_dims)
-            if reduction == "batchmean"
-            else keep_and_mean(reduction, batch_dims, first)
-        )
+        keep, mean = keep_and_mean(reduction, batch_dims, first)
         kernels = extension.kernels
         is_plain = (kernels is None or not first.is_cpu) and extension.use_reference(
             first.device.type
