@@ -12,6 +12,8 @@ from torch import Tensor
 from vae_fast.engine.table import LOSSES
 
 Draw = Callable[[tuple[int, ...]], Tensor]
+AllSizes = tuple[Tensor, tuple[Tensor, ...]]
+Sizes = Callable[..., AllSizes]
 Exact = np.ndarray  # of np.longdouble: 64 bits of mantissa or more
 
 
@@ -23,6 +25,10 @@ def unit_interval(edge: float = 0.0) -> Draw:
     return lambda shape: edge + (1 - 2 * edge) * torch.rand(shape, dtype=torch.float64)
 
 
+def of_the_results(value: Tensor, slopes: tuple[Tensor, ...], *operands: Tensor) -> AllSizes:
+    return value.abs(), tuple(slope.abs() for slope in slopes)
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss, by its op's name.
@@ -31,6 +37,9 @@ class Case:
     elementwise, whose error is the measure of ours. ``exact`` is the textbook's, value and then
     gradients in long double: the oracle. ``draws`` gives typical operands in float64,
     ``extremes`` are operands at the edges of what float32 holds, one tuple per element.
+
+    ``kinds`` is what the fuzzer draws for each operand (tests/fuzz/draws.py); ``sizes`` gives, of
+    the value, the gradients and the operands, the sizes of the terms that each of them is made of.
     """
 
     op: str
@@ -39,6 +48,8 @@ class Case:
     exact: Callable[..., tuple[Exact, ...]]
     draws: tuple[Draw, ...]
     extremes: tuple[tuple[float, ...], ...]
+    kinds: tuple[str, ...]
+    sizes: Sizes = of_the_results
 
     @property
     def names(self) -> tuple[str, ...]:

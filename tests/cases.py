@@ -22,10 +22,11 @@ from tests.latent import divergences
 _FILES = sorted((Path(__file__).parent / "likelihoods").glob("*.py"))
 _LIKELIHOODS = [import_module(f"tests.likelihoods.{file.stem}") for file in _FILES]
 
-CASES: tuple[Case, ...] = (
-    *(row for likelihood in _LIKELIHOODS for row in likelihood.ROWS),
-    *divergences.ROWS,
+LIKELIHOOD_CASES: tuple[Case, ...] = tuple(
+    row for likelihood in _LIKELIHOODS for row in likelihood.ROWS
 )
+CASES: tuple[Case, ...] = (*LIKELIHOOD_CASES, *divergences.ROWS)
+CASE_OF_OP = {case.op: case for case in CASES}
 
 each_case = {"argvalues": CASES, "ids": [case.op for case in CASES]}
 

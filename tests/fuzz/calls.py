@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 import vae_fast as vf
-from tests.cases import REDUCTIONS
+from tests.case import Case
+from tests.cases import CASE_OF_OP, LIKELIHOOD_CASES, REDUCTIONS
 from tests.fuzz import exact
 from tests.fuzz.draws import Source
+from vae_fast.engine.table import LIKELIHOODS
 
 Gradients = dict[str, exact.Result | None]
 
@@ -90,43 +92,34 @@ def _batch_and_reduction(source: Source, dims: int, least_event: int = 0) -> dic
 # ---- likelihoods ---------------------------------------------------------------------------------
 
 
-def _bernoulli(source: Source, from_probs: bool) -> Call:
-    shape, dtypes = source.shape(), source.dtypes(2)
-    settings = _batch_and_reduction(source, len(shape))
-    first = source.tensor("prob" if from_probs else "logit", shape, dtypes[0])
-    target = source.tensor("unit", source.behind_batch(shape, settings["batch_dims"]), dtypes[1])
-    arguments = {"logits": first, "target": target, "mask": source.mask(shape), **settings}
-    if from_probs:
-        arguments["from_probs"] = True
-    op = "bernoulli_probs_nll" if from_probs else "bernoulli_nll"
-    term = exact.elementwise(op, (first, target), arguments["mask"])
-    return _of_one_term(vf.bernoulli_nll, arguments, ("logits", "target"), term)
+def _likelihood(case: Case) -> Callable[[Source], Call]:
+    """Of a row: its first operand has the whole shape, its target may lack batch dimensions."""
+    first, *others, last = case.names
 
+    def public(**arguments: Any) -> Tensor:
+        operands = [arguments.pop(name) for name in case.names]
+        return case.public(*operands, **arguments)
 
-def bernoulli_nll(source: Source) -> Call:
-    return _bernoulli(source, from_probs=False)
+    def draw(source: Source) -> Call:
+        shape, dtypes = source.shape(), source.dtypes(len(case.names))
+        settings = _batch_and_reduction(source, len(shape))
+        operands = {first: source.tensor(case.kinds[0], shape, dtypes[0])}
+        for name, kind, dtype in zip(others, case.kinds[1:], dtypes[1:], strict=False):
+            operands[name] = _parameter(source, kind, shape, dtype)
+        of_target = source.behind_batch(shape, settings["batch_dims"])
+        operands[last] = source.tensor(case.kinds[-1], of_target, dtypes[-1])
+        arguments = {**operands, "mask": source.mask(shape), **settings}
+        term = exact.elementwise(case.op, tuple(operands.values()), arguments["mask"])
+        return _of_one_term(public, arguments, case.names, term)
 
-
-def bernoulli_probs_nll(source: Source) -> Call:
-    return _bernoulli(source, from_probs=True)
-
-
-def gaussian_nll(source: Source) -> Call:
-    shape, dtypes = source.shape(), source.dtypes(3)
-    settings = _batch_and_reduction(source, len(shape))
-    mean = source.tensor("number", shape, dtypes[0])
-    target = source.tensor("number", source.behind_batch(shape, settings["batch_dims"]), dtypes[1])
-    logvar = _parameter(source, "logvar", shape, dtypes[2])
-    arguments = {"mean": mean, "target": target, "logvar": logvar, "mask": source.mask(shape)}
-    term = exact.elementwise("gaussian_nll", (mean, logvar, target), arguments["mask"])
-    names = ("mean", "logvar", "target")
-    return _of_one_term(vf.gaussian_nll, {**arguments, **settings}, names, term)
+    public.__name__ = draw.__name__ = case.op
+    return draw
 
 
 def _parameter(source: Source, kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
     """A tensor that broadcasts, or a number."""
     if source.is_so(0.2):
-        return round(source.random.gauss(0, 1), 3)
+        return source.number(kind)
     return source.tensor(kind, source.fitting(shape), dtype)
 
 
@@ -253,35 +246,36 @@ def reparameterize_kl(source: Source) -> Call:
 
 # ---- the bound -----------------------------------------------------------------------------------
 
-# By the likelihood's name: the kind of its first parameter and of the target.
-_KINDS = {
-    "bernoulli": ("logit", "unit"),
-    "bernoulli_probs": ("prob", "unit"),
-    "gaussian": ("number", "number"),
-    "multinomial": ("number", "count"),
-}
+
+def _kinds(likelihood: str) -> tuple[str, ...]:
+    """Of its parameters and the target."""
+    case = CASE_OF_OP.get(f"{likelihood}_nll")
+    return ("number", "count") if case is None else case.kinds  # the multinomial's are rows
 
 
 def elbo_loss(source: Source) -> Call:
     batch = source.shape(1, 1)
     event, latent = (3, 5) if source.is_so(0.5) else (17,), (source.whole(1, 9),)
     samples = source.one_of(((), (), (3,), (2, 2)))
-    likelihood = source.one_of(tuple(_KINDS))
-    kinds, dtypes = _KINDS[likelihood], source.dtypes(3)
-    target = source.tensor(kinds[1], (*batch, *event), dtypes[0])
-    params: Any = source.tensor(kinds[0], (*samples, *batch, *event), dtypes[1])
+    likelihood = source.one_of(tuple(LIKELIHOODS))
+    kinds, dtypes = _kinds(likelihood), source.dtypes(4)
+    whole = (*batch, *event)
+    target = source.tensor(kinds[-1], whole, dtypes[0])
+    params: Any = source.tensor(kinds[0], (*samples, *whole), dtypes[1])
     code = _code(source, (*batch, *latent))
-    mask = None if likelihood == "multinomial" else source.mask((*batch, *event))
+    mask = None if likelihood == "multinomial" else source.mask(whole)
     how = (source.one_of(REDUCTIONS[1:]), 1)
+    names: tuple[str, ...] = ("params", "target")
     if likelihood == "multinomial":
-        nll, names = exact.multinomial(params, target), ("params", "target")
-    elif likelihood == "gaussian":
-        logvar = source.tensor("logvar", source.fitting((*batch, *event)), dtypes[2])
-        nll = exact.elementwise("gaussian_nll", (params, logvar, target), mask)
-        names = ("params", "params_logvar", "target")
+        nll = exact.multinomial(params, target)
     else:
-        nll = exact.elementwise(f"{likelihood}_nll", (params, target), mask)
-        names = ("params", "target")
+        case = CASE_OF_OP[f"{likelihood}_nll"]
+        others = [
+            source.tensor(kind, source.fitting(whole), dtype)
+            for kind, dtype in zip(kinds[1:-1], dtypes[2:], strict=False)
+        ]
+        names = ("params", *(f"params_{name}" for name in case.names[1:-1]), "target")
+        nll = exact.elementwise(case.op, (params, *others, target), mask)
     kl, beta, dims = _divergence(code), source.one_of((1.0, 0.25)), len(samples)
     arguments = {
         **dict(zip(names, nll.operands, strict=True)),
@@ -306,9 +300,10 @@ def elbo_loss(source: Source) -> Call:
     return Call(_elbo, arguments, values, gradients)
 
 
-def _elbo(*, params: Tensor, params_logvar: Tensor | None = None, **arguments: Any) -> Any:
-    of_all = params if params_logvar is None else (params, params_logvar)
-    return vf.elbo_loss(of_all, **arguments)
+def _elbo(**arguments: Any) -> Any:
+    names = [name for name in arguments if name.startswith("params")]
+    params = tuple(arguments.pop(name) for name in names)
+    return vf.elbo_loss(params if len(params) > 1 else params[0], **arguments)
 
 
 # ---- a linear layer and its likelihood -----------------------------------------------------------
@@ -322,7 +317,7 @@ def linear_nll(source: Source) -> Call:
     weight = source.tensor("number", (outputs, inputs), dtype)
     bias = source.tensor("number", (outputs,), dtype) if source.is_so(0.7) else None
     likelihood = source.one_of(("bernoulli", "gaussian", "multinomial"))
-    target = source.tensor(_KINDS[likelihood][1], (*batch, outputs), dtype)
+    target = source.tensor(_kinds(likelihood)[-1], (*batch, outputs), dtype)
     arguments: dict[str, Any] = {"h": h, "weight": weight, "bias": bias, "target": target}
     if likelihood == "gaussian":
         shape = source.one_of(((), (outputs,)))
@@ -341,9 +336,7 @@ def linear_nll(source: Source) -> Call:
 
 
 FUNCTIONS: tuple[Callable[[Source], Call], ...] = (
-    bernoulli_nll,
-    bernoulli_probs_nll,
-    gaussian_nll,
+    *(_likelihood(case) for case in LIKELIHOOD_CASES),
     multinomial_nll,
     gaussian_kl,
     reparameterize,

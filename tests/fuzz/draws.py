@@ -126,6 +126,10 @@ class Source:
     def coins(self, shape: Shape, share: float) -> Tensor:
         return torch.rand(shape, generator=self.generator, device="cpu") < share
 
+    def number(self, kind: str) -> float:
+        """An ordinary one of a kind, of few digits."""
+        return round(float(_VALUES[kind]((), self.generator)), 3)
+
     def mask(self, whole: Shape) -> Tensor | None:
         if self.is_so(0.7):
             return None

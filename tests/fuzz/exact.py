@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.cases import CASE_OF_OP
 from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype, sum_dtype
 from vae_fast.engine.table import LOSSES
 from vae_fast.latent.noise import normal_noise
@@ -229,51 +230,7 @@ def _reduction(reduction: str, batch_dims: int, shape: Sequence[int]) -> tuple[i
     return 0, math.prod(counted)
 
 
-# ---- sizes of the terms, by loss: of the value and of each gradient ------------------------------
-
-
-def _bernoulli_sizes(value: Tensor, slopes: Any, logits: Tensor, x: Tensor) -> Any:
-    own = torch.sigmoid(-logits.abs())
-    return value, (own + torch.where(logits > 0, 1 - x, x), slopes[1].abs())
-
-
-def _bernoulli_probs_sizes(value: Tensor, slopes: Any, p: Tensor, x: Tensor) -> Any:
-    floor = 1e-12
-    product = p.clamp(min=floor) * (1 - p).clamp(min=floor)
-    in_probs = torch.where(p < 0.5, p + x, 2 - x - p) / product
-    logs = -torch.log(p).clamp(min=-100) - torch.log1p(-p).clamp(min=-100)
-    return value, (in_probs, logs)
-
-
-def _gaussian_sizes(value: Tensor, slopes: Any, mean: Tensor, logvar: Tensor, x: Tensor) -> Any:
-    square = (1 - 2 * slopes[1]).abs()
-    size = 0.5 * (math.log(2 * math.pi) + logvar.abs() + square)
-    return size, (slopes[0].abs(), 0.5 * (1 + square), slopes[2].abs())
-
-
-def _standard_normal_sizes(value: Tensor, slopes: Any, mu: Tensor, logvar: Tensor) -> Any:
-    return value, tuple(x.abs() for x in slopes)
-
-
-def _gaussian_kl_sizes(
-    value: Tensor, slopes: Any, mu: Tensor, logvar: Tensor, m: Tensor, v: Tensor
-) -> Any:
-    """The difference of the log-variances is rounded, and its exponential multiplies that."""
-    y = logvar - v
-    of_difference = torch.exp(y) * y.abs()
-    excess = 0.5 * (torch.expm1(y).abs() + of_difference)
-    square = (2 * slopes[3] + torch.expm1(y)).abs()
-    size = value + torch.expm1(y).abs() * y.abs()
-    return size, (slopes[0].abs(), excess, slopes[2].abs(), excess + 0.5 * square)
-
-
-_SIZES: dict[str, Callable[..., Any]] = {
-    "bernoulli_nll": _bernoulli_sizes,
-    "bernoulli_probs_nll": _bernoulli_probs_sizes,
-    "gaussian_nll": _gaussian_sizes,
-    "standard_normal_kl": _standard_normal_sizes,
-    "gaussian_kl": _gaussian_kl_sizes,
-}
+# ---- losses ------------------------------------------------------------------------------------
 
 
 def _tensors(operands: Sequence[Any]) -> list[Tensor]:
@@ -305,7 +262,7 @@ def elementwise(op: str, operands: Sequence[Any], mask: Tensor | None = None) ->
         values = [torch.where(counts, x, 0.5) for x in values]
     values = [x.expand(shape) for x in values]
     value, slopes = loss.value(*values), loss.gradients(*values)
-    size, sizes = _SIZES[op](value, slopes, *values)
+    size, sizes = CASE_OF_OP[op].sizes(value, slopes, *values)
 
     def pull(upstream: Tensor, k: int) -> tuple[Tensor, Tensor]:
         gradient, size = upstream * held(slopes[k], arithmetic), upstream.abs() * sizes[k]

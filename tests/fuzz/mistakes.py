@@ -12,6 +12,7 @@ from torch import Tensor
 import vae_fast as vf
 from tests.fuzz.calls import Call
 from tests.fuzz.draws import Source
+from vae_fast.engine.table import LOSSES
 
 _LONGEST = 600  # a message that a person reads
 
@@ -55,13 +56,15 @@ _SETTINGS: dict[str, tuple[Any, ...]] = {
 }
 
 
-# What an argument is called in the function that another one calls.
-_ALIASES = {
-    "logits": ("probs",),
-    "params": ("logits", "probs", "mean"),
-    "params_logvar": ("logvar",),
-}
-_FIRST = ("logits", "mean", "mu")  # gives the shape, and may well be larger
+# The first operands: they give the shape, and may well be larger.
+_FIRST = {loss.operands[0] for loss in LOSSES.values()}
+
+
+def _aliases(name: str) -> tuple[str, ...]:
+    """What else an argument may be called, in the function that another one calls, say."""
+    if name in ("params", "logits"):
+        return tuple(_FIRST)
+    return (name.removeprefix("params_"),)
 
 
 def complaint(source: Source, call: Call) -> str | None:
@@ -86,7 +89,7 @@ def complaint(source: Source, call: Call) -> str | None:
             return f"{name} is {what}: a message of {len(text)} characters, {text[:200]!r}"
         if not hasattr(vf, text.partition(":")[0]):
             return f"{name} is {what}: no function is named in {text!r}"
-        if any(word in text for word in (name, *_ALIASES.get(name, ()))):
+        if any(word in text for word in (name, *_aliases(name))):
             return None
         return f"{name} is {what}: not named in {text!r}"
     except Exception as error:

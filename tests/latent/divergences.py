@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 import vae_fast as vf
-from tests.case import Case, Exact, normal
+from tests.case import AllSizes, Case, Exact, normal
 
 
 def _exact_expm1_minus(x: Exact) -> Exact:
@@ -39,6 +40,18 @@ def _torch_gaussian_kl(mu: Tensor, logvar: Tensor, m: Tensor, v: Tensor) -> Tens
     return kl_divergence(q, Normal(m, (0.5 * v).exp(), validate_args=False))
 
 
+def _gaussian_sizes(
+    value: Tensor, slopes: tuple[Tensor, ...], mu: Tensor, logvar: Tensor, m: Tensor, v: Tensor
+) -> AllSizes:
+    """The difference of the log-variances is rounded, and its exponential multiplies that."""
+    y = logvar - v
+    of_difference = torch.exp(y) * y.abs()
+    excess = 0.5 * (torch.expm1(y).abs() + of_difference)
+    square = (2 * slopes[3] + torch.expm1(y)).abs()
+    size = value + torch.expm1(y).abs() * y.abs()
+    return size, (slopes[0].abs(), excess, slopes[2].abs(), excess + 0.5 * square)
+
+
 ROWS = (
     Case(
         "standard_normal_kl",
@@ -58,6 +71,7 @@ ROWS = (
             (0.0, 89.4),
             (2e19, 0.0),
         ),
+        ("number", "logvar"),
     ),
     Case(
         "gaussian_kl",
@@ -75,5 +89,7 @@ ROWS = (
             (0.5, 49.0, 0.5, -40.0),
             (2e19, 0.0, 0.0, 0.0),
         ),
+        ("number", "logvar", "number", "logvar"),
+        _gaussian_sizes,
     ),
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import vae_fast as vf
-from tests.case import Case, Exact, normal, unit_interval
+from tests.case import AllSizes, Case, Exact, normal, unit_interval
 
 
 def _exact_bernoulli(logits: Exact, target: Exact) -> tuple[Exact, ...]:
@@ -21,6 +22,19 @@ def _exact_bernoulli_probs(p: Exact, x: Exact) -> tuple[Exact, ...]:
     return -x * log_p - (1 - x) * log_q, (1 - x) / (1 - p) - x / p, log_q - log_p
 
 
+def _sizes(value: Tensor, slopes: tuple[Tensor, ...], logits: Tensor, x: Tensor) -> AllSizes:
+    own = torch.sigmoid(-logits.abs())
+    return value, (own + torch.where(logits > 0, 1 - x, x), slopes[1].abs())
+
+
+def _sizes_of_probs(value: Tensor, slopes: tuple[Tensor, ...], p: Tensor, x: Tensor) -> AllSizes:
+    floor = 1e-12
+    product = p.clamp(min=floor) * (1 - p).clamp(min=floor)
+    in_probs = torch.where(p < 0.5, p + x, 2 - x - p) / product
+    logs = -torch.log(p).clamp(min=-100) - torch.log1p(-p).clamp(min=-100)
+    return value, (in_probs, logs)
+
+
 ROWS = (
     Case(
         "bernoulli_nll",
@@ -29,6 +43,8 @@ ROWS = (
         _exact_bernoulli,
         (normal(3.0), unit_interval()),
         ((1e4, 0.0), (1e4, 1.0), (-1e4, 0.3), (30.0, 1.0), (90.0, 1.0), (-90.0, 0.0), (1e-40, 0.5)),
+        ("logit", "unit"),
+        _sizes,
     ),
     Case(
         "bernoulli_probs_nll",
@@ -37,5 +53,7 @@ ROWS = (
         _exact_bernoulli_probs,
         (unit_interval(0.02), unit_interval()),
         ((1e-11, 1.0), (1e-11, 0.0), (0.999999, 1.0), (0.999999, 0.0), (0.5, 1e-40)),
+        ("prob", "unit"),
+        _sizes_of_probs,
     ),
 )

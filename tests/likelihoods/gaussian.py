@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import vae_fast as vf
-from tests.case import Case, Exact, normal
+from tests.case import AllSizes, Case, Exact, normal
 
 _PI = np.arctan(np.longdouble(1)) * 4
 
@@ -29,6 +30,14 @@ def _gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor, **options: Any) 
     return vf.gaussian_nll(mean, target, logvar, **options)
 
 
+def _sizes(
+    value: Tensor, slopes: tuple[Tensor, ...], mean: Tensor, logvar: Tensor, x: Tensor
+) -> AllSizes:
+    square = (1 - 2 * slopes[1]).abs()
+    size = 0.5 * (math.log(2 * math.pi) + logvar.abs() + square)
+    return size, (slopes[0].abs(), 0.5 * (1 + square), slopes[2].abs())
+
+
 ROWS = (
     Case(
         "gaussian_nll",
@@ -45,5 +54,7 @@ ROWS = (
             (1e-15, -80.0, 0.0),
             (2e19, 0.0, 0.0),
         ),
+        ("number", "logvar", "number"),
+        _sizes,
     ),
 )
