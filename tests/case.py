@@ -25,6 +25,15 @@ def unit_interval(edge: float = 0.0) -> Draw:
     return lambda shape: edge + (1 - 2 * edge) * torch.rand(shape, dtype=torch.float64)
 
 
+def positive(scale: float = 1.0) -> Draw:
+    return lambda shape: normal(scale)(shape).exp()
+
+
+def counts(shape: tuple[int, ...]) -> Tensor:
+    """Few, and a quarter in place of none: below zero, where differences would step, is nothing."""
+    return torch.poisson(torch.full(shape, 3.0, dtype=torch.float64)).clamp(min=0.25)
+
+
 def of_the_results(value: Tensor, slopes: tuple[Tensor, ...], *operands: Tensor) -> AllSizes:
     return value.abs(), tuple(slope.abs() for slope in slopes)
 

@@ -274,7 +274,7 @@ MISTAKES = {
     "target has shape": {"target": torch.zeros(BATCH, OUT - 1)},
     "h is of type": {"h": [1.0]},
     "bias has dtype": {"bias": torch.zeros(OUT)},
-    "likelihood is 'poisson'": {"likelihood": "poisson"},
+    "likelihood is 'cauchy'": {"likelihood": "cauchy"},
     "logvar is given": {"logvar": 1.0},
     "logvar has shape": {"likelihood": "gaussian", "logvar": torch.zeros(3)},
     "logvar has dtype": {"likelihood": "gaussian", "logvar": torch.tensor(1)},

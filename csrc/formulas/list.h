@@ -6,6 +6,8 @@
 #include "bernoulli.h"
 #include "gaussian.h"
 #include "kl.h"
+#include "negative_binomial.h"
+#include "poisson.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -19,6 +21,8 @@ using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
     GaussianNll,             //
+    NegativeBinomialNll,     //
+    PoissonNll,              //
     StandardNormalKl,        //
     GaussianKl>;
 

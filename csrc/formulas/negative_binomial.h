@@ -38,9 +38,10 @@ struct NegativeBinomialNll {
     const CountDeviance<T> deviance = count_deviance(x, mu * v, excess, far);
     const T of_v = minus_log((x - mu) * scale, v * T(kFar)).value;
     const T value = (deviance.value + t * of_v) + (count.value - ratio.value);
+    const T in_target = (count.slope - ratio.to_x) - deviance.log;
     return {select(mu == T(0) && x > T(0), kInfinity<T>, value),
             {select(x == T(0), share, excess / mu), of_v - ratio.to_t,
-             (count.slope - ratio.to_x) - deviance.log}};
+             select(mu == T(0), kInfinity<T>, in_target)}};
   }
 };
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from vae_fast.engine.call import as_tensor, explain, in_result_dtype, logvar_of, loss
 from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype, sum_dtype
+from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
 from vae_fast.engine.reductions import Reduction, keep_and_mean, reduce
 from vae_fast.engine.standardized import standardized
 from vae_fast.engine.table import Loss, enter_loss
@@ -23,37 +22,14 @@ from vae_fast.latent.checks import (
 
 # ---- formulas ------------------------------------------------------------------------------------
 
-# exp(x) - 1 - x = x^2 / 2 * (1 + x/3 (1 + x/4 (1 + ...))), enough terms for float64 at |x| < 1.
-_SERIES_TERMS = 20
-# Beyond this, x is nothing beside exp(x); and inf - inf is not a number.
-_EXP_ALONE = 100.0
-# Beyond this, 1 is nothing beside exp(x), which will soon be beyond float32.
-_LARGE = 80.0
-
-
-def _half_expm1(x: Tensor) -> Tensor:
-    """(exp(x) - 1) / 2, finite where exp(x) is not: as exp(x - 1) e / 2, whose x - 1 is exact."""
-    is_large = x > _LARGE
-    half = 0.5 * torch.expm1(torch.where(is_large, x - 1, x))
-    return torch.where(is_large, math.e * half, half)
-
-
-def _half_expm1_minus(x: Tensor) -> Tensor:
-    """(exp(x) - 1 - x) / 2 to full relative accuracy, never negative."""
-    series = torch.ones_like(x)
-    for k in range(_SERIES_TERMS, 2, -1):
-        series = 1 + x / k * series
-    direct = _half_expm1(x) - 0.5 * x.clamp(max=_EXP_ALONE)
-    return torch.where(x.abs() < 1, 0.25 * x * x * series, direct)
-
 
 def _standard_normal_kl_value(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)); Kingma and Welling 2014, appendix B."""
-    return 0.5 * mu * mu + _half_expm1_minus(logvar)
+    return 0.5 * mu * mu + half_expm1_minus(logvar)
 
 
 def _standard_normal_kl_gradients(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    return mu, _half_expm1(logvar)
+    return mu, half_expm1(logvar)
 
 
 def _gaussian_kl_value(
@@ -61,14 +37,14 @@ def _gaussian_kl_value(
 ) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(prior_mu, exp(prior_logvar)))."""
     half_square, _ = standardized(mu, prior_mu, prior_logvar)
-    return half_square + _half_expm1_minus(logvar - prior_logvar)
+    return half_square + half_expm1_minus(logvar - prior_logvar)
 
 
 def _gaussian_kl_gradients(
     mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor
 ) -> tuple[Tensor, ...]:
     half_square, slope = standardized(mu, prior_mu, prior_logvar)
-    excess = _half_expm1(logvar - prior_logvar)
+    excess = half_expm1(logvar - prior_logvar)
     return slope, excess, -slope, -(half_square + excess)
 
 

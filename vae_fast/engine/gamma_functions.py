@@ -1,0 +1,75 @@
+"""Functions of the gamma function in plain PyTorch, in pieces that do not cancel.
+
+The large terms of Stirling's formula meet those of a likelihood; what is left are the rests here
+(csrc/formulas/gamma_functions.h has the same). All of them differentiate to any order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.logarithms import polynomial
+
+# From here on Stirling's series is exact in float64; below, nothing is large enough to cancel.
+_SERIES_FROM = 10
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+# Of lgamma: B_2k / (2k (2k - 1)); of digamma: B_2k / (2k).
+_LGAMMA_SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+_DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+
+
+def stirling_rest(z: Tensor) -> Tensor:
+    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0."""
+    is_large = z > _SERIES_FROM
+    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z)
+    series = polynomial(_LGAMMA_SERIES, 1 / (large * large)) / large
+    leading = (small - 0.5) * torch.log(small) - small + _HALF_LOG_TWO_PI
+    return torch.where(is_large, series, torch.lgamma(small) - leading)
+
+
+def digamma_rest(z: Tensor) -> Tensor:
+    """digamma(z) - log z, for z > 0."""
+    is_large = z > _SERIES_FROM
+    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z)
+    square = 1 / (large * large)
+    series = -(0.5 / large + square * polynomial(_DIGAMMA_SERIES, square))
+    return torch.where(is_large, series, torch.digamma(small) - torch.log(small))
+
+
+def _chord(coefficients: tuple[float, ...], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """A polynomial p at a, and (p(a) - p(b)) / (a - b), where a - b may be 0."""
+    at_a, slope = torch.full_like(a, coefficients[-1]), torch.zeros_like(a)
+    for coefficient in reversed(coefficients[:-1]):
+        at_a, slope = at_a * a + coefficient, slope * b + at_a
+    return at_a, slope
+
+
+def digamma_rest_difference(x: Tensor, t: Tensor) -> Tensor:
+    """digamma_rest(x + t) - digamma_rest(t), x >= 0 and t > 0.
+
+    Exact relatively at a large t, by the chords of the series; a small one is raised first, by
+    digamma(t) = digamma(t + 1) - 1 / t, whose differences have one sign.
+    """
+    is_large = t > _SERIES_FROM
+    large = torch.where(is_large, t, t + _SERIES_FROM)
+    a, b = 1 / large, 1 / (x + large)
+    at_a, slope = _chord(_DIGAMMA_SERIES, a * a, b * b)
+    series = (x * a * b) * (0.5 + (a + b) * (at_a + b * b * slope))
+    small = torch.where(is_large, 1, t)
+    raised = torch.log1p(x / (small + _SERIES_FROM)) - torch.log1p(x / small)
+    for i in range(_SERIES_FROM):
+        raised = raised + x / (small + i) / (x + small + i)
+    return series + torch.where(is_large, 0, raised)
+
+
+def count_term(x: Tensor) -> tuple[Tensor, Tensor]:
+    """lgamma(x + 1) - (x + 1/2) log(X) + x, X = max(1, x), and digamma(x + 1) - log(X), x >= 0."""
+    is_small = x < 1
+    small, large = torch.where(is_small, x, 0), torch.where(is_small, 1, x)
+    value = torch.where(
+        is_small, torch.lgamma(small + 1) + small, stirling_rest(large) + _HALF_LOG_TWO_PI
+    )
+    return value, torch.where(is_small, torch.digamma(small + 1), 1 / large + digamma_rest(large))

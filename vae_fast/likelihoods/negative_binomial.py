@@ -1,0 +1,137 @@
+"""The negative binomial likelihood of counts that vary more than a Poisson's."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.gamma_functions import (
+    count_term,
+    digamma_rest,
+    digamma_rest_difference,
+    stirling_rest,
+)
+from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.logarithms import minus_log
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+
+__all__ = ["negative_binomial_nll"]
+
+
+def negative_binomial_nll(
+    mu: Tensor,
+    target: Tensor,
+    theta: Tensor | float,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the negative binomial distribution, in nats.
+
+    Of mean mu and inverse dispersion theta, with variance mu + mu^2 / theta (Lopez et al. 2018,
+    "Deep generative modeling for single-cell transcriptomics", appendix B):
+
+        lgamma(theta) - lgamma(x + theta) + lgamma(x + 1) + theta log(1 + mu / theta)
+            + x log(1 + theta / mu),
+
+    evaluated as deviances from the best mean and the rests of Stirling's formula, so that nothing
+    cancels: the Poisson distribution is its limit as theta grows. A mean of 0 costs nothing where
+    nothing is counted, and infinity where something is.
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once, in the
+    forward: 8 bytes per element in float32 with a theta per feature, 12 with mu's gradient; theta's
+    is summed in the same pass.
+
+    Args:
+        mu: Means, (*batch, *event), at least 0.
+        target: Counts, of the shape of mu, as in :func:`poisson_nll`.
+        theta: Inverse dispersions, above 0; broadcasts to mu (per feature, per datum), or a number.
+            It counts as at least 1e-20 and at most 1e20.
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced; NaN where mu, theta or the count is negative.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    operands = (mu, as_tensor(theta, mu, target), target)
+    op = "negative_binomial_nll"
+    return loss(op, op, operands, mask, batch_dims, reduction)
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+def _parts(mu: Tensor, theta: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """What both need: t, 1 / (mu + t), the excess (mu - x) t / (mu + t), u and u - 1.
+
+    t is theta in its range, and u = mu (x + t) / (X (mu + t)) with X = max(1, x).
+    """
+    is_valid = (mu >= 0) & (theta >= 0) & (x >= 0)
+    mean, t = torch.where(is_valid, mu, math.nan), theta.clamp(1e-20, 1e20)
+    scale = 1 / (mean + t)
+    excess, top = (mean - x) * (t * scale), x.clamp(min=1)
+    u = mean * ((x + t) * scale / top)
+    return t, scale, excess, u, torch.where(x < 1, u - 1, excess / top)
+
+
+def _value(mu: Tensor, theta: Tensor, target: Tensor) -> Tensor:
+    x = target
+    t, scale, excess, u, above = _parts(mu, theta, x)
+    is_impossible = (mu == 0) & (x > 0)
+    of_mean = x * minus_log(above, torch.where(u > 0, u, 1))[0]
+    deviance = of_mean + torch.where(x < 1, excess - x * above, 0)
+    of_theta = t * minus_log((x - mu) * scale, (x + t) * scale)[0]
+    z = x + t
+    ratio = stirling_rest(z) - stirling_rest(t) - 0.5 * torch.log1p(x / t)
+    rest = count_term(x)[0] - (ratio - 0.5 * torch.log(x.clamp(min=1)))
+    return torch.where(is_impossible, math.inf, (deviance + of_theta) + rest)
+
+
+def _gradients(mu: Tensor, theta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    x = target
+    t, scale, excess, u, above = _parts(mu, theta, x)
+    in_mu = torch.where(x == 0, t * scale, excess / torch.where(x == 0, 1, mu))
+    of_theta, _ = minus_log((x - mu) * scale, (x + t) * scale)
+    _, log_u = minus_log(above, u)
+    in_target = (count_term(x)[1] - digamma_rest(x + t)) - log_u
+    in_target = torch.where(mu == 0, math.inf, in_target)
+    return in_mu, of_theta - digamma_rest_difference(x, t), in_target
+
+
+enter_loss("negative_binomial_nll", Loss(("mu", "theta", "target"), _value, _gradients))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class NegativeBinomialLikelihood(Likelihood):
+    """Each element of x is a count; the decoder gives the logarithms of mean and dispersion."""
+
+    name = "negative_binomial"
+    reads_bytes = True
+    per_element = 2
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """The means mu and the inverse dispersions theta, each of x's shape."""
+        mu, theta = torch.exp(raw).chunk(2, dim=1)
+        return mu, theta
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x."""
+        return params[0]
+
+
+enter_likelihood(
+    "negative_binomial", LikelihoodEntry(negative_binomial_nll, head=NegativeBinomialLikelihood)
+)

@@ -1,0 +1,102 @@
+"""The Poisson likelihood of counts."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.call import loss
+from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
+from vae_fast.engine.gamma_functions import count_term
+from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.logarithms import log_distance
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+
+__all__ = ["poisson_nll"]
+
+
+def poisson_nll(
+    log_rate: Tensor,
+    target: Tensor,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the Poisson distribution, in nats.
+
+    exp(l) - x l + log x!, with the constant, from the logarithm l of the rate. Evaluated as
+    x (exp(d) - 1 - d), d = l - log x, and the rest of Stirling's formula, so that nothing cancels
+    at a count of any size; a rate of 0 (l = -infinity) costs nothing where nothing is counted.
+
+    The kernel reads log_rate and target once and, where a gradient is wanted, writes it once, in
+    the forward: 8 bytes per element in float32 (5 with a uint8 target), 12 (9) with the gradient.
+
+    Args:
+        log_rate: (*batch, *event).
+        target: Counts, of the shape of log_rate, as in :func:`bernoulli_nll`; numbers between whole
+            ones have the same formula, negative ones NaN. uint8 and bool mean the numbers that they
+            hold.
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    return loss("poisson_nll", "poisson_nll", (log_rate, target), mask, batch_dims, reduction)
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+def _parts(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """l, d = l - log X for X = max(1, x), log X, and where exp(l) is taken as it is."""
+    l = torch.where(target >= 0, log_rate, math.nan)  # noqa: E741
+    d, log_top = log_distance(l, target.clamp(min=1))
+    return l, d, log_top, (target < 1) | (d > 2)
+
+
+def _value(log_rate: Tensor, target: Tensor) -> Tensor:
+    l, d, log_top, is_apart = _parts(log_rate, target)  # noqa: E741
+    near = torch.where(is_apart, 0, d)
+    linear = torch.where(target == 0, 0, target * (1 + d))
+    deviance = torch.where(is_apart, torch.exp(l) - linear, 2 * target * half_expm1_minus(near))
+    return deviance + (0.5 * log_top + count_term(target)[0])
+
+
+def _gradients(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(l) - x, and digamma(x + 1) - l."""
+    l, d, _, is_apart = _parts(log_rate, target)  # noqa: E741
+    near = torch.where(is_apart, 0, d)
+    in_log_rate = torch.where(is_apart, torch.exp(l) - target, 2 * target * half_expm1(near))
+    return in_log_rate, count_term(target)[1] - d
+
+
+enter_loss("poisson_nll", Loss(("log_rate", "target"), _value, _gradients))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class PoissonLikelihood(Likelihood):
+    """Each element of x is a count; the parameters are the logarithms of their rates."""
+
+    name = "poisson"
+    reads_bytes = True
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x."""
+        return torch.exp(cast(Tensor, params))
+
+
+enter_likelihood("poisson", LikelihoodEntry(poisson_nll, op="poisson_nll", head=PoissonLikelihood))
