@@ -32,6 +32,14 @@ def counts(shape: tuple[int, ...]) -> Tensor:
     return torch.poisson(torch.full(shape, 3.0, dtype=torch.float64)).clamp(min=0.25)
 
 
+def to_unit_interval(operands: list[Tensor]) -> list[Tensor]:
+    return [x.sigmoid() for x in operands]
+
+
+def to_positive(operands: list[Tensor]) -> list[Tensor]:
+    return [x.abs() for x in operands]
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss, by its op's name.
@@ -39,7 +47,8 @@ class Case:
     ``public`` takes the operands in the op's order. ``torch`` is PyTorch's own expression of it,
     elementwise, whose error is the measure of ours. ``exact`` is the textbook's, value and then
     gradients in long double: the oracle. ``draws`` gives typical operands in float64,
-    ``extremes`` are operands at the edges of what float32 holds, one tuple per element.
+    ``extremes`` are operands at the edges of what float32 holds, one tuple per element, ``domain``
+    brings any numbers to where the loss is defined.
     """
 
     op: str
@@ -48,6 +57,7 @@ class Case:
     exact: Callable[..., tuple[Exact, ...]]
     draws: tuple[Draw, ...]
     extremes: tuple[tuple[float, ...], ...]
+    domain: Callable[[list[Tensor]], list[Tensor]] = list
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 import vae_fast as vf
-from tests.case import Case, Exact, normal, unit_interval
+from tests.case import Case, Exact, normal, to_unit_interval, unit_interval
 
 
 def _exact_bernoulli(logits: Exact, target: Exact) -> tuple[Exact, ...]:
@@ -29,6 +29,7 @@ ROWS = (
         _exact_bernoulli,
         (normal(3.0), unit_interval()),
         ((1e4, 0.0), (1e4, 1.0), (-1e4, 0.3), (30.0, 1.0), (90.0, 1.0), (-90.0, 0.0), (1e-40, 0.5)),
+        to_unit_interval,
     ),
     Case(
         "bernoulli_probs_nll",
@@ -37,5 +38,6 @@ ROWS = (
         _exact_bernoulli_probs,
         (unit_interval(0.02), unit_interval()),
         ((1e-11, 1.0), (1e-11, 0.0), (0.999999, 1.0), (0.999999, 0.0), (0.5, 1e-40)),
+        to_unit_interval,
     ),
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial
 
 import vae_fast as vf
-from tests.case import Case, Exact, counts, positive
+from tests.case import Case, Exact, counts, positive, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -49,5 +49,6 @@ ROWS = (
             (1e6, 10.0, 1e6),
             (0.3, 0.5, 0.25),
         ),
+        to_positive,
     ),
 )

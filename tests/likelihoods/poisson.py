@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Poisson
 
 import vae_fast as vf
-from tests.case import Case, Exact, counts, normal
+from tests.case import Case, Exact, counts, normal, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -36,5 +36,6 @@ ROWS = (
             (2.0, 1.0),
             (-1e4, 0.0),
         ),
+        to_positive,
     ),
 )
