@@ -13,13 +13,24 @@
 
 namespace vae_fast {
 
-enum class Dtype : uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16, kUInt8, kBool };
+enum class Dtype : uint8_t {
+  kFloat32,
+  kFloat64,
+  kBFloat16,
+  kFloat16,
+  kUInt8,
+  kBool,
+  kInt32,
+  kInt64
+};
 
 inline int bytes_of(Dtype dtype) {
   switch (dtype) {
     case Dtype::kFloat64:
+    case Dtype::kInt64:
       return 8;
     case Dtype::kFloat32:
+    case Dtype::kInt32:
       return 4;
     case Dtype::kBFloat16:
     case Dtype::kFloat16:

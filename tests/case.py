@@ -34,6 +34,14 @@ def counts(shape: tuple[int, ...]) -> Tensor:
     return torch.poisson(torch.full(shape, 3.0, dtype=torch.float64)).clamp(min=0.25)
 
 
+def to_unit_interval(operands: list[Tensor]) -> list[Tensor]:
+    return [x.sigmoid() for x in operands]
+
+
+def to_positive(operands: list[Tensor]) -> list[Tensor]:
+    return [x.abs() for x in operands]
+
+
 def of_the_results(value: Tensor, slopes: tuple[Tensor, ...], *operands: Tensor) -> AllSizes:
     return value.abs(), tuple(slope.abs() for slope in slopes)
 
@@ -45,7 +53,8 @@ class Case:
     ``public`` takes the operands in the op's order. ``torch`` is PyTorch's own expression of it,
     elementwise, whose error is the measure of ours. ``exact`` is the textbook's, value and then
     gradients in long double: the oracle. ``draws`` gives typical operands in float64,
-    ``extremes`` are operands at the edges of what float32 holds, one tuple per element.
+    ``extremes`` are operands at the edges of what float32 holds, one tuple per element, ``domain``
+    brings any numbers to where the loss is defined.
 
     ``kinds`` is what the fuzzer draws for each operand (tests/fuzz/draws.py); ``sizes`` gives, of
     the value, the gradients and the operands, the sizes of the terms that each of them is made of.
@@ -58,6 +67,7 @@ class Case:
     draws: tuple[Draw, ...]
     extremes: tuple[tuple[float, ...], ...]
     kinds: tuple[str, ...]
+    domain: Callable[[list[Tensor]], list[Tensor]] = list
     sizes: Sizes = of_the_results
 
     @property

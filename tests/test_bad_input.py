@@ -21,7 +21,7 @@ floats = "expected float32, float64, bfloat16 or float16"
 BAD_OPERANDS = {
     "type": ([1.0], TypeError, "{name} is of type list, expected torch.Tensor"),
     "none": (None, TypeError, "{name} is of type NoneType, expected torch.Tensor"),
-    "dtype": (integers, TypeError, "{name} has dtype torch.int64, expected float32, float64"),
+    "dtype": (integers.short(), TypeError, "{name} has dtype torch.int16, expected float32"),
     "complex": (ones.cfloat(), TypeError, "{name} has dtype torch.complex64, expected float32"),
     "sparse": (dense.to_sparse(), TypeError, "{name} is a tensor of layout sparse_coo, expected a"),
     "rows": (dense.to_sparse_csr(), TypeError, "{name} is a tensor of layout sparse_csr"),
@@ -464,8 +464,8 @@ def test_message(call, exception, message, backend):
 
 BAD_OPERAND_TENSORS = (
     (ones, wide),
-    (ones, integers),
-    (integers, ones),
+    (ones, integers.short()),
+    (integers.short(), ones),
     (ones, elsewhere),
     (ones, torch.ones(4)),
 )

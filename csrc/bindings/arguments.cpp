@@ -21,6 +21,10 @@ Dtype dtype_of(at::ScalarType type) {
       return Dtype::kUInt8;
     case at::kBool:
       return Dtype::kBool;
+    case at::kInt:
+      return Dtype::kInt32;
+    case at::kLong:
+      return Dtype::kInt64;
     default:
       TORCH_INTERNAL_ASSERT(false, "dtype ", type, " passed the checks");
   }
@@ -43,12 +47,19 @@ std::string python_shape(at::IntArrayRef sizes) {
   return text + (sizes.size() == 1 ? ",)" : ")");
 }
 
-void check_dtype(const char* op, const char* name, at::ScalarType type, bool is_target) {
-  const bool right =
-      is_supported_float(type) || (is_target && (type == at::kByte || type == at::kBool));
+// What an operand may hold besides floats.
+enum class Integers { kNone, kBytes, kAll };
+
+void check_dtype(const char* op, const char* name, at::ScalarType type, Integers integers) {
+  const bool is_byte = type == at::kByte || type == at::kBool;
+  const bool is_integer = is_byte || type == at::kInt || type == at::kLong;
+  const bool right = is_supported_float(type) || (integers == Integers::kAll && is_integer) ||
+                     (integers == Integers::kBytes && is_byte);
   TORCH_CHECK_TYPE(right, op, ": ", name, " has dtype torch.", python_dtype(type),
                    ", expected float32, float64, bfloat16",
-                   is_target ? ", float16, uint8 or bool" : " or float16");
+                   integers == Integers::kAll     ? ", float16, uint8, bool, int32 or int64"
+                   : integers == Integers::kBytes ? ", float16, uint8 or bool"
+                                                  : " or float16");
 }
 
 void check_device(const char* op, const char* name, const Tensor& tensor, const char* first_name,
@@ -111,7 +122,10 @@ at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorLis
   at::DimVector shape;
   for (size_t k = 0; k < operands.size(); ++k) {
     const bool is_target = info.has_target && k + 1 == operands.size();
-    check_dtype(op, info.operands[k], operands[k].scalar_type(), is_target);
+    check_dtype(op, info.operands[k], operands[k].scalar_type(),
+                !is_target            ? Integers::kNone
+                : info.takes_integers ? Integers::kAll
+                                      : Integers::kBytes);
     check_device(op, info.operands[k], operands[k], first_name, first);
     check_shape(op, info.operands[k], operands[k], first_name, shape);
   }
@@ -153,7 +167,7 @@ void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t di
 
 void check_gradient(const char* op, const char* name, const Tensor& gradient, at::IntArrayRef shape,
                     at::Device device) {
-  check_dtype(op, name, gradient.scalar_type(), /*is_target=*/false);
+  check_dtype(op, name, gradient.scalar_type(), Integers::kNone);
   TORCH_CHECK_VALUE(gradient.device() == device, op, ": ", name, " is on ", gradient.device(),
                     ", expected ", device);
   TORCH_CHECK_VALUE(gradient.sizes() == shape, op, ": ", name, " has shape ",

@@ -40,6 +40,7 @@ struct LossInfo {
   const char* const* operands;
   int operand_count;
   bool has_target;
+  bool takes_integers;  // int32 and int64 targets
 };
 
 const LossInfo& loss_info(int loss);

@@ -117,6 +117,12 @@ const T* load_tile(const Input& in, bool unit_interval, const Shape& shape, int6
     case Dtype::kBool:
       copy_in<Convert<T>, uint8_t>(in, shape, first, n, buffer);
       break;
+    case Dtype::kInt32:
+      copy_in<Convert<T>, int32_t>(in, shape, first, n, buffer);
+      break;
+    case Dtype::kInt64:
+      copy_in<Convert<T>, int64_t>(in, shape, first, n, buffer);
+      break;
   }
   return buffer;
 }
@@ -265,6 +271,8 @@ void store_tile(const Output& out, const Shape& shape, int64_t first, int64_t n,
       return copy_out<Float16>(out, shape, first, n, tile);
     case Dtype::kUInt8:
     case Dtype::kBool:
+    case Dtype::kInt32:
+    case Dtype::kInt64:
       break;
   }
 }

@@ -18,7 +18,7 @@ template <class T>
 __device__ __forceinline__ T number(const Tensor& tensor, int64_t offset = 0) {
   using One = Vectors<T, 1>;
   T x;
-  One::convert_any(One::load_any(tensor, offset), tensor.dtype, false, &x);
+  One::convert_any(One::load_any(tensor, offset, false), tensor.dtype, false, &x);
   return x;
 }
 
@@ -135,7 +135,7 @@ struct InputReader {
     if constexpr (kIsFlat<S>) {
       if (!Element::is_target(k)) return Access::template load<S>(tensor, offset);
     }
-    return Access::load_any(tensor, offset);
+    return Access::load_any(tensor, offset, Element::is_unit_interval(k));
   }
 
   __device__ __forceinline__ static void convert(const Tensor& tensor, const Raw& raw, int k,

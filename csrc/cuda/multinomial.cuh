@@ -31,6 +31,10 @@ __device__ __forceinline__ void with_dtype(Dtype dtype, const F& f) {
     case Dtype::kFloat64:
       if constexpr (sizeof(T) == 8) return f(double{});
       break;
+    case Dtype::kInt32:
+      return f(int32_t{});
+    case Dtype::kInt64:
+      return f(int64_t{});
     case Dtype::kFloat32:
       break;
   }

@@ -5,6 +5,8 @@
 // the first of them is waited for.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/platform.cuh"
 #include "formulas/storage.h"
 
@@ -121,13 +123,21 @@ template <class T, int V>
 struct Vectors {
   using Raw = Words<V * sizeof(T) / 4>;
 
-  // ---- of dtype S
+  // ---- of dtype S; what is wider than the arithmetic is converted as it is loaded
+
+  template <class S>
+  using Loaded = std::conditional_t<(sizeof(S) > sizeof(T)), T, S>;
 
   template <class S>
   __device__ __forceinline__ static Raw load(const Tensor& tensor, int64_t offset) {
     Raw raw;
     const Bits<S>* from = static_cast<const Bits<S>*>(tensor.data) + offset;
-    if constexpr (V == 1) {
+    if constexpr (sizeof(S) > sizeof(T)) {
+      Words<V * sizeof(S) / 4> wide;
+      load_words<V * sizeof(S)>(from, wide.word);
+      VAE_FAST_UNROLL
+      for (int k = 0; k < V; ++k) raw.set(k, Convert<T>::from(wide.template get<S>(k)));
+    } else if constexpr (V == 1) {
       raw.set(0, *from);
     } else {
       load_words<V * sizeof(S)>(from, raw.word);
@@ -138,7 +148,7 @@ struct Vectors {
   template <class S, class Converter = Convert<T>>
   __device__ __forceinline__ static void convert(const Raw& raw, T* x) {
     VAE_FAST_UNROLL
-    for (int k = 0; k < V; ++k) x[k] = Converter::from(raw.template get<S>(k));
+    for (int k = 0; k < V; ++k) x[k] = Converter::from(raw.template get<Loaded<S>>(k));
   }
 
   template <class S>
@@ -154,9 +164,11 @@ struct Vectors {
     store_words<V * sizeof(S)>(static_cast<S*>(tensor.data) + offset, words.word);
   }
 
-  // ---- of any dtype; only float64 arithmetic has float64 tensors
+  // ---- of any dtype; only float64 arithmetic has float64 tensors, a target that is a number
+  // wide integers
 
-  __device__ __forceinline__ static Raw load_any(const Tensor& tensor, int64_t offset) {
+  __device__ __forceinline__ static Raw load_any(const Tensor& tensor, int64_t offset,
+                                                 bool unit_interval) {
     switch (tensor.dtype) {
       case Dtype::kUInt8:
       case Dtype::kBool:
@@ -167,6 +179,10 @@ struct Vectors {
       case Dtype::kFloat64:
         if constexpr (sizeof(T) == 8) return load<uint64_t>(tensor, offset);
         break;
+      case Dtype::kInt64:
+        if (unit_interval) break;
+        return load<int64_t>(tensor, offset);
+      case Dtype::kInt32:
       case Dtype::kFloat32:
         break;
     }
@@ -188,6 +204,12 @@ struct Vectors {
       case Dtype::kFloat64:
         if constexpr (sizeof(T) == 8) return convert<double>(raw, x);
         break;
+      case Dtype::kInt32:
+        if (unit_interval) break;
+        return convert<int32_t>(raw, x);
+      case Dtype::kInt64:
+        if (unit_interval) break;
+        return convert<int64_t>(raw, x);
       case Dtype::kFloat32:
         break;
     }
@@ -206,6 +228,8 @@ struct Vectors {
         return;
       case Dtype::kUInt8:
       case Dtype::kBool:
+      case Dtype::kInt32:
+      case Dtype::kInt64:
         return;
       case Dtype::kFloat32:
         break;
@@ -219,7 +243,7 @@ struct Vectors {
                                                   bool unit_interval) {
     using One = Vectors<T, 1>;
     T x;
-    One::convert_any(One::load_any(tensor, offset), tensor.dtype, unit_interval, &x);
+    One::convert_any(One::load_any(tensor, offset, unit_interval), tensor.dtype, unit_interval, &x);
     Raw raw;
     raw.set(0, x);
     return raw;

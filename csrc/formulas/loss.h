@@ -16,8 +16,8 @@ inline namespace VAE_FAST_ISA {
 
 enum class Target : unsigned char {
   kNone,          // the operands are all parameters (divergences)
-  kUnitInterval,  // in [0, 1]; uint8 means x / 255
-  kNumber,        // any number; uint8 means the integer
+  kUnitInterval,  // in [0, 1]; uint8 means x / 255, wider integers are refused
+  kNumber,        // any number; integers mean what they say
 };
 
 template <class T, int N>

@@ -53,6 +53,8 @@ struct Convert {
     return static_cast<T>(to_float(x));
   }
   VAE_FAST_FN static T from(uint8_t x) { return static_cast<T>(static_cast<int32_t>(x)); }
+  VAE_FAST_FN static T from(int32_t x) { return static_cast<T>(x); }
+  VAE_FAST_FN static T from(int64_t x) { return static_cast<T>(x); }
 };
 
 // x / 255, correctly rounded: one step of correction after the product with the inverse.

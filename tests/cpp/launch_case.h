@@ -72,6 +72,10 @@ struct View {
         return to_float(as(BFloat16{}));
       case Dtype::kFloat16:
         return to_float(as(Float16{}));
+      case Dtype::kInt32:
+        return as(int32_t{});
+      case Dtype::kInt64:
+        return static_cast<double>(as(int64_t{}));
       default:
         return *at;
     }
@@ -89,11 +93,17 @@ struct View {
         return put(Store<BFloat16>::from(value));
       case Dtype::kFloat16:
         return put(Store<Float16>::from(value));
+      case Dtype::kInt32:
+        return put(static_cast<int32_t>(value));
+      case Dtype::kInt64:
+        return put(static_cast<int64_t>(value));
       default:
         *at = static_cast<unsigned char>(value);
     }
   }
 };
+
+inline bool is_integer(Dtype dtype) { return dtype == Dtype::kInt32 || dtype == Dtype::kInt64; }
 
 inline int64_t offset_of(const Shape& shape, const int64_t* strides, int64_t linear) {
   int64_t offset = 0;
@@ -158,10 +168,17 @@ class Random {
 
   void fill(View& view) {
     for (int64_t i = 0; i < view.elements(); ++i) {
-      const bool is_bool = view.dtype == Dtype::kBool;
-      const bool is_byte = view.dtype == Dtype::kUInt8;
-      view.set(i, is_bool ? integer(0, 1) : is_byte ? integer(0, 255) : real());
+      view.set(i, view.dtype == Dtype::kBool    ? integer(0, 1)
+                  : view.dtype == Dtype::kUInt8 ? integer(0, 255)
+                  : is_integer(view.dtype)      ? integer(0, 1000)
+                                                : real());
     }
+  }
+
+  // Of a target that is no float's.
+  Dtype integer_dtype(bool may_be_wide) {
+    static constexpr Dtype kIntegers[] = {Dtype::kUInt8, Dtype::kInt32, Dtype::kInt64};
+    return kIntegers[may_be_wide ? integer(0, 2) : 0];
   }
 
  private:
@@ -223,6 +240,7 @@ auto evaluate(const double* x, std::index_sequence<I...>) {
 template <class Formula>
 struct LossCase {
   static constexpr int kOperands = kOperandCount<Formula>;
+  static constexpr bool kMayBeWide = Formula::kTarget == Target::kNumber;
 
   LossArgs args;
   std::vector<View> operands, gradients;
@@ -246,9 +264,9 @@ struct LossCase {
       : mask(make_mask(random, shape)), value(make_value(groups, float64)) {
     set_call(shape, groups, float64);
     for (int k = 0; k < kOperands; ++k) {
-      const bool is_byte = k >= kParameterCount<Formula> && random.one_in(3);
-      operands.emplace_back(is_byte ? Dtype::kUInt8 : random.dtype(float64), shape,
-                            random.strides(shape, true, false));
+      const bool is_whole = k >= kParameterCount<Formula> && random.one_in(3);
+      operands.emplace_back(is_whole ? random.integer_dtype(kMayBeWide) : random.dtype(float64),
+                            shape, random.strides(shape, true, false));
       random.fill(operands.back());
       gradients.emplace_back(random.dtype(float64), shape, random.strides(shape, true, true));
     }

@@ -148,7 +148,7 @@ void check_multinomial(Random& random, Device& device, int trials) {
     const int64_t rows = shape.numel / shape.sizes[shape.dims - 1];
     if (std::max(shape.numel, 4 * rows) > Device::kMaxElements) continue;
     View logits(random.dtype(float64), shape, random.strides(shape, !in_place, in_place));
-    View target(random.one_in(3) ? Dtype::kUInt8 : random.dtype(float64), shape,
+    View target(random.one_in(3) ? random.integer_dtype(true) : random.dtype(float64), shape,
                 random.strides(shape, true, false));
     View gradient(random.dtype(float64), shape, random.strides(shape, false, false));
     MultinomialCase(random, shape, float64, std::move(logits), std::move(target),

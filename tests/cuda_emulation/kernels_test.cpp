@@ -142,7 +142,9 @@ template <class Formula>
 void check_mixed(Random& random, Emulated& device) {
   constexpr int kParameters = kParameterCount<Formula>, kOperands = LossCase<Formula>::kOperands;
   for (const Dtype dtype : kDtypes) {
-    for (const Dtype other : {Dtype::kUInt8, Dtype::kFloat32, Dtype::kFloat16}) {
+    for (const Dtype other :
+         {Dtype::kUInt8, Dtype::kFloat32, Dtype::kFloat16, Dtype::kInt32, Dtype::kInt64}) {
+      if (testing::is_integer(other) && !LossCase<Formula>::kMayBeWide) continue;
       for (const bool has_number : {false, true}) {
         const Shape shape = shape_of({has_number ? 1037 : 40});
         LossCase<Formula> loss(random, shape, 1, dtype, 0);
@@ -328,7 +330,8 @@ void check_multinomial_rows(Random& random, Emulated& device) {
       check(shape_of({3, classes}), dtype, Dtype::kUInt8, 0);
       check(shape_of({2, classes + 1}), dtype, dtype, 0);
     }
-    for (const Dtype of_target : {Dtype::kBool, Dtype::kFloat32, Dtype::kFloat16}) {
+    for (const Dtype of_target :
+         {Dtype::kBool, Dtype::kFloat32, Dtype::kFloat16, Dtype::kInt32, Dtype::kInt64}) {
       check(shape_of({3, 40}), dtype, of_target, 0);
     }
     // Read again: several times over, the last time in part.

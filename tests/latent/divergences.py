@@ -90,6 +90,6 @@ ROWS = (
             (2e19, 0.0, 0.0, 0.0),
         ),
         ("number", "logvar", "number", "logvar"),
-        _gaussian_sizes,
+        sizes=_gaussian_sizes,
     ),
 )

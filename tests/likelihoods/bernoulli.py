@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal, unit_interval
+from tests.case import AllSizes, Case, Exact, normal, to_unit_interval, unit_interval
 
 
 def _exact_bernoulli(logits: Exact, target: Exact) -> tuple[Exact, ...]:
@@ -44,6 +44,7 @@ ROWS = (
         (normal(3.0), unit_interval()),
         ((1e4, 0.0), (1e4, 1.0), (-1e4, 0.3), (30.0, 1.0), (90.0, 1.0), (-90.0, 0.0), (1e-40, 0.5)),
         ("logit", "unit"),
+        to_unit_interval,
         _sizes,
     ),
     Case(
@@ -54,6 +55,7 @@ ROWS = (
         (unit_interval(0.02), unit_interval()),
         ((1e-11, 1.0), (1e-11, 0.0), (0.999999, 1.0), (0.999999, 0.0), (0.5, 1e-40)),
         ("prob", "unit"),
+        to_unit_interval,
         _sizes_of_probs,
     ),
 )

@@ -55,6 +55,6 @@ ROWS = (
             (2e19, 0.0, 0.0),
         ),
         ("number", "logvar", "number"),
-        _sizes,
+        sizes=_sizes,
     ),
 )

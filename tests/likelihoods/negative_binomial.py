@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, positive
+from tests.case import AllSizes, Case, Exact, counts, positive, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -64,6 +64,7 @@ ROWS = (
             (0.3, 0.5, 0.25),
         ),
         ("positive", "positive", "count"),
+        to_positive,
         _sizes,
     ),
 )

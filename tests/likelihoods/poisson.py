@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Poisson
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, normal
+from tests.case import AllSizes, Case, Exact, counts, normal, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -42,6 +42,7 @@ ROWS = (
             (-1e4, 0.0),
         ),
         ("lograte", "count"),
+        to_positive,
         _sizes,
     ),
 )

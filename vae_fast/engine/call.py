@@ -92,7 +92,7 @@ def explain(
     The kernels' own entries look at the same by themselves, and fast.
     """
     row = LOSSES[op]
-    checks.check_operands(function, row.operands, operands, mask)
+    checks.check_operands(function, row.operands, operands, mask, row.integers)
     checks.check_public_reduction(function, reduction, batch_dims, operands[:1])
     if row.rowwise:
         checks.check_has_classes(function, batch_dims, operands[:1])

@@ -19,7 +19,8 @@ from vae_fast.engine.reductions import REDUCTIONS
 from vae_fast.engine.shapes import fits_into, joined_shape, same_shape
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_TARGETS = (*FLOATS, torch.uint8, torch.bool)
+BYTES = (torch.uint8, torch.bool)
+INTEGERS = (*BYTES, torch.int32, torch.int64)
 
 
 def one_of(words: Sequence[str]) -> str:
@@ -65,9 +66,15 @@ def check_tensor(function: str, argument: str, value: Any) -> None:
 
 
 def check_operands(
-    function: str, names: Sequence[str], operands: Sequence[Any], mask: Any = None
+    function: str,
+    names: Sequence[str],
+    operands: Sequence[Any],
+    mask: Any = None,
+    integers: tuple[torch.dtype, ...] = (),
 ) -> None:
     """Types, dtypes, devices and shapes of a loss's operands and of its mask.
+
+    ``integers`` are what a target may be besides a float.
 
     Raises:
         TypeError: An operand is no tensor, or has a dtype that it must not have.
@@ -80,7 +87,7 @@ def check_operands(
     first = operands[0]
     shape: tuple[int, ...] = ()
     arguments: list[tuple[str, Tensor, tuple[torch.dtype, ...]]] = [
-        (name, operand, _TARGETS if name == "target" else FLOATS)
+        (name, operand, (*FLOATS, *integers) if name == "target" else FLOATS)
         for name, operand in zip(names, operands, strict=True)
     ]
     if mask is not None:

@@ -8,7 +8,7 @@ losses. Sizes may be symbolic here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch import Tensor
 from vae_fast.engine import checks
 from vae_fast.engine.dtypes import promoted_dtype, sum_dtype
 from vae_fast.engine.shapes import broadcast_shape
+
+Dtypes: TypeAlias = tuple[torch.dtype, ...]
 
 
 def fake_value(operands: Sequence[Tensor], shape: Sequence[int], keep: int) -> Tensor:
@@ -54,7 +56,9 @@ def laid_out_like(operand: Tensor, sizes: Sequence[int], dtype: torch.dtype) -> 
     return operand.new_empty(sizes, dtype=dtype)
 
 
-def _fake_loss(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor, ...]]:
+def _fake_loss(
+    name: str, names: tuple[str, ...], integers: Dtypes
+) -> Callable[..., tuple[Tensor, ...]]:
     count = len(names)
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
@@ -63,7 +67,7 @@ def _fake_loss(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor,
             args[count : count + 3],
             args[count + 3 :],
         )
-        checks.check_operands(name, names, operands, mask)
+        checks.check_operands(name, names, operands, mask, integers)
         tensors = operands if mask is None else (*operands, mask)
         shape = broadcast_shape(tensors)
         checks.check_reduction(name, keep, mean, len(shape))
@@ -76,10 +80,12 @@ def _fake_loss(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor,
     return fake
 
 
-def _fake_loss_backward(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor, ...]]:
+def _fake_loss_backward(
+    name: str, names: tuple[str, ...], integers: Dtypes
+) -> Callable[..., tuple[Tensor, ...]]:
     def fake(upstream: Tensor, *args: Any) -> tuple[Tensor, ...]:
         *operands, mask, keep, mean, want = args
-        checks.check_operands(name, names, operands, mask)
+        checks.check_operands(name, names, operands, mask, integers)
         shape = broadcast_shape(operands if mask is None else (*operands, mask))
         checks.check_reduction(name, keep, mean, len(shape))
         checks.check_gradient(name, "upstream", upstream, shape[:keep], operands[0].device)
@@ -89,28 +95,37 @@ def _fake_loss_backward(name: str, names: tuple[str, ...]) -> Callable[..., tupl
 
 
 def _check_rows(
-    name: str, names: tuple[str, ...], operands: Sequence[Tensor], keep: int, mean: int
+    name: str,
+    names: tuple[str, ...],
+    integers: Dtypes,
+    operands: Sequence[Tensor],
+    keep: int,
+    mean: int,
 ) -> None:
-    checks.check_operands(name, names, operands)
+    checks.check_operands(name, names, operands, None, integers)
     checks.check_reduction(name, keep, mean, operands[0].dim())
 
 
-def _fake_rows(name: str, names: tuple[str, ...]) -> Callable[..., tuple[Tensor, Tensor]]:
+def _fake_rows(
+    name: str, names: tuple[str, ...], integers: Dtypes
+) -> Callable[..., tuple[Tensor, Tensor]]:
     count = len(names)
 
     def fake(*args: Any) -> tuple[Tensor, Tensor]:
         operands, (keep, mean), want = args[:count], args[count : count + 2], args[count + 2 :]
-        _check_rows(name, names, operands, keep, mean)
+        _check_rows(name, names, integers, operands, keep, mean)
         value = fake_value(operands, operands[0].shape, keep)
         return value, fake_gradients(operands[:1], sum(want))[0]
 
     return fake
 
 
-def _fake_rows_backward(name: str, names: tuple[str, ...]) -> Callable[..., Tensor]:
+def _fake_rows_backward(
+    name: str, names: tuple[str, ...], integers: Dtypes
+) -> Callable[..., Tensor]:
     def fake(upstream: Tensor, *args: Any) -> Tensor:
         *operands, keep, mean = args
-        _check_rows(name, names, operands, keep, mean)
+        _check_rows(name, names, integers, operands, keep, mean)
         first = operands[0]
         checks.check_gradient(name, "upstream", upstream, first.shape[:keep], first.device)
         return fake_gradient(first, first.shape, 0)
@@ -118,10 +133,13 @@ def _fake_rows_backward(name: str, names: tuple[str, ...]) -> Callable[..., Tens
     return fake
 
 
-def register_loss(op: str, names: tuple[str, ...], rowwise: bool) -> None:
-    """Tells torch the fake kernels of a loss's op and of its backward's."""
+def register_loss(op: str, names: tuple[str, ...], integers: Dtypes, rowwise: bool) -> None:
+    """Tells torch the fake kernels of a loss's op and of its backward's.
+
+    ``integers`` are what its target may be besides a float.
+    """
     forward, backward = (
         (_fake_rows, _fake_rows_backward) if rowwise else (_fake_loss, _fake_loss_backward)
     )
-    torch.library.register_fake(f"vae_fast::{op}", forward(op, names))
-    torch.library.register_fake(f"vae_fast::{op}_backward", backward(op, names))
+    torch.library.register_fake(f"vae_fast::{op}", forward(op, names, integers))
+    torch.library.register_fake(f"vae_fast::{op}_backward", backward(op, names, integers))

@@ -87,8 +87,11 @@ def _check(
                 f"{function}: logvar has shape {tuple(logvar.shape)}, expected () or "
                 f"{tuple(weight.shape[:1])}"
             )
-    LIKELIHOODS[likelihood].masked(function, likelihood, mask)
-    checks.check_operands(function, ("target",), (target,), mask)
+    entry = LIKELIHOODS[likelihood]
+    entry.masked(function, likelihood, mask)
+    assert entry.op is not None
+    integers = LOSSES[entry.op].integers
+    checks.check_operands(function, ("target",), (target,), mask, integers)
     checks.check_shapes(function, ("target",), (target,), mask, h.dim() - 1)
 
 

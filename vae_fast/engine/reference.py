@@ -75,7 +75,7 @@ def evaluate(
 
     Args:
         name: A key of the table.
-        operands: Tensors that broadcast together; a target may be uint8 or bool.
+        operands: Tensors that broadcast together; a target may be of integers, too.
         mask: Which elements count (bool, broadcasts with the operands); None: all of them, as for
             a loss of rows.
         keep: How many leading dimensions of the broadcast shape the result keeps.
@@ -85,8 +85,8 @@ def evaluate(
         A tensor of the broadcast shape's first ``keep`` sizes. Where something is summed it is at
         least float32, else of the operands' promoted dtype.
     """
-    names = LOSSES[name].operands
-    checks.check_operands(name, names, operands, mask)
+    loss = LOSSES[name]
+    checks.check_operands(name, loss.operands, operands, mask, loss.integers)
     shape = broadcast_shape(operands if mask is None else (*operands, mask))
     checks.check_reduction(name, keep, mean, len(shape))
     return compute(name, operands, mask, keep, mean)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from vae_fast.engine import batching, fakes
+from vae_fast.engine import batching, checks, fakes
 from vae_fast.engine.extension import C
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Loss:
         operands: Their names, in the op's order.
         value: Of each element.
         gradients: Of an element's value in each operand; where ``rowwise``, of a row's sum.
-        uint8_unit: What a uint8 target is divided by.
+        uint8_unit: What a uint8 target is divided by. Beside another number than one, wider
+            integers would be ambiguous, and are refused.
         rowwise: The elements of a row, along the last dimension, hang together. All operands have
             one shape, there is no mask, and ``value`` differentiates by itself, to any order. The
             op's kernels give the gradient in the first operand.
@@ -43,6 +45,11 @@ class Loss:
     uint8_unit: float = 1.0
     rowwise: bool = False
 
+    @property
+    def integers(self) -> tuple[torch.dtype, ...]:
+        """What a target may be besides a float."""
+        return checks.INTEGERS if self.uint8_unit == 1 else checks.BYTES
+
 
 LOSSES: dict[str, Loss] = {}
 
@@ -51,7 +58,7 @@ def enter_loss(op: str, loss: Loss) -> None:
     """Makes the loss known, and tells torch what it needs from Python for its op."""
     LOSSES[op] = loss
     if C is not None:
-        fakes.register_loss(op, loss.operands, loss.rowwise)
+        fakes.register_loss(op, loss.operands, loss.integers, loss.rowwise)
         batching.register_loss(op, len(loss.operands), loss.rowwise)
 
 

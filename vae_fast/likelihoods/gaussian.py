@@ -40,8 +40,8 @@ def gaussian_nll(
 
     Args:
         mean: (*batch, *event).
-        target: Of mean's shape, as in :func:`bernoulli_nll`. uint8 and bool mean the numbers that
-            they hold.
+        target: Of mean's shape, as in :func:`bernoulli_nll`. uint8, bool, int32 and int64 mean the
+            numbers that they hold, and are not copied.
         logvar: Logarithm of the variance, fixed (a number) or learned (a tensor that broadcasts
             to mean: one for everything, per feature, per element).
         scale: The standard deviation, in place of logvar, which is then 2 log scale (a pass of its

@@ -35,8 +35,8 @@ def multinomial_nll(
 
     Args:
         logits: (*batch, *event), not normalised; the last dimension of the event are the classes.
-        target: Counts (or weights), of the shape of logits, as in :func:`bernoulli_nll`. uint8 and
-            bool mean the numbers that they hold.
+        target: Counts (or weights), of the shape of logits, as in :func:`bernoulli_nll`. uint8,
+            bool, int32 and int64 mean the numbers that they hold, and are not copied.
         batch_dims: How many leading dimensions are batch.
         reduction: See :mod:`vae_fast`; the elements of ``"none"`` and ``"mean"`` are those of
             logits.

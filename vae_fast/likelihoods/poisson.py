@@ -39,8 +39,8 @@ def poisson_nll(
     Args:
         log_rate: (*batch, *event).
         target: Counts, of the shape of log_rate, as in :func:`bernoulli_nll`; numbers between whole
-            ones have the same formula, negative ones NaN. uint8 and bool mean the numbers that they
-            hold.
+            ones have the same formula, negative ones NaN. uint8, bool, int32 and int64 mean the
+            numbers that they hold, and are not copied.
         mask: As in :func:`bernoulli_nll`.
         batch_dims: How many leading dimensions are batch.
         reduction: See :mod:`vae_fast`.
