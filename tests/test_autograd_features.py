@@ -289,15 +289,6 @@ def test_python_threads():
     assert all(torch.equal(x, results[0]) for x in results)
 
 
-def test_tensor_subclass():
-    class Subclass(torch.Tensor):
-        pass
-
-    logits = torch.randn(3, 4)
-    value = vf.bernoulli_nll(logits.as_subclass(Subclass), torch.full((3, 4), 0.5))
-    assert value == vf.bernoulli_nll(logits, torch.full((3, 4), 0.5))
-
-
 def test_dispatch_mode_sees_the_ops():
     mu = torch.randn(2, 3)
     with Calls() as calls:

@@ -506,3 +506,28 @@ def test_the_fallback_says_so_once(monkeypatch):
         assert extension.use_reference("mps")
     assert extension.use_reference("mps")
     assert not extension.use_reference("cpu")
+
+
+@pytest.fixture
+def distributed():
+    """A process group of this process alone; what makes a tensor one of its DTensors."""
+    from torch import distributed as dist
+    from torch.distributed.tensor import distribute_tensor, init_device_mesh
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    mesh = init_device_mesh("cpu", (1,))
+    yield lambda x: distribute_tensor(x, mesh)
+    dist.destroy_process_group()
+
+
+def test_distributed_tensors(distributed):
+    one = distributed(dense)
+    message = "{} is a DTensor, expected a tensor of this process: give its to_local()"
+    check(lambda: vf.bernoulli_nll(one, dense), TypeError, message.format("bernoulli_nll: logits"))
+    check(lambda: vf.reparameterize(one, one), TypeError, message.format("reparameterize: mu"))
+    check(lambda: vf.gaussian_kl(dense, one), TypeError, message.format("gaussian_kl: logvar"))
+    check(
+        lambda: vf.linear_nll(dense, distributed(torch.ones(3, 3)), None, dense),
+        TypeError,
+        message.format("linear_nll: weight"),
+    )

@@ -1,13 +1,11 @@
 // The two terms of a VAE whose networks are multilayer perceptrons as one node of the graph: the
 // same ops and products that the networks, the sampler and the likelihood would call one by one,
 // without the nodes and the calls from Python between them.
-#include <torch/csrc/Exceptions.h>
-#include <torch/csrc/utils/pybind.h>
-
 #include <string>
 #include <utility>
 
 #include "bindings/calls.h"
+#include "bindings/entry.h"
 #include "bindings/mlp.h"
 
 namespace vae_fast::bindings {
@@ -233,8 +231,6 @@ std::optional<std::pair<Tensor, Tensor>> elbo(const Tensor& x, const Tensor& tar
 
 }  // namespace
 
-void register_elbo(pybind11::module_& module) {
-  module.def("elbo", torch::wrap_pybind_function_no_gil(&elbo));
-}
+void register_elbo(pybind11::module_& module) { module.def("elbo", entry<&elbo>()); }
 
 }  // namespace vae_fast::bindings

@@ -5,8 +5,6 @@
 // their gradient. The multinomial goes by rows, because its softmax needs them whole; its gradient
 // takes the place of the output.
 #include <ATen/TensorUtils.h>
-#include <torch/csrc/Exceptions.h>
-#include <torch/csrc/utils/pybind.h>
 
 #include <array>
 #include <atomic>
@@ -14,6 +12,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/calls.h"
+#include "bindings/entry.h"
 #include "bindings/mlp.h"
 
 namespace vae_fast::bindings {
@@ -422,7 +421,7 @@ Tensor linear_nll(const Tensor& h, const Tensor& weight, const OptionalTensor& b
 }  // namespace
 
 void register_linear(pybind11::module_& module) {
-  module.def("linear_nll", torch::wrap_pybind_function_no_gil(&linear_nll));
+  module.def("linear_nll", entry<&linear_nll>());
   module.def("set_linear_chunks", &set_linear_chunks);
 }
 

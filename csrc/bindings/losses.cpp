@@ -14,8 +14,6 @@
 // has its backward make them: rounded for an upstream gradient of one, as the forward would have
 // to, they underflow or overflow where a loss is scaled.
 #include <ATen/autocast_mode.h>
-#include <torch/csrc/Exceptions.h>
-#include <torch/csrc/utils/pybind.h>
 #include <torch/library.h>
 
 #include <string>
@@ -24,6 +22,7 @@
 #include "bindings/arguments.h"
 #include "bindings/autograd.h"
 #include "bindings/calls.h"
+#include "bindings/entry.h"
 #include "formulas/list.h"
 
 namespace vae_fast::bindings {
@@ -397,7 +396,7 @@ void implement_all_backward(torch::Library& library, FormulaList<Formula...>) {
 
 template <class... Formula>
 void bind_all(pybind11::module_& module, FormulaList<Formula...>) {
-  (module.def(Formula::kName, torch::wrap_pybind_function_no_gil(&Op<Formula>::python_entry)), ...);
+  (module.def(Formula::kName, entry<&Op<Formula>::python_entry>()), ...);
 }
 
 template <class... Formula>

@@ -1,14 +1,12 @@
 // A multilayer perceptron as one node of the graph: its activations are saved once, its products
 // are those of products.h, and autograd has one node to visit where it had one for each layer and
 // ReLU.
-#include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/autocast_mode.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
-#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/frontend/tracer.h>
-#include <torch/csrc/utils/pybind.h>
 
 #include "bindings/autograd.h"
+#include "bindings/entry.h"
 #include "bindings/mlp.h"
 
 namespace vae_fast::bindings {
@@ -38,9 +36,7 @@ int64_t mlp_outputs(const Tensor& x, int64_t inputs, const Parameters& parameter
   const auto fits = [](const Tensor& tensor, int64_t dims) {
     return tensor.dim() == dims && is_plain(tensor, at::kFloat);
   };
-  // Modes of torch functions see the modules' calls, and nothing of what is called from here.
-  const bool is_changed =
-      at::autocast::is_autocast_enabled(at::kCPU) || at::impl::torch_function_mode_enabled();
+  const bool is_changed = at::autocast::is_autocast_enabled(at::kCPU);
   if (is_changed || is_watched() || !fits(x, 2) || x.numel() == 0) return 0;
   for (size_t k = 0; k < parameters.size(); k += 2) {
     const Tensor &weight = parameters[k], &bias = parameters[k + 1];
@@ -129,8 +125,6 @@ OptionalTensor mlp(const Tensor& x, const Parameters& parameters) {
 
 }  // namespace
 
-void register_mlp(pybind11::module_& module) {
-  module.def("mlp", torch::wrap_pybind_function_no_gil(&mlp));
-}
+void register_mlp(pybind11::module_& module) { module.def("mlp", entry<&mlp>()); }
 
 }  // namespace vae_fast::bindings

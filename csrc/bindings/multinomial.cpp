@@ -8,8 +8,6 @@
 // As the ops of the elementwise losses (losses.cpp), but that logits and target have one shape, at
 // least the last dimension is summed, and the kernels have only the gradient in the logits: the one
 // in the target is that of the formula in torch's own ops, and of `want` only the first bit counts.
-#include <torch/csrc/Exceptions.h>
-#include <torch/csrc/utils/pybind.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -18,6 +16,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/calls.h"
+#include "bindings/entry.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -239,9 +238,7 @@ Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale
                        in_place ? logits : Tensor(), factor);
 }
 
-void register_multinomial(pybind11::module_& module) {
-  module.def(kName, torch::wrap_pybind_function_no_gil(&python_entry));
-}
+void register_multinomial(pybind11::module_& module) { module.def(kName, entry<&python_entry>()); }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.set_python_module("vae_fast.engine.fakes");

@@ -10,12 +10,11 @@
 // * eps / 2: to store and read it costs less than to draw it again, and z - mu would have lost its
 // digits. What is not wanted is an empty tensor.
 #include <ATen/autocast_mode.h>
-#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/frontend/tracer.h>
-#include <torch/csrc/utils/pybind.h>
 #include <torch/library.h>
 
 #include "bindings/arguments.h"
+#include "bindings/entry.h"
 #include "bindings/sampling.h"
 
 namespace vae_fast::bindings {
@@ -283,29 +282,32 @@ void register_autocast(torch::Library& library) {
   library.impl("reparameterize_kl", &Autocast<device>::reparameterize_kl);
 }
 
+// ---- Python
+// --------------------------------------------------------------------------------------
+
+Tensor reparameterize(const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
+  const Tensor seed = call_draw_seed(mu, generator);
+  return std::get<0>(call_sample(mu, logvar, seed, 0));
+}
+
+std::tuple<Tensor, Tensor> reparameterize_kl(const Tensor& mu, const Tensor& logvar,
+                                             const OptionalTensor& prior_mu,
+                                             const OptionalTensor& prior_logvar,
+                                             const OptionalGenerator& generator, int64_t keep,
+                                             int64_t mean, int64_t batch_dims) {
+  const TensorVector operands =
+      divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
+  check_public_shapes(loss_info(divergence_of(operands)), operands, std::nullopt, batch_dims);
+  const Tensor seed = call_draw_seed(mu, generator);
+  auto [z, kl, noise] = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, {keep, mean}, 0);
+  return {z, kl};
+}
+
 }  // namespace
 
 void register_sampling(pybind11::module_& module) {
-  module.def("reparameterize",
-             torch::wrap_pybind_function_no_gil(
-                 [](const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
-                   const Tensor seed = call_draw_seed(mu, generator);
-                   return std::get<0>(call_sample(mu, logvar, seed, 0));
-                 }));
-  module.def("reparameterize_kl",
-             torch::wrap_pybind_function_no_gil(
-                 [](const Tensor& mu, const Tensor& logvar, const OptionalTensor& prior_mu,
-                    const OptionalTensor& prior_logvar, const OptionalGenerator& generator,
-                    int64_t keep, int64_t mean, int64_t batch_dims) {
-                   const TensorVector operands =
-                       divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
-                   check_public_shapes(loss_info(divergence_of(operands)), operands, std::nullopt,
-                                       batch_dims);
-                   const Tensor seed = call_draw_seed(mu, generator);
-                   auto [z, kl, noise] =
-                       call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, {keep, mean}, 0);
-                   return std::make_tuple(z, kl);
-                 }));
+  module.def("reparameterize", entry<&reparameterize>());
+  module.def("reparameterize_kl", entry<&reparameterize_kl>());
 }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {

@@ -1,8 +1,9 @@
 """The path of a call: from a public function's arguments to the op's C++ entry, and its kernel.
 
-It is a straight line. Under torch.compile the op is called by way of ``torch.ops``, which the
-compiler sees through; on devices without kernels, :mod:`vae_fast.engine.reference` computes in
-plain PyTorch.
+It is a straight line. The op is called by way of ``torch.ops`` under torch.compile, which sees
+through that, and where a tensor's class or a mode overrides torch's functions: the entry gives None
+then, and ``torch.ops`` asks them. On devices without kernels, :mod:`vae_fast.engine.reference`
+computes in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ def loss(
         if (kernels is None or not first.is_cpu) and extension.use_reference(first.device.type):
             explain(function, op, operands, mask, batch_dims, reduction)
             return compute(op, operands, mask, keep, mean)
-        if _is_compiling():
-            explain(function, op, operands, mask, batch_dims, reduction)
-            value: Tensor = getattr(_ops, op)(*operands, mask, keep, mean)[0]
-        else:
+        value: Tensor | None = None
+        if not _is_compiling():
             value = getattr(kernels, op)(*operands, mask, keep, mean, batch_dims)
-        return value
+        if value is None:
+            explain(function, op, operands, mask, batch_dims, reduction)
+            value = getattr(_ops, op)(*operands, mask, keep, mean)[0]
+        return cast(Tensor, value)
     except Exception:
         explain(function, op, operands, mask, batch_dims, reduction)
         raise
@@ -67,13 +69,14 @@ def rowwise_loss(
         if is_plain or reduction == "none":
             explain(function, op, operands, None, batch_dims, reduction)
             return compute(op, [x.expand_as(first) for x in operands], None, keep, mean)
-        if _is_compiling():
+        value: Tensor | None = None
+        if not _is_compiling():
+            value = getattr(kernels, op)(*operands, keep, mean, batch_dims)
+        if value is None:
             explain(function, op, operands, None, batch_dims, reduction)
             expanded = (x.expand_as(first) for x in operands)
-            value: Tensor = getattr(_ops, op)(*expanded, keep, mean)[0]
-        else:
-            value = getattr(kernels, op)(*operands, keep, mean, batch_dims)
-        return value
+            value = getattr(_ops, op)(*expanded, keep, mean)[0]
+        return cast(Tensor, value)
     except Exception:
         explain(function, op, operands, None, batch_dims, reduction)
         raise

@@ -8,6 +8,7 @@ is checked where that function is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -53,7 +54,7 @@ def is_int(value: Any) -> bool:
 
 
 def check_tensor(function: str, argument: str, value: Any) -> None:
-    """Raises TypeError unless ``value`` is a tensor, and not a sparse or a nested one."""
+    """Raises TypeError unless ``value`` is a tensor, dense, and all in this process."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{function}: {argument} is of type {type(value).__name__}, expected torch.Tensor"
@@ -63,6 +64,19 @@ def check_tensor(function: str, argument: str, value: Any) -> None:
         raise TypeError(
             f"{function}: {argument} is a tensor of layout {kind}, expected a dense one"
         )
+    if _is_distributed(value):
+        raise TypeError(
+            f"{function}: {argument} is a DTensor, expected a tensor of this process: give its "
+            f"to_local(), which is a part of the loss, or full_tensor()"
+        )
+
+
+def _is_distributed(value: Tensor) -> bool:
+    """Whether it is a DTensor; who has one has imported what it is."""
+    if type(value) is Tensor or torch.compiler.is_compiling():
+        return False
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def check_operands(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import handle_torch_function
 
 from vae_fast.engine import call, checks, extension
 from vae_fast.engine.checks import FLOATS, shown
@@ -196,9 +197,22 @@ def linear_nll(
         if in_two_steps:
             return _in_two_steps(h, weight, bias, target, variance, mask, likelihood, reduction)
         keep, mean = keep_and_mean(reduction, h.dim() - 1, target)
-        value: Tensor = extension.kernels.linear_nll(
+        value: Tensor | None = extension.kernels.linear_nll(
             h, weight, bias, target, variance, mask, op, keep, mean
         )
+        if value is None:  # a tensor's class or a mode is to be asked, which may leave it as it is
+            value = handle_torch_function(
+                linear_nll,
+                (h, weight, bias, target, logvar, mask),
+                h,
+                weight,
+                bias,
+                target,
+                logvar,
+                likelihood=likelihood,
+                mask=mask,
+                reduction=reduction,
+            )
         return value
     except Exception:
         _check(h, weight, bias, target, logvar, mask, likelihood, reduction)

@@ -109,11 +109,13 @@ def reparameterize(
         if (kernels is None or not mu.is_cpu) and extension.use_reference(mu.device.type):
             checks.check_operands("reparameterize", names, (mu, logvar))
             return plain.sample((mu, logvar), seed_of("reparameterize", generator, seed, mu))
+        drawn: Tensor | None = None
         if draws_in_kernel(generator, seed):
-            z = cast(Tensor, kernels.reparameterize(mu, logvar, generator))
-        else:
-            z = _ops.reparameterize(mu, logvar, seed_of("reparameterize", generator, seed, mu))[0]
-        return z
+            drawn = kernels.reparameterize(mu, logvar, generator)
+        if drawn is None:
+            seeds = seed_of("reparameterize", generator, seed, mu)
+            drawn = _ops.reparameterize(mu, logvar, seeds)[0]
+        return cast(Tensor, drawn)
     except Exception:
         checks.check_operands("reparameterize", names, (mu, logvar))
         check_noise_source("reparameterize", generator, seed, mu)
@@ -210,22 +212,19 @@ def reparameterize_kl(
             explain(function, op, operands, None, batch_dims, reduction)
             z = plain.sample(operands, seed_of(function, generator, seed, mu))
             return z, compute(op, operands, None, keep, mean)
+        both: tuple[Tensor, Tensor] | None = None
         if draws_in_kernel(generator, seed):
-            z, kl = kernels.reparameterize_kl(
+            both = kernels.reparameterize_kl(
                 mu, variance, prior_mean, prior_variance, generator, keep, mean, batch_dims
             )
-        else:
+        if both is None:
             explain(function, op, operands, None, batch_dims, reduction)
+            seeds = seed_of(function, generator, seed, mu)
             z, kl, _ = _ops.reparameterize_kl(
-                mu,
-                variance,
-                prior_mean,
-                prior_variance,
-                seed_of(function, generator, seed, mu),
-                keep,
-                mean,
+                mu, variance, prior_mean, prior_variance, seeds, keep, mean
             )
-        return z, kl
+            both = z, kl
+        return both
     except Exception:
         explain(function, op, operands, None, batch_dims, reduction)
         check_noise_source(function, generator, seed, mu)
