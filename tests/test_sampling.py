@@ -373,6 +373,24 @@ def test_z_keeps_the_layout_of_mu(view, backend):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("samples", [{"num_samples": 64}, {}])
+def test_what_is_summed_over_samples_is_rounded_once(dtype, samples):
+    """The gradients of K samples, or of rows that share a log-variance."""
+    mu = torch.randn((3, 20) if samples else (64, 3, 20)).to(dtype).requires_grad_()
+    logvar = torch.randn(3, 20).to(dtype).requires_grad_()
+    z = vf.reparameterize(mu, logvar, seed=5, **samples)
+    upstream = torch.randn(z.shape).to(dtype)
+    of_mu, of_logvar = torch.autograd.grad(z, (mu, logvar), upstream)
+    each = logvar.detach().expand(z.shape).clone().requires_grad_()
+    again = vf.reparameterize(mu.detach().expand(z.shape), each, seed=5)
+    (noise,) = torch.autograd.grad(again.sum(), each)
+    exact = (upstream.double() * noise.double()).sum(0)
+    torch.testing.assert_close(of_logvar, exact.to(dtype), rtol=torch.finfo(dtype).eps / 2, atol=0)
+    exact = upstream.double().sum(0) if samples else upstream.double()
+    torch.testing.assert_close(of_mu, exact.to(dtype), rtol=torch.finfo(dtype).eps / 2, atol=1e-6)
+
+
 @each_layout
 def test_fakes_have_the_layout(view):
     mu, logvar = (view(x).requires_grad_() for x in torch.randn(2, 4, 6, 3, 5))

@@ -99,6 +99,17 @@ c10::SymDimVector broadcast_shape(const Tensors& tensors) {
   return shape;
 }
 
+// Whether an operand broadcasts to the first `dims` dimensions of the shape: its gradient is summed
+// over one of them.
+inline bool broadcasts(const Tensor& operand, c10::SymIntArrayRef shape, int64_t dims) {
+  const int64_t missing = static_cast<int64_t>(shape.size()) - operand.dim();
+  for (int64_t d = 0; d < dims; ++d) {
+    const c10::SymInt size = d < missing ? c10::SymInt(1) : operand.sym_size(d - missing);
+    if (TORCH_GUARD_OR_TRUE(size.sym_ne(shape[d]))) return true;
+  }
+  return false;
+}
+
 // How a loss is reduced: summed over the dimensions from `keep` on, and divided by the number of
 // entries of the first `mean` of those.
 struct Reduction {

@@ -123,17 +123,6 @@ TensorVector without_masked(const TensorVector& operands, const Tensor& mask) {
 
 bool is_float16(const Tensor& operand) { return operand.scalar_type() == at::kHalf; }
 
-// Whether a gradient that is kept will be summed over dimensions that the value has.
-bool lacks_kept_dimensions(const Tensor& operand, at::TensorList operands, int64_t keep) {
-  const c10::SymDimVector shape = broadcast_shape(operands);
-  const int64_t missing = static_cast<int64_t>(shape.size()) - operand.dim();
-  for (int64_t d = 0; d < keep; ++d) {
-    const c10::SymInt size = d < missing ? c10::SymInt(1) : operand.sym_size(d - missing);
-    if (TORCH_GUARD_OR_TRUE(size.sym_ne(shape[d]))) return true;
-  }
-  return false;
-}
-
 // Bits of the gradients that the forward makes, out of those that are needed: none where one would
 // be rounded to less than the arithmetic's dtype before it is summed.
 int64_t made_in_forward(at::TensorList operands, Reduction reduction, int64_t needed) {
@@ -141,7 +130,7 @@ int64_t made_in_forward(at::TensorList operands, Reduction reduction, int64_t ne
   const at::ScalarType arithmetic = is_float64(operands) ? at::kDouble : at::kFloat;
   for (size_t k = 0; k < operands.size(); ++k) {
     const bool rounds = is_wanted(needed, k) && operands[k].scalar_type() != arithmetic;
-    if (rounds && lacks_kept_dimensions(operands[k], operands, reduction.keep)) return 0;
+    if (rounds && broadcasts(operands[k], broadcast_shape(operands), reduction.keep)) return 0;
   }
   return needed;
 }

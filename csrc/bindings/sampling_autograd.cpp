@@ -24,6 +24,7 @@ class ReparameterizeBackward : public torch::autograd::Node {
     logvar_ = SavedVariable(logvar, false);
     seed_ = SavedVariable(seed, false);
     noise_ = SavedVariable(noise, false);
+    is_summed_ = broadcasts(logvar, noise.sym_sizes(), noise.dim());
   }
 
   std::string name() const override { return "VaeFastBackward[reparameterize]"; }
@@ -33,7 +34,8 @@ class ReparameterizeBackward : public torch::autograd::Node {
     for (SavedVariable* saved : {&logvar_, &seed_, &noise_}) saved->reset_data();
   }
 
-  // Where an operand broadcasts, the engine sums its gradient to its shape.
+  // Where an operand broadcasts, the engine sums its gradient to its shape, and rounds it to its
+  // dtype behind that.
   variable_list apply(variable_list&& upstream) override {
     std::lock_guard<std::mutex> lock(mutex_);
     const Tensor& grad_z = upstream[0];
@@ -41,11 +43,13 @@ class ReparameterizeBackward : public torch::autograd::Node {
     const Tensor noise = at::GradMode::is_enabled()
                              ? differentiable_noise(grad_z, logvar_.unpack(), seed_.unpack())
                              : noise_.unpack();
-    return {grad_z, grad_z * noise};
+    const bool is_half = at::isReducedFloatingType(grad_z.scalar_type());
+    return {grad_z, (is_summed_ && is_half ? grad_z.to(at::kFloat) : grad_z) * noise};
   }
 
  private:
   SavedVariable logvar_, seed_, noise_;
+  bool is_summed_ = false;
 };
 
 class ReparameterizeKlBackward : public torch::autograd::Node {
