@@ -107,8 +107,7 @@ _OPTIONS = (
         "--likelihood",
         type=click.Choice(list(HEADS)),
         default="bernoulli",
-        help="bernoulli for intensities in [0, 1], gaussian for real values, poisson and "
-        "negative_binomial for counts.",
+        help="bernoulli for intensities in [0, 1], gaussian for real values.",
     ),
     option(
         "Model",

@@ -23,7 +23,7 @@ class Likelihood(nn.Module):
     """A distribution p(x | z) of independent elements."""
 
     name: ClassVar[str]
-    reads_bytes: ClassVar[bool]  # whether its function is given uint8 data as they are
+    reads_bytes: ClassVar[bool]  # whether its function takes uint8 data for x / 255
     unit_range: ClassVar[bool] = False  # whether all x must be intensities in [0, 1]
     settings: ClassVar[tuple[str, ...]] = ()  # the models' arguments that are its own
     per_element: int = 1  # numbers that the decoder gives for each element of x

@@ -14,7 +14,6 @@ from vae_fast.engine.gamma_functions import (
     digamma_rest_difference,
     stirling_rest,
 )
-from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
@@ -110,28 +109,4 @@ def _gradients(mu: Tensor, theta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 
 
 enter_loss("negative_binomial_nll", Loss(("mu", "theta", "target"), _value, _gradients))
-
-
-# ---- of a decoder --------------------------------------------------------------------------------
-
-
-class NegativeBinomialLikelihood(Likelihood):
-    """Each element of x is a count; the decoder gives the logarithms of mean and dispersion."""
-
-    name = "negative_binomial"
-    reads_bytes = True
-    per_element = 2
-
-    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """The means mu and the inverse dispersions theta, each of x's shape."""
-        mu, theta = torch.exp(raw).chunk(2, dim=1)
-        return mu, theta
-
-    def mean(self, params: Params) -> Tensor:
-        """The expected x."""
-        return params[0]
-
-
-enter_likelihood(
-    "negative_binomial", LikelihoodEntry(negative_binomial_nll, head=NegativeBinomialLikelihood)
-)
+enter_likelihood("negative_binomial", LikelihoodEntry(negative_binomial_nll))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 from vae_fast.engine.call import loss
 from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
 from vae_fast.engine.gamma_functions import count_term
-from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.logarithms import log_distance
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
@@ -83,20 +81,4 @@ def _gradients(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 enter_loss("poisson_nll", Loss(("log_rate", "target"), _value, _gradients))
-
-
-# ---- of a decoder --------------------------------------------------------------------------------
-
-
-class PoissonLikelihood(Likelihood):
-    """Each element of x is a count; the parameters are the logarithms of their rates."""
-
-    name = "poisson"
-    reads_bytes = True
-
-    def mean(self, params: Params) -> Tensor:
-        """The expected x."""
-        return torch.exp(cast(Tensor, params))
-
-
-enter_likelihood("poisson", LikelihoodEntry(poisson_nll, op="poisson_nll", head=PoissonLikelihood))
+enter_likelihood("poisson", LikelihoodEntry(poisson_nll, op="poisson_nll"))
