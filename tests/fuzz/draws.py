@@ -58,7 +58,7 @@ _EXTREME_SHARE = 0.25  # of the operands; then of each one's elements
 _TARGET_DTYPES = {
     "unit": (torch.uint8, torch.bool),
     "number": (torch.uint8, torch.bool),
-    "count": (torch.uint8, torch.bool),
+    "count": (torch.uint8, torch.bool, torch.int32, torch.int64),
 }
 
 
@@ -111,7 +111,7 @@ class Source:
         values = _VALUES[kind](drawn, self.generator)
         if self.is_so(_EXTREME_SHARE):
             values = self._with_extremes(values, _EXTREMES[kind])
-        if dtype in (torch.uint8, torch.bool):
+        if not dtype.is_floating_point:
             scale = 255 if kind == "unit" and dtype == torch.uint8 else 1
             values = (values * scale).round()
         x = self.laid_out(values.to(dtype).to(torch.get_default_device())).expand(shape).detach()
