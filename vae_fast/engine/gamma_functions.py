@@ -65,6 +65,11 @@ def digamma_rest_difference(x: Tensor, t: Tensor) -> Tensor:
     return series + torch.where(is_large, 0, raised)
 
 
+def at_least_one(x: Tensor) -> Tensor:
+    """max(1, x), of slope 1 at 1, where releases of torch differ about that of clamp."""
+    return torch.where(x < 1, 1, x)
+
+
 def count_term(x: Tensor) -> tuple[Tensor, Tensor]:
     """lgamma(x + 1) - (x + 1/2) log(X) + x, X = max(1, x), and digamma(x + 1) - log(X), x >= 0."""
     is_small = x < 1

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.gamma_functions import (
+    at_least_one,
     count_term,
     digamma_rest,
     digamma_rest_difference,
@@ -79,7 +80,7 @@ def _parts(mu: Tensor, theta: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     is_valid = (mu >= 0) & (theta >= 0) & (x >= 0)
     mean, t = torch.where(is_valid, mu, math.nan), theta.clamp(1e-20, 1e20)
     scale = 1 / (mean + t)
-    excess, top = (mean - x) * (t * scale), x.clamp(min=1)
+    excess, top = (mean - x) * (t * scale), at_least_one(x)
     u = mean * ((x + t) * scale / top)
     return t, scale, excess, u, torch.where(x < 1, u - 1, excess / top)
 
@@ -93,7 +94,7 @@ def _value(mu: Tensor, theta: Tensor, target: Tensor) -> Tensor:
     of_theta = t * minus_log((x - mu) * scale, (x + t) * scale)[0]
     z = x + t
     ratio = stirling_rest(z) - stirling_rest(t) - 0.5 * torch.log1p(x / t)
-    rest = count_term(x)[0] - (ratio - 0.5 * torch.log(x.clamp(min=1)))
+    rest = count_term(x)[0] - (ratio - 0.5 * torch.log(at_least_one(x)))
     return torch.where(is_impossible, math.inf, (deviance + of_theta) + rest)
 
 

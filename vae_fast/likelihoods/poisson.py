@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vae_fast.engine.call import loss
 from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
-from vae_fast.engine.gamma_functions import count_term
+from vae_fast.engine.gamma_functions import at_least_one, count_term
 from vae_fast.engine.logarithms import log_distance
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
@@ -60,7 +60,7 @@ def poisson_nll(
 def _parts(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """l, d = l - log X for X = max(1, x), log X, and where exp(l) is taken as it is."""
     l = torch.where(target >= 0, log_rate, math.nan)  # noqa: E741
-    d, log_top = log_distance(l, target.clamp(min=1))
+    d, log_top = log_distance(l, at_least_one(target))
     return l, d, log_top, (target < 1) | (d > 2)
 
 
