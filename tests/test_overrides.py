@@ -162,3 +162,13 @@ def test_a_layers_parameter_is_asked():
     net[2].weight = nn.Parameter(net[2].weight.detach().as_subclass(Plain))
     assert type(net(x)) is Plain
     torch.testing.assert_close(net(x).as_subclass(torch.Tensor), expected)
+
+
+@pytest.mark.parametrize("modes", [("cpu",), ("cpu", "meta")])
+def test_a_default_device_is_not_asked(modes):
+    """It makes tensors, and is on for whole programs: they would take the longer way."""
+    x = torch.zeros(2, 3)
+    with torch.device(modes[0]), torch.device(modes[-1]):
+        assert C.bernoulli_nll(x, x, None, 0, 1, 1) is not None
+        with Functions():
+            assert C.bernoulli_nll(x, x, None, 0, 1, 1) is None

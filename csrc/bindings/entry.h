@@ -7,6 +7,7 @@
 
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/PyInterpreter.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/pybind.h>
 
@@ -32,6 +33,20 @@ inline bool is_overridden(PyObject* tensor) {
   const auto disabled = pybind11::module_::import("torch._C").attr("_disabled_torch_function_impl");
   const auto own = pybind11::getattr(tensor, "__torch_function__", disabled);
   return !own.is(disabled);
+}
+
+// Whether torch would ask a mode of functions. That of a default device only makes tensors, and is
+// on for whole programs: nobody waits for it.
+inline bool is_in_mode() {
+  if (!at::impl::torch_function_mode_enabled()) return false;
+  using Tls = at::impl::PythonTorchFunctionTLS;
+  const pybind11::gil_scoped_acquire gil;
+  const auto of_device = pybind11::module_::import("torch.utils._device").attr("DeviceContext");
+  for (int64_t i = 0; i < Tls::stack_len(); ++i) {
+    const pybind11::handle mode = Tls::get_stack_at(i)->ptr(getPyInterpreter());
+    if (!pybind11::type::handle_of(mode).is(of_device)) return true;
+  }
+  return false;
 }
 
 template <class T>
@@ -74,8 +89,7 @@ template <auto function, class Result, class... Args>
 auto make_entry(Result (*)(Args...)) {
   return torch::wrap_pybind_function_no_gil(
       [](typename FromPython<Args>::Type... args) -> std::optional<Result> {
-        const bool asks = at::impl::torch_function_mode_enabled() ||
-                          (FromPython<Args>::is_overridden(args) || ...);
+        const bool asks = is_in_mode() || (FromPython<Args>::is_overridden(args) || ...);
         if (asks) return std::nullopt;
         return function(FromPython<Args>::unwrap(args)...);
       });
