@@ -282,8 +282,7 @@ void register_autocast(torch::Library& library) {
   library.impl("reparameterize_kl", &Autocast<device>::reparameterize_kl);
 }
 
-// ---- Python
-// --------------------------------------------------------------------------------------
+// ---- Python -------------------------------------------------------------------------------------
 
 Tensor reparameterize(const Tensor& mu, const Tensor& logvar, const OptionalGenerator& generator) {
   const Tensor seed = call_draw_seed(mu, generator);
