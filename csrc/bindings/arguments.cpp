@@ -47,19 +47,21 @@ std::string python_shape(at::IntArrayRef sizes) {
   return text + (sizes.size() == 1 ? ",)" : ")");
 }
 
-// What an operand may hold besides floats.
-enum class Integers { kNone, kBytes, kAll };
+bool is_target(const LossInfo& info, size_t k) {
+  return info.target != Target::kNone && k + 1 == static_cast<size_t>(info.operand_count);
+}
 
-void check_dtype(const char* op, const char* name, at::ScalarType type, Integers integers) {
+// Of an operand that is such a target, or none.
+void check_dtype(const char* op, const char* name, at::ScalarType type, Target target) {
   const bool is_byte = type == at::kByte || type == at::kBool;
   const bool is_integer = is_byte || type == at::kInt || type == at::kLong;
-  const bool right = is_supported_float(type) || (integers == Integers::kAll && is_integer) ||
-                     (integers == Integers::kBytes && is_byte);
+  const bool right = is_supported_float(type) || (target == Target::kNumber && is_integer) ||
+                     (target == Target::kUnitInterval && is_byte);
   TORCH_CHECK_TYPE(right, op, ": ", name, " has dtype torch.", python_dtype(type),
                    ", expected float32, float64, bfloat16",
-                   integers == Integers::kAll     ? ", float16, uint8, bool, int32 or int64"
-                   : integers == Integers::kBytes ? ", float16, uint8 or bool"
-                                                  : " or float16");
+                   target == Target::kNumber         ? ", float16, uint8, bool, int32 or int64"
+                   : target == Target::kUnitInterval ? ", float16, uint8 or bool"
+                                                     : " or float16");
 }
 
 void check_device(const char* op, const char* name, const Tensor& tensor, const char* first_name,
@@ -121,11 +123,8 @@ at::DimVector check_operands(const LossInfo& info, const char* op, at::TensorLis
   const char* first_name = info.operands[0];
   at::DimVector shape;
   for (size_t k = 0; k < operands.size(); ++k) {
-    const bool is_target = info.has_target && k + 1 == operands.size();
     check_dtype(op, info.operands[k], operands[k].scalar_type(),
-                !is_target            ? Integers::kNone
-                : info.takes_integers ? Integers::kAll
-                                      : Integers::kBytes);
+                is_target(info, k) ? info.target : Target::kNone);
     check_device(op, info.operands[k], operands[k], first_name, first);
     check_shape(op, info.operands[k], operands[k], first_name, shape);
   }
@@ -152,9 +151,9 @@ void check_public_shapes(const LossInfo& info, at::TensorList operands, const Op
     const at::IntArrayRef sizes = operands[k].sizes();
     if (sizes == whole) continue;
     const int64_t leading = dims - operands[k].dim();
-    const bool is_target = info.has_target && k + 1 == operands.size();
-    fits = is_target ? 0 <= leading && leading <= batch_dims && whole.slice(leading) == sizes
-                     : fits_into(sizes, whole);
+    fits = is_target(info, k)
+               ? 0 <= leading && leading <= batch_dims && whole.slice(leading) == sizes
+               : fits_into(sizes, whole);
   }
   fits = fits && (!mask || fits_into(mask->sizes(), whole));
   TORCH_CHECK_VALUE(fits, info.name, ": the shapes or batch_dims do not fit ", whole);
@@ -167,7 +166,7 @@ void check_reduction(const char* op, int64_t keep, int64_t mean_dims, int64_t di
 
 void check_gradient(const char* op, const char* name, const Tensor& gradient, at::IntArrayRef shape,
                     at::Device device) {
-  check_dtype(op, name, gradient.scalar_type(), Integers::kNone);
+  check_dtype(op, name, gradient.scalar_type(), Target::kNone);
   TORCH_CHECK_VALUE(gradient.device() == device, op, ": ", name, " is on ", gradient.device(),
                     ", expected ", device);
   TORCH_CHECK_VALUE(gradient.sizes() == shape, op, ": ", name, " has shape ",

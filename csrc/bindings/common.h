@@ -11,6 +11,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "formulas/loss.h"
 #include "kernels.h"
 
 namespace vae_fast::bindings {
@@ -39,8 +40,7 @@ struct LossInfo {
   const char* name;
   const char* const* operands;
   int operand_count;
-  bool has_target;
-  bool takes_integers;  // int32 and int64 targets
+  Target target;
 };
 
 const LossInfo& loss_info(int loss);

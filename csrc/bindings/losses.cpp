@@ -390,9 +390,8 @@ void bind_all(pybind11::module_& module, FormulaList<Formula...>) {
 
 template <class... Formula>
 const LossInfo& info_in_list(int loss, FormulaList<Formula...>) {
-  static constexpr LossInfo kInfos[] = {{Formula::kName, Formula::kOperands, kOperandCount<Formula>,
-                                         Formula::kTarget != Target::kNone,
-                                         Formula::kTarget == Target::kNumber}...};
+  static constexpr LossInfo kInfos[] = {
+      {Formula::kName, Formula::kOperands, kOperandCount<Formula>, Formula::kTarget}...};
   return kInfos[loss];
 }
 

@@ -23,7 +23,7 @@ namespace {
 
 constexpr const char* kName = "multinomial_nll";
 constexpr const char* kOperands[] = {"logits", "target"};
-constexpr LossInfo kInfo{kName, kOperands, 2, true, true};
+constexpr LossInfo kInfo{kName, kOperands, 2, Target::kNumber};
 
 using Results = std::tuple<Tensor, Tensor>;
 using Signature = Results(const Tensor&, const Tensor&, int64_t, int64_t, int64_t);

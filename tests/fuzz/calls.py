@@ -14,7 +14,7 @@ from tests.case import Case
 from tests.cases import CASE_OF_OP, LIKELIHOOD_CASES, REDUCTIONS
 from tests.fuzz import exact
 from tests.fuzz.draws import Source
-from vae_fast.engine.table import LIKELIHOODS
+from vae_fast.engine.table import LIKELIHOODS, LOSSES
 
 Gradients = dict[str, exact.Result | None]
 
@@ -24,13 +24,15 @@ class Call:
     """A call with its arguments by name, and the oracle.
 
     ``values`` gives the right outputs, ``gradients`` those of the arguments that it names, from
-    the upstream gradients of the outputs in float64.
+    the upstream gradients of the outputs in float64. ``integers`` are what its target may be
+    besides a float.
     """
 
     function: Callable[..., Any]
     arguments: dict[str, Any]
     values: Callable[[], list[exact.Result]]
     gradients: Callable[[list[Tensor]], Gradients]
+    integers: tuple[torch.dtype, ...] = ()
 
     @property
     def wanted(self) -> dict[str, Tensor]:
@@ -73,6 +75,7 @@ def _of_one_term(
     names: Sequence[str],
     term: exact.Term,
     floor: exact.Floor | None = None,
+    integers: tuple[torch.dtype, ...] = (),
 ) -> Call:
     """A call whose output is one reduced term of the arguments called ``names``."""
     how = (arguments["reduction"], arguments["batch_dims"], 0, floor)
@@ -81,6 +84,7 @@ def _of_one_term(
         arguments,
         lambda: [term.reduced(*how)],
         lambda upstream: dict(zip(names, term.gradients(upstream[:1], *how), strict=True)),
+        integers,
     )
 
 
@@ -110,7 +114,8 @@ def _likelihood(case: Case) -> Callable[[Source], Call]:
         operands[last] = source.tensor(case.kinds[-1], of_target, dtypes[-1])
         arguments = {**operands, "mask": source.mask(shape), **settings}
         term = exact.elementwise(case.op, tuple(operands.values()), arguments["mask"])
-        return _of_one_term(public, arguments, case.names, term)
+        integers = LOSSES[case.op].integers
+        return _of_one_term(public, arguments, case.names, term, integers=integers)
 
     public.__name__ = draw.__name__ = case.op
     return draw
@@ -138,7 +143,9 @@ def multinomial_nll(source: Source) -> Call:
             target = target.masked_fill(excluded.to(logits.device), 0).requires_grad_(wants)
     arguments = {"logits": logits, "target": target, **settings}
     term = exact.multinomial(logits, target)
-    return _of_one_term(vf.multinomial_nll, arguments, ("logits", "target"), term)
+    integers = LOSSES["multinomial_nll"].integers
+    names = ("logits", "target")
+    return _of_one_term(vf.multinomial_nll, arguments, names, term, integers=integers)
 
 
 # ---- the code ------------------------------------------------------------------------------------
@@ -297,7 +304,7 @@ def elbo_loss(source: Source) -> Call:
         of_kl = kl.gradients([beta * upstream[0], upstream[2]], *how)
         return dict(zip(names, of_nll, strict=True)) | dict(zip(code, of_kl, strict=True))
 
-    return Call(_elbo, arguments, values, gradients)
+    return Call(_elbo, arguments, values, gradients, LOSSES[f"{likelihood}_nll"].integers)
 
 
 def _elbo(**arguments: Any) -> Any:
@@ -332,6 +339,7 @@ def linear_nll(source: Source) -> Call:
         {**arguments, "likelihood": likelihood, "reduction": reduction},
         lambda: [term.reduced(*how)],
         lambda upstream: exact.through_linear(h, weight, bias, term.gradients(upstream, *how)),
+        LOSSES[f"{likelihood}_nll"].integers,
     )
 
 

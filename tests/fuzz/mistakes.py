@@ -30,11 +30,8 @@ def _lengthened(source: Source, x: Tensor, first: Tensor) -> Tensor:
 
 
 def _whole_numbers(source: Source, x: Tensor, first: Tensor) -> Tensor:
-    return x.detach().nan_to_num().to(source.one_of((torch.int64, torch.int32)))
-
-
-def _short_whole_numbers(source: Source, x: Tensor, first: Tensor) -> Tensor:
-    return x.detach().nan_to_num().to(source.one_of((torch.int16, torch.int8)))
+    dtypes = (torch.int64, torch.int32, torch.int16, torch.int8)
+    return x.detach().nan_to_num().to(source.one_of(dtypes))
 
 
 def _no_tensor(source: Source, x: Tensor, first: Tensor) -> Any:
@@ -44,7 +41,6 @@ def _no_tensor(source: Source, x: Tensor, first: Tensor) -> Any:
 # Of any tensor, the call's first one beside it.
 _OF_ANY: dict[str, Make] = {
     "whole numbers": _whole_numbers,
-    "short whole numbers": _short_whole_numbers,
     "complex": lambda source, x, first: x.detach().to(torch.complex64),
     "no tensor": _no_tensor,
     # Whose layout is asked first, and no device lacks.
@@ -84,9 +80,9 @@ def complaint(source: Source, call: Call) -> str | None:
         is_larger = what in ("enlarged", "lengthened")
         if (is_larger and name in _FIRST) or (what == "elsewhere" and len(tensors) == 1):
             return None
-        if what == "whole numbers" and name == "target":
-            return None  # the counts' take them
         wrong = _OF_ANY[what](source, call.arguments[name], call.arguments[tensors[0]])
+        if what == "whole numbers" and name == "target" and wrong.dtype in call.integers:
+            return None
     call.arguments[name] = wrong
     try:
         call.function(**call.arguments)
