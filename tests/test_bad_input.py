@@ -420,6 +420,21 @@ CALLS = (
         "elbo_loss: params is empty, expected a tensor or a tuple of tensors",
     ),
     (
+        lambda: vf.elbo_loss((ones, ones), ones, ones, ones),
+        ValueError,
+        "elbo_loss: params has 2 tensors, expected 1 for 'bernoulli'",
+    ),
+    (
+        lambda: vf.elbo_loss(ones, ones, ones, ones, likelihood="negative_binomial"),
+        ValueError,
+        "elbo_loss: params has 1 tensors, expected 2 for 'negative_binomial'",
+    ),
+    (
+        lambda: vf.elbo_loss((ones,) * 3, ones, ones, ones, likelihood="gaussian"),
+        ValueError,
+        "elbo_loss: params has 3 tensors, expected 1 or 2 for 'gaussian'",
+    ),
+    (
         lambda: vf.elbo_loss(ones, 1.0, ones, ones),
         TypeError,
         "elbo_loss: target is of type float, expected torch.Tensor",

@@ -85,9 +85,9 @@ def elbo_loss(
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: An unknown likelihood, ``reduction="none"``, params that are not of the
-            target's shape behind ``sample_dims``, mu of another batch than the target, or as in
-            :func:`gaussian_kl` and the likelihood.
+        ValueError: An unknown likelihood, ``reduction="none"``, params that are not as many as it
+            has or not of the target's shape behind ``sample_dims``, mu of another batch than the
+            target, or as in :func:`gaussian_kl` and the likelihood.
     """
     if likelihood not in LIKELIHOODS or not (isinstance(beta, Tensor) or checks.is_number(beta)):
         _refuse_elbo(likelihood, beta)
@@ -100,6 +100,11 @@ def elbo_loss(
     checks.check_public_reduction("elbo_loss", reduction, batch_dims, (target,))
     _check_shapes("elbo_loss", first, target, mu, batch_dims, sample_dims)
     entry = LIKELIHOODS[likelihood]
+    if 1 + len(others) not in entry.parameter_counts:
+        raise ValueError(
+            f"elbo_loss: params has {1 + len(others)} tensors, expected "
+            f"{' or '.join(map(str, entry.parameter_counts))} for {likelihood!r}"
+        )
     masked = entry.masked("elbo_loss", likelihood, mask)
     nll = _sample_average_nll(
         partial(entry.function, first, target, *others, **masked),

@@ -6,8 +6,9 @@ What has a formula enters itself (the files of :mod:`vae_fast.likelihoods`, the 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,12 +75,20 @@ class LikelihoodEntry:
             target, at most one, is the ``logvar`` there.
         head: What makes its parameters out of a decoder's output, where models may have it.
         no_mask: Why it takes no mask, and what to do instead; None: it takes one.
+        parameter_counts: How many parameters the function takes.
     """
 
     function: Callable[..., Tensor]
     op: str | None = None
     head: type[Likelihood] | None = None
     no_mask: str | None = None
+    parameter_counts: range = field(init=False)
+
+    def __post_init__(self) -> None:
+        arguments = inspect.signature(self.function).parameters.values()
+        params = [x for x in arguments if x.kind is x.POSITIONAL_OR_KEYWORD and x.name != "target"]
+        least = sum(x.default is x.empty for x in params)
+        object.__setattr__(self, "parameter_counts", range(least, len(params) + 1))
 
     def masked(self, function: str, likelihood: str, mask: Tensor | None) -> dict[str, Any]:
         """The mask as an argument of the likelihood's function; none where none is given.
