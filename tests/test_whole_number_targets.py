@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CASES, LAYOUTS, REDUCTIONS, arithmetic_dtype, draw, each_dtype
+from cases import CASES, DTYPES, LAYOUTS, REDUCTIONS, arithmetic_dtype, draw, name_of
 
 import vae_fast as vf
 from vae_fast.engine.table import LOSSES
@@ -11,7 +11,8 @@ with_target = [c for c in CASES if c.has_target]
 TAKING = [c for c in with_target if torch.int64 in LOSSES[c.op].integers]
 REFUSING = [c for c in with_target if torch.int64 not in LOSSES[c.op].integers]
 each_taking = pytest.mark.parametrize("case", TAKING, ids=lambda c: c.op)
-each_whole = pytest.mark.parametrize("whole", [torch.int32, torch.int64])
+WHOLE = [torch.int32, torch.int64]
+each_whole = pytest.mark.parametrize("whole", WHOLE)
 STRIDED = [x for x in LAYOUTS if x.name in ("odd", "transposed", "every_second", "samples")]
 
 
@@ -32,10 +33,9 @@ def assert_the_same(ours, theirs):
         assert torch.equal(mine, other.to(mine.dtype))
 
 
-@pytest.mark.parametrize("dtype", **each_dtype)
-@each_whole
+@pytest.mark.parametrize(("whole", "dtype"), list(zip(WHOLE * 2, DTYPES, strict=True)), ids=name_of)
 @each_taking
-def test_they_are_the_floats(case, dtype, whole, backend):
+def test_they_are_the_floats(case, whole, dtype, backend):
     for layout in STRIDED:
         *params, drawn = draw(case, layout, dtype)
         target = whole_like(drawn, whole)
