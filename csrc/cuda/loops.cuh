@@ -385,8 +385,21 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
 
 // ---- columns -----------------------------------------------------------------------------------
 
+// The sum of all values: a part from each block, added up by the last.
+__device__ __forceinline__ void sum_values(const LoopArgs& args, double sum, double* partials,
+                                           uint32_t* ticket) {
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+  if (!is_last_block(ticket, gridDim.x)) return;
+  sum = 0;
+  for (uint32_t i = threadIdx.x; i < gridDim.x; i += kBlockThreads) sum += partials[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) store_sum(args, 0, 0, sum);
+}
+
 // One of the outputs summed over rows: a block takes kTileColumns vectors of columns, each thread
-// of them every kTileRows-th row; what the blocks of one tile leave is added up by the last.
+// of them every kTileRows-th row; what the blocks of one tile leave is added up by the last. What
+// else is wanted is kept by element, or the sum of all values.
 template <class Element, class T, int V>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     columns(const __grid_constant__ LoopArgs args) {
@@ -398,7 +411,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   const int64_t split = blockIdx.x - tile * columns.splits.divisor;
   const int64_t own_columns = tile * kTileColumns + x;
 
-  double sums[V] = {};
+  double sums[V] = {}, value_sum = 0;
   if (own_columns < columns.count) {
     const Common<T> common = common_of<Element, T>(args);
     const T eps[V] = {};
@@ -413,6 +426,17 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
       offsets.add(args, columns.kept_dims, args.space.outer_dims, row);
       Results<Element, T, V> results;
       evaluate_vector<Element, T, V, AnyDtype>(args, offsets, common, eps, results);
+      if (args.value_is_summed) {
+        value_sum += sum_of<T, V>(results.value);
+      } else if (args.value.data != nullptr) {
+        store<T, V, AnyDtype>(args.value, offsets.value, results.value);
+      }
+      VAE_FAST_UNROLL
+      for (int k = 0; k < Element::kOutputs; ++k) {
+        if (args.output_is_summed[k] || args.outputs[k].data == nullptr) continue;
+        store<T, V, AnyDtype>(args.outputs[k], offsets.output[k], results.output[k]);
+      }
+      // By selection: what is indexed by a variable lies in memory.
       VAE_FAST_UNROLL
       for (int j = 0; j < V; ++j) {
         T x = results.output[0][j];
@@ -423,6 +447,13 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
         sums[j] += x;
       }
     }
+  }
+
+  const uint32_t splits = static_cast<uint32_t>(columns.splits.divisor);
+  const uint32_t tiles = gridDim.x / splits;
+  if (args.value_is_summed) {
+    sum_values(args, value_sum, args.partials + static_cast<int64_t>(gridDim.x) * kTileElements,
+               args.tickets + tiles);
   }
 
   VAE_FAST_SHARED(double, tile_sums, kTileRows* kTileElements);
@@ -436,7 +467,6 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   if (own < kTileElements) {
     for (int i = 0; i < kTileRows; ++i) sum += tile_sums[i * kTileElements + own];
   }
-  const uint32_t splits = static_cast<uint32_t>(columns.splits.divisor);
   if (splits > 1) {
     double* partials = args.partials + tile * splits * kTileElements;
     if (own < kTileElements) partials[split * kTileElements + own] = sum;
