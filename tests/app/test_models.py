@@ -14,6 +14,7 @@ from vae_fast import bernoulli_nll
 from vae_fast.engine.extension import C
 from vae_fast.engine.table import LIKELIHOODS
 from vae_fast.models import VAE, AutoEncoder, build
+from vae_fast.models.base import HEADS
 from vae_fast.models.wide import wide_decoder
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -26,8 +27,7 @@ KINDS = [
     {"input_shape": (1, 28, 28), "architecture": "conv", "channels": (4,), "hidden": ()},
 ]
 LIKELIHOOD_KINDS = [
-    {"likelihood": "bernoulli"},
-    {"likelihood": "gaussian"},
+    *({"likelihood": name} for name in HEADS),
     {"likelihood": "gaussian", "decoder_logvar": "pixel"},
     {"likelihood": "gaussian", "decoder_logvar": -1.5},
 ]
