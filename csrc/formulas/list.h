@@ -8,6 +8,7 @@
 #include "kl.h"
 #include "negative_binomial.h"
 #include "poisson.h"
+#include "zero_inflated.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -17,13 +18,15 @@ struct FormulaList {
   static constexpr int size = sizeof...(Formula);
 };
 
-using Losses = FormulaList<  //
-    BernoulliNll,            //
-    BernoulliProbsNll,       //
-    GaussianNll,             //
-    NegativeBinomialNll,     //
-    PoissonNll,              //
-    StandardNormalKl,        //
+using Losses = FormulaList<           //
+    BernoulliNll,                     //
+    BernoulliProbsNll,                //
+    GaussianNll,                      //
+    NegativeBinomialNll,              //
+    PoissonNll,                       //
+    ZeroInflatedNegativeBinomialNll,  //
+    ZeroInflatedPoissonNll,           //
+    StandardNormalKl,                 //
     GaussianKl>;
 
 template <class Wanted, class... Formula>

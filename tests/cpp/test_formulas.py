@@ -143,7 +143,7 @@ CASES = [
         "zero_inflated_poisson_nll",
         oracles.zero_inflated_poisson,
         zero_inflated_poisson_operands,
-        ((-200, -20, 0, 1, math.log(1e6)), LOGITS, COUNTS),
+        ((-200, -20, 0, 1, math.log(1e6), 89), LOGITS, COUNTS),
         (5, 4, 5, 4),
         ((1, 0, -1), (math.nan, 0, 0), (1, math.nan, 0), (1, math.nan, 1), (1, 0, math.nan)),
     ),
