@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "continuous_bernoulli.h"
 #include "gaussian.h"
 #include "kl.h"
 #include "negative_binomial.h"
@@ -21,6 +22,7 @@ struct FormulaList {
 using Losses = FormulaList<           //
     BernoulliNll,                     //
     BernoulliProbsNll,                //
+    ContinuousBernoulliNll,           //
     GaussianNll,                      //
     NegativeBinomialNll,              //
     PoissonNll,                       //
