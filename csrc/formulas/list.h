@@ -7,6 +7,7 @@
 #include "continuous_bernoulli.h"
 #include "gaussian.h"
 #include "kl.h"
+#include "laplace.h"
 #include "negative_binomial.h"
 #include "poisson.h"
 #include "zero_inflated.h"
@@ -24,6 +25,7 @@ using Losses = FormulaList<           //
     BernoulliProbsNll,                //
     ContinuousBernoulliNll,           //
     GaussianNll,                      //
+    LaplaceNll,                       //
     NegativeBinomialNll,              //
     PoissonNll,                       //
     ZeroInflatedNegativeBinomialNll,  //

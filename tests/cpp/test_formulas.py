@@ -166,6 +166,18 @@ CASES = [
         ((-1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, -1), (math.nan, 1, 1), (1, math.nan, 1)),
     ),
     Case(
+        "laplace_nll",
+        oracles.laplace,
+        lambda rng, n: (
+            rng.standard_normal(n),
+            3 * rng.standard_normal(n),
+            3 * rng.standard_normal(n),
+        ),
+        ((0, 0.25), (-200, -100, -50, -7, 0, 3, 40), (0, 1e-40, 0.25, -1e6)),
+        (4, 4, 4, 4),
+        ((math.nan, 0, 1), (0, math.nan, 1), (0, math.nan, 0), (0, 0, math.nan)),
+    ),
+    Case(
         "student_t_nll",
         oracles.student_t,
         lambda rng, n: (
