@@ -17,8 +17,8 @@ def test_the_whole_change_of_a_likelihood_applies():
     assert done.returncode == 0, done.stderr
     added = re.findall(r"^--- /dev/null\n\+\+\+ b/(.+)$", change, re.MULTILINE)
     assert added == [
-        "csrc/formulas/laplace.h",
-        "tests/likelihoods/laplace.py",
-        "vae_fast/likelihoods/laplace.py",
+        "csrc/formulas/logistic.h",
+        "tests/likelihoods/logistic.py",
+        "vae_fast/likelihoods/logistic.py",
     ]
     assert re.findall(r"^--- a/(.+)$", change, re.MULTILINE) == ["csrc/formulas/list.h"]

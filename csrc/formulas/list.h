@@ -4,10 +4,13 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "continuous_bernoulli.h"
 #include "gaussian.h"
 #include "kl.h"
+#include "laplace.h"
 #include "negative_binomial.h"
 #include "poisson.h"
+#include "zero_inflated.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -17,13 +20,17 @@ struct FormulaList {
   static constexpr int size = sizeof...(Formula);
 };
 
-using Losses = FormulaList<  //
-    BernoulliNll,            //
-    BernoulliProbsNll,       //
-    GaussianNll,             //
-    NegativeBinomialNll,     //
-    PoissonNll,              //
-    StandardNormalKl,        //
+using Losses = FormulaList<           //
+    BernoulliNll,                     //
+    BernoulliProbsNll,                //
+    ContinuousBernoulliNll,           //
+    GaussianNll,                      //
+    LaplaceNll,                       //
+    NegativeBinomialNll,              //
+    PoissonNll,                       //
+    ZeroInflatedNegativeBinomialNll,  //
+    ZeroInflatedPoissonNll,           //
+    StandardNormalKl,                 //
     GaussianKl>;
 
 template <class Wanted, class... Formula>

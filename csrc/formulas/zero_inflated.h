@@ -37,6 +37,12 @@ VAE_FAST_FN ZeroInflated<T> zero_inflated(T logit, T nll, bool is_zero) {
           select(is_zero, -rest * lacking, inflated)};
 }
 
+// Of the count's own, which may be infinite where it no longer counts.
+template <class T>
+VAE_FAST_FN T inflated_gradient(T to_nll, T gradient) {
+  return select(to_nll == T(0), T(0), to_nll * gradient);
+}
+
 struct ZeroInflatedPoissonNll {
   static constexpr const char* kName = "zero_inflated_poisson_nll";
   static constexpr const char* kOperands[] = {"log_rate", "zero_logits", "target"};
@@ -47,7 +53,8 @@ struct ZeroInflatedPoissonNll {
     const Loss<T, 2> count = PoissonNll::evaluate<T>(log_rate, x);
     const ZeroInflated<T> mixed = zero_inflated(zero_logit, count.value, x == T(0));
     return {mixed.value,
-            {mixed.to_nll * count.gradient[0], mixed.to_logit, mixed.to_nll * count.gradient[1]}};
+            {inflated_gradient(mixed.to_nll, count.gradient[0]), mixed.to_logit,
+             inflated_gradient(mixed.to_nll, count.gradient[1])}};
   }
 };
 
@@ -61,8 +68,9 @@ struct ZeroInflatedNegativeBinomialNll {
     const Loss<T, 3> count = NegativeBinomialNll::evaluate<T>(mean, theta, x);
     const ZeroInflated<T> mixed = zero_inflated(zero_logit, count.value, x == T(0));
     return {mixed.value,
-            {mixed.to_nll * count.gradient[0], mixed.to_nll * count.gradient[1], mixed.to_logit,
-             mixed.to_nll * count.gradient[2]}};
+            {inflated_gradient(mixed.to_nll, count.gradient[0]),
+             inflated_gradient(mixed.to_nll, count.gradient[1]), mixed.to_logit,
+             inflated_gradient(mixed.to_nll, count.gradient[2])}};
   }
 };
 

@@ -9,6 +9,7 @@
 #include "formulas/continuous_bernoulli.h"
 #include "formulas/discretized_logistic.h"
 #include "formulas/gamma.h"
+#include "formulas/laplace.h"
 #include "formulas/log_normal.h"
 #include "formulas/student_t.h"
 #include "formulas/zero_inflated.h"
@@ -54,7 +55,7 @@ bool evaluate(const char* name, const T* const* operands, T* const* outputs, int
 template <class T>
 bool evaluate_listed(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
-                  ZeroInflatedNegativeBinomialNll, GammaNll, StudentTNll, LogNormalNll,
+                  ZeroInflatedNegativeBinomialNll, GammaNll, LaplaceNll, StudentTNll, LogNormalNll,
                   ContinuousBernoulliNll, DiscretizedLogisticNll, BinomialNll, BetaNll,
                   BetaBinomialNll>(name, operands, outputs, n);
 }

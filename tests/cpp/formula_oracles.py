@@ -78,6 +78,13 @@ def gamma(concentration, rate, x):
     ]
 
 
+def laplace(mean, log_scale, x):
+    precision, difference = mp.exp(-log_scale), mean - x
+    scaled, slope = abs(difference) * precision, mp.sign(difference) * precision
+    size = max(1, scaled, abs(log_scale))
+    return [(mp.log(2) + log_scale + scaled, size), (slope, 0), (1 - scaled, size), (-slope, 0)]
+
+
 def student_t(mean, log_scale, df, x):
     scale = mp.exp(log_scale)
     z = (x - mean) / scale

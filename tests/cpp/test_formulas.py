@@ -143,7 +143,7 @@ CASES = [
         "zero_inflated_poisson_nll",
         oracles.zero_inflated_poisson,
         zero_inflated_poisson_operands,
-        ((-200, -20, 0, 1, math.log(1e6)), LOGITS, COUNTS),
+        ((-200, -20, 0, 1, math.log(1e6), 89), LOGITS, COUNTS),
         (5, 4, 5, 4),
         ((1, 0, -1), (math.nan, 0, 0), (1, math.nan, 0), (1, math.nan, 1), (1, 0, math.nan)),
     ),
@@ -164,6 +164,18 @@ CASES = [
         ((1e-6, 0.5, 1, 2, 1e3, 1e7), (1e-10, 0.5, 1, 1e10), (0, 1e-20, 1e-3, 1, 1e5)),
         (6, 6, 6, 6),
         ((-1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, -1), (math.nan, 1, 1), (1, math.nan, 1)),
+    ),
+    Case(
+        "laplace_nll",
+        oracles.laplace,
+        lambda rng, n: (
+            rng.standard_normal(n),
+            3 * rng.standard_normal(n),
+            3 * rng.standard_normal(n),
+        ),
+        ((0, 0.25), (-200, -100, -50, -7, 0, 3, 40), (0, 1e-40, 0.25, -1e6)),
+        (4, 4, 4, 4),
+        ((math.nan, 0, 1), (0, math.nan, 1), (0, math.nan, 0), (0, 0, math.nan)),
     ),
     Case(
         "student_t_nll",

@@ -14,7 +14,7 @@ from tests.case import AllSizes, Case, Exact, counts, positive, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
-def _exact_negative_binomial_nll(mu: Exact, theta: Exact, x: Exact) -> tuple[Exact, ...]:
+def exact_negative_binomial_nll(mu: Exact, theta: Exact, x: Exact) -> tuple[Exact, ...]:
     z, both = x + theta, mu + theta
     of_theta = theta * np.log1p(mu / theta)
     of_x = np.where(x == 0, 0, x * np.log(both / mu))
@@ -24,7 +24,7 @@ def _exact_negative_binomial_nll(mu: Exact, theta: Exact, x: Exact) -> tuple[Exa
     return value, np.where(x == 0, theta / both, (mu - x) * theta / (mu * both)), in_theta, in_x
 
 
-def _torch_negative_binomial_nll(mu: Tensor, theta: Tensor, target: Tensor) -> Tensor:
+def torch_negative_binomial_nll(mu: Tensor, theta: Tensor, target: Tensor) -> Tensor:
     logits = torch.log(mu) - torch.log(theta)
     return -NegativeBinomial(theta, logits=logits, validate_args=False).log_prob(target)
 
@@ -33,7 +33,7 @@ def _negative_binomial_nll(mu: Tensor, theta: Tensor, target: Tensor, **options:
     return vf.negative_binomial_nll(mu, target, theta, **options)
 
 
-def _sizes(
+def sizes_of_negative_binomial(
     value: Tensor, slopes: tuple[Tensor, ...], mu: Tensor, theta: Tensor, x: Tensor
 ) -> AllSizes:
     """Both differences of digammas meet the logarithm of a ratio of means."""
@@ -51,8 +51,8 @@ ROWS = (
     Case(
         "negative_binomial_nll",
         _negative_binomial_nll,
-        _torch_negative_binomial_nll,
-        _exact_negative_binomial_nll,
+        torch_negative_binomial_nll,
+        exact_negative_binomial_nll,
         (positive(), positive(0.5), counts),
         (
             (5.0, 1e4, 7.0),
@@ -65,6 +65,6 @@ ROWS = (
         ),
         ("positive", "positive", "count"),
         to_positive,
-        _sizes,
+        sizes_of_negative_binomial,
     ),
 )

@@ -11,16 +11,18 @@ from tests.case import AllSizes, Case, Exact, counts, normal, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
-def _exact_poisson_nll(log_rate: Exact, x: Exact) -> tuple[Exact, ...]:
+def exact_poisson_nll(log_rate: Exact, x: Exact) -> tuple[Exact, ...]:
     rate = np.exp(log_rate)
     return rate - x * log_rate + lgamma(x + 1), rate - x, digamma(x + 1) - log_rate
 
 
-def _torch_poisson_nll(log_rate: Tensor, target: Tensor) -> Tensor:
+def torch_poisson_nll(log_rate: Tensor, target: Tensor) -> Tensor:
     return -Poisson(log_rate.exp(), validate_args=False).log_prob(target)
 
 
-def _sizes(value: Tensor, slopes: tuple[Tensor, ...], log_rate: Tensor, x: Tensor) -> AllSizes:
+def sizes_of_poisson(
+    value: Tensor, slopes: tuple[Tensor, ...], log_rate: Tensor, x: Tensor
+) -> AllSizes:
     digamma = slopes[1] + log_rate
     return value, (log_rate.exp() + x, digamma.abs() + log_rate.abs())
 
@@ -29,8 +31,8 @@ ROWS = (
     Case(
         "poisson_nll",
         vf.poisson_nll,
-        _torch_poisson_nll,
-        _exact_poisson_nll,
+        torch_poisson_nll,
+        exact_poisson_nll,
         (normal(), counts),
         (
             (-100.0, 0.0),
@@ -43,6 +45,6 @@ ROWS = (
         ),
         ("lograte", "count"),
         to_positive,
-        _sizes,
+        sizes_of_poisson,
     ),
 )

@@ -31,12 +31,12 @@ def stirling_rest(z: Tensor) -> Tensor:
 
 
 def digamma_rest(z: Tensor) -> Tensor:
-    """digamma(z) - log z, for z > 0."""
+    """digamma(z) - log z, for z > 0: of a small z in float64, where they cancel."""
     is_large = z > _SERIES_FROM
-    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z)
+    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z).double()
     square = 1 / (large * large)
     series = -(0.5 / large + square * polynomial(_DIGAMMA_SERIES, square))
-    return torch.where(is_large, series, torch.digamma(small) - torch.log(small))
+    return torch.where(is_large, series, (torch.digamma(small) - torch.log(small)).to(z.dtype))
 
 
 def _chord(coefficients: tuple[float, ...], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

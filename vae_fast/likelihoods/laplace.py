@@ -1,0 +1,100 @@
+"""The Laplace likelihood."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+
+__all__ = ["laplace_nll"]
+
+
+def laplace_nll(
+    mean: Tensor,
+    target: Tensor,
+    log_scale: Tensor | float = 0.0,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the Laplace distribution, in nats.
+
+    log 2 + log_scale + |x - mean| exp(-log_scale): the absolute error with its constant. A
+    difference of zero costs nothing at any scale, and has no slope.
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once, in the
+    forward: 12 bytes per element in float32, 20 with the gradients in mean and log_scale. A
+    log_scale that broadcasts costs no memory, and its gradient is summed in the same pass.
+
+    Args:
+        mean: (*batch, *event); the median, too.
+        target: Of mean's shape, as in :func:`gaussian_nll`.
+        log_scale: Logarithm of the scale, the mean absolute error, fixed (a number) or learned (a
+            tensor that broadcasts to mean).
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    operands = (mean, as_tensor(log_scale, mean, target), target)
+    return loss("laplace_nll", "laplace_nll", operands, mask, batch_dims, reduction)
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+def _distance(mean: Tensor, log_scale: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean - x) / scale, and scale^-1/2 in float64: finite, so that 0 times it is 0."""
+    root = torch.exp(-0.5 * log_scale.double()).clamp(max=torch.finfo(torch.float64).max)
+    return (((mean - target) * root) * root).to(mean.dtype), root
+
+
+def _value(mean: Tensor, log_scale: Tensor, target: Tensor) -> Tensor:
+    """-log Laplace(target; mean, exp(log_scale))."""
+    distance, _ = _distance(mean, log_scale, target)
+    return math.log(2) + log_scale + distance.abs()
+
+
+def _gradients(mean: Tensor, log_scale: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    distance, root = _distance(mean, log_scale, target)
+    slope = ((torch.sign(mean - target) * root) * root).to(mean.dtype)
+    return slope, 1 - distance.abs(), -slope
+
+
+enter_loss("laplace_nll", Loss(("mean", "log_scale", "target"), _value, _gradients))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class LaplaceLikelihood(Likelihood):
+    """Each element of x is real; the parameters are its mean and the logarithm of its scale."""
+
+    name = "laplace"
+    reads_bytes = False
+    per_element = 2
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """The mean and the logarithm of the scale, each of x's shape."""
+        return raw.chunk(2, dim=1)
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x."""
+        return params[0]
+
+
+enter_likelihood("laplace", LikelihoodEntry(laplace_nll, op="laplace_nll", head=LaplaceLikelihood))

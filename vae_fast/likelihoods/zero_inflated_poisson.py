@@ -1,0 +1,69 @@
+"""The Poisson likelihood of counts that are zero more often."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+from vae_fast.engine.zero_inflated import zero_inflated_gradients, zero_inflated_value
+
+__all__ = ["zero_inflated_poisson_nll"]
+
+
+def zero_inflated_poisson_nll(
+    log_rate: Tensor,
+    target: Tensor,
+    zero_logits: Tensor | float,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the zero-inflated Poisson distribution, in nats.
+
+    With probability sigmoid(zero_logits) a count is zero whatever the rate is (Lambert 1992), else
+    it is a Poisson's (:func:`poisson_nll`): its branches are chosen, not multiplied, so that no
+    infinity of the one reaches the other.
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once, in the
+    forward: 12 bytes per element in float32, 20 with the gradients in log_rate and zero_logits.
+
+    Args:
+        log_rate: (*batch, *event).
+        target: Counts, of the shape of log_rate, as in :func:`poisson_nll`.
+        zero_logits: Logits of a zero that is none of the Poisson's; broadcasts to log_rate, or a
+            number.
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced; NaN of a negative count.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    op = "zero_inflated_poisson_nll"
+    operands = (log_rate, as_tensor(zero_logits, log_rate, target), target)
+    return loss(op, op, operands, mask, batch_dims, reduction)
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+def _value(log_rate: Tensor, zero_logits: Tensor, target: Tensor) -> Tensor:
+    return zero_inflated_value("poisson_nll", zero_logits, (log_rate, target))
+
+
+def _gradients(log_rate: Tensor, zero_logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    return zero_inflated_gradients("poisson_nll", zero_logits, (log_rate, target))
+
+
+enter_loss(
+    "zero_inflated_poisson_nll", Loss(("log_rate", "zero_logits", "target"), _value, _gradients)
+)
+enter_likelihood("zero_inflated_poisson", LikelihoodEntry(zero_inflated_poisson_nll))
