@@ -63,7 +63,9 @@ def test_transforms_of_the_reference(case, backend):
 @pytest.mark.parametrize("case", **each_case)
 def test_vmap_keeps_reductions_and_ranks(case):
     """Operands of different ranks, some of them in no batch, under every reduction."""
-    shapes, dims = ((5, 2, 4, 3), (4, 3), (5, 3), (4, 5, 1)), (0, None, 0, 1)
+    shapes, dims = [(5, 2, 4, 3), (4, 3), (5, 3), (4, 5, 1)], (0, None, 0, 1)
+    if case.has_target:
+        shapes[3] = (4, 5, 3)  # whole, but for leading batch dimensions
     tensors = [d(shapes[k]) for k, d in enumerate(case.draws)]
     in_dims = dims[: len(tensors)]
     for reduction in ("none", "sample", "sum", "batchmean", "mean"):
