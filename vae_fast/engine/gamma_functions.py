@@ -22,21 +22,23 @@ _DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1
 
 
 def stirling_rest(z: Tensor) -> Tensor:
-    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0."""
-    is_large = z > _SERIES_FROM
-    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z)
+    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0; in float64, as below it cancels."""
+    wide = z.double()
+    is_large = wide > _SERIES_FROM
+    large, small = torch.where(is_large, wide, 1), torch.where(is_large, 1, wide)
     series = polynomial(_LGAMMA_SERIES, 1 / (large * large)) / large
     leading = (small - 0.5) * torch.log(small) - small + _HALF_LOG_TWO_PI
-    return torch.where(is_large, series, torch.lgamma(small) - leading)
+    return torch.where(is_large, series, torch.lgamma(small) - leading).to(z.dtype)
 
 
 def digamma_rest(z: Tensor) -> Tensor:
-    """digamma(z) - log z, for z > 0."""
-    is_large = z > _SERIES_FROM
-    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z)
+    """digamma(z) - log z, for z > 0; in float64, as what it is the difference of."""
+    wide = z.double()
+    is_large = wide > _SERIES_FROM
+    large, small = torch.where(is_large, wide, 1), torch.where(is_large, 1, wide)
     square = 1 / (large * large)
     series = -(0.5 / large + square * polynomial(_DIGAMMA_SERIES, square))
-    return torch.where(is_large, series, torch.digamma(small) - torch.log(small))
+    return torch.where(is_large, series, torch.digamma(small) - torch.log(small)).to(z.dtype)
 
 
 def _chord(coefficients: tuple[float, ...], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
