@@ -6,6 +6,7 @@
 #include "bernoulli.h"
 #include "gaussian.h"
 #include "kl.h"
+#include "log_normal.h"
 #include "negative_binomial.h"
 #include "poisson.h"
 
@@ -21,6 +22,7 @@ using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
     GaussianNll,             //
+    LogNormalNll,            //
     NegativeBinomialNll,     //
     PoissonNll,              //
     StandardNormalKl,        //
