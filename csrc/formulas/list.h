@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "gamma.h"
 #include "gaussian.h"
 #include "kl.h"
 #include "log_normal.h"
@@ -21,6 +22,7 @@ struct FormulaList {
 using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
+    GammaNll,                //
     GaussianNll,             //
     LogNormalNll,            //
     NegativeBinomialNll,     //

@@ -55,7 +55,7 @@ ROWS = (
         _torch_log_normal_nll,
         _exact_log_normal_nll,
         # Of an x near 1: the gradient in it goes with 1 / x, and a few small ones would be all.
-        (normal(2.0), normal(), positive(0.2)),
+        (normal(2.0), normal(0.3), positive(0.2)),
         (
             (0.5, 80.0, 0.25),
             (0.5, -40.0, 0.25),
