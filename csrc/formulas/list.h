@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "binomial.h"
 #include "gamma.h"
 #include "gaussian.h"
 #include "kl.h"
@@ -22,6 +23,7 @@ struct FormulaList {
 using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
+    BinomialNll,             //
     GammaNll,                //
     GaussianNll,             //
     LogNormalNll,            //

@@ -92,3 +92,14 @@ def count_deviance(x: Tensor, mean: Tensor, excess: Tensor) -> tuple[Tensor, Ten
     u = mean / top
     of_share, log = minus_log(above, torch.where(u > 0, u, 1))
     return torch.where(is_small, excess - x * log, x * of_share), log
+
+
+def choose_term(hits: Tensor, misses: Tensor, all_: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """-log(n choose k) without the terms of count_deviance at k and at n - k.
+
+    Beside it count_term's slopes of the hits, the misses and all of them.
+    """
+    counts = (hits, misses, all_)
+    (h, in_h), (m, in_m), (n, in_n) = (count_term(x) for x in counts)
+    log_h, log_m, log_n = (torch.log(at_least_one(x)) for x in counts)
+    return 0.5 * ((log_h - log_n) + log_m) + ((h - n) + m), (in_h, in_m, in_n)
