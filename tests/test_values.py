@@ -159,7 +159,8 @@ def test_integer_targets(case, dtype, target_dtype, backend):
     comparison = Comparison()
     for _ in range(8):
         *params, _ = [d((9, 37)).to(dtype) for d in case.draws]
-        target = torch.randint(2 if target_dtype == torch.bool else 256, (9, 37)).to(target_dtype)
+        most = 2 if target_dtype == torch.bool else 256
+        target = torch.randint(case.whole_targets.start, most, (9, 37)).to(target_dtype)
         as_number = target.to(arithmetic_dtype(dtype)) / unit
         torchs = case.torch(*(x.to(arithmetic_dtype(dtype)) for x in params), as_number)
         expected = case.exact(*map(exactly, params), exactly(target) / np.longdouble(unit))[0]
