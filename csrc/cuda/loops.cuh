@@ -44,32 +44,11 @@ constexpr int kRoom = Element::kOutputs > 0 ? Element::kOutputs : 1;
 
 // ---- one vector --------------------------------------------------------------------------------
 
-// What a kernel serves: dense tensors of one dtype (`flat`); one dtype, any strides; any of both.
-// The target may always be of any dtype. Where none is known each vector asks for it anew, several
-// times the instructions of a cheap formula.
-template <class S>
-struct Strided {};
+// The dtype of a kernel that serves any, and any strides; a kernel for one dtype serves dense
+// tensors: `flat`.
 struct AnyDtype {};
-
 template <class S>
-struct Served {
-  using Dtype = S;
-  static constexpr bool kIsFlat = true;
-};
-template <class S>
-struct Served<Strided<S>> {
-  using Dtype = S;
-  static constexpr bool kIsFlat = false;
-};
-template <>
-struct Served<AnyDtype> {
-  using Dtype = AnyDtype;
-  static constexpr bool kIsFlat = false;
-};
-template <class S>
-constexpr bool kIsFlat = Served<S>::kIsFlat;
-template <class S>
-constexpr bool kIsKnown = !std::is_same_v<typename Served<S>::Dtype, AnyDtype>;
+constexpr bool kIsFlat = !std::is_same_v<S, AnyDtype>;
 
 // Where a vector lies in each of the call's tensors.
 template <class Element>
@@ -153,9 +132,8 @@ struct InputReader {
     if (is_same(tensor)) {
       return Access::load_same(tensor, kIsFlat<S> ? 0 : offset, Element::is_unit_interval(k));
     }
-    if constexpr (kIsKnown<S>) {
-      using Known = typename Served<S>::Dtype;
-      if (!Element::is_target(k)) return Access::template load<Known>(tensor, offset);
+    if constexpr (kIsFlat<S>) {
+      if (!Element::is_target(k)) return Access::template load<S>(tensor, offset);
     }
     return Access::load_any(tensor, offset, Element::is_unit_interval(k));
   }
@@ -163,9 +141,8 @@ struct InputReader {
   __device__ __forceinline__ static void convert(const Tensor& tensor, const Raw& raw, int k,
                                                  T* x) {
     if (is_same(tensor)) return Access::convert_same(raw, x);
-    if constexpr (kIsKnown<S>) {
-      using Known = typename Served<S>::Dtype;
-      if (!Element::is_target(k)) return Access::template convert<Known>(raw, x);
+    if constexpr (kIsFlat<S>) {
+      if (!Element::is_target(k)) return Access::template convert<S>(raw, x);
     }
     Access::convert_any(raw, tensor.dtype, Element::is_unit_interval(k), x);
   }
@@ -221,8 +198,8 @@ __device__ __forceinline__ double sum_of(const T* x) {
 
 template <class T, int V, class S>
 __device__ __forceinline__ void store(const Tensor& tensor, int64_t offset, const T* x) {
-  if constexpr (kIsKnown<S>) {
-    Vectors<T, V>::template store<typename Served<S>::Dtype>(tensor, offset, x);
+  if constexpr (kIsFlat<S>) {
+    Vectors<T, V>::template store<S>(tensor, offset, x);
   } else {
     Vectors<T, V>::store_any(tensor, offset, x);
   }
@@ -423,7 +400,7 @@ __device__ __forceinline__ void sum_values(const LoopArgs& args, double sum, dou
 // One of the outputs summed over rows: a block takes kTileColumns vectors of columns, each thread
 // of them every kTileRows-th row; what the blocks of one tile leave is added up by the last. What
 // else is wanted is kept by element, or the sum of all values.
-template <class Element, class T, int V, class S>
+template <class Element, class T, int V>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     columns(const __grid_constant__ LoopArgs args) {
   constexpr int kTileElements = kTileColumns * V;
@@ -448,16 +425,16 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
       offsets.add(args, 0, columns.kept_dims, outer);
       offsets.add(args, columns.kept_dims, args.space.outer_dims, row);
       Results<Element, T, V> results;
-      evaluate_vector<Element, T, V, S>(args, offsets, common, eps, results);
+      evaluate_vector<Element, T, V, AnyDtype>(args, offsets, common, eps, results);
       if (args.value_is_summed) {
         value_sum += sum_of<T, V>(results.value);
       } else if (args.value.data != nullptr) {
-        store<T, V, S>(args.value, offsets.value, results.value);
+        store<T, V, AnyDtype>(args.value, offsets.value, results.value);
       }
       VAE_FAST_UNROLL
       for (int k = 0; k < Element::kOutputs; ++k) {
         if (args.output_is_summed[k] || args.outputs[k].data == nullptr) continue;
-        store<T, V, S>(args.outputs[k], offsets.output[k], results.output[k]);
+        store<T, V, AnyDtype>(args.outputs[k], offsets.output[k], results.output[k]);
       }
       // By selection: what is indexed by a variable lies in memory.
       VAE_FAST_UNROLL

@@ -160,7 +160,7 @@ void add_columns(Plan& plan, Call call, int output, int kept_dims) {
   for (int d = 0; d < call.dims; ++d) order[d] = d;
   std::rotate(order + kept_dims - 1, order + kept_dims, order + call.dims);
   call.permute(order);
-  const Path path = strided_path_of(call, 2);
+  const Path path = call.float64 ? Path::kDouble : fits(call, 4, 2) ? Path::kFour : Path::kOne;
   Pass pass = lay_out(call, Loop::kColumns, path);
   Columns& columns = pass.args.columns;
   columns.output = output;
