@@ -10,6 +10,7 @@
 #include "laplace.h"
 #include "negative_binomial.h"
 #include "poisson.h"
+#include "student_t.h"
 #include "zero_inflated.h"
 
 namespace vae_fast {
@@ -28,6 +29,7 @@ using Losses = FormulaList<           //
     LaplaceNll,                       //
     NegativeBinomialNll,              //
     PoissonNll,                       //
+    StudentTNll,                      //
     ZeroInflatedNegativeBinomialNll,  //
     ZeroInflatedPoissonNll,           //
     StandardNormalKl,                 //

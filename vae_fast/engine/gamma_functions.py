@@ -22,12 +22,12 @@ _DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1
 
 
 def stirling_rest(z: Tensor) -> Tensor:
-    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0."""
+    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), z > 0: of a small z in float64."""
     is_large = z > _SERIES_FROM
-    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z)
+    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z).double()
     series = polynomial(_LGAMMA_SERIES, 1 / (large * large)) / large
     leading = (small - 0.5) * torch.log(small) - small + _HALF_LOG_TWO_PI
-    return torch.where(is_large, series, torch.lgamma(small) - leading)
+    return torch.where(is_large, series, (torch.lgamma(small) - leading).to(z.dtype))
 
 
 def digamma_rest(z: Tensor) -> Tensor:
