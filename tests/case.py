@@ -34,6 +34,11 @@ def counts(shape: tuple[int, ...]) -> Tensor:
     return torch.poisson(torch.full(shape, 3.0, dtype=torch.float64)).clamp(min=0.25)
 
 
+def trials(shape: tuple[int, ...]) -> Tensor:
+    """As many as a byte counts hits, or more."""
+    return 256 + counts(shape)
+
+
 def to_unit_interval(operands: list[Tensor]) -> list[Tensor]:
     return [x.sigmoid() for x in operands]
 
@@ -56,7 +61,8 @@ class Case:
     ``extremes`` are operands at the edges of what float32 holds, one tuple per element, ``domain``
     brings any numbers to where the loss is defined.
 
-    ``kinds`` is what the fuzzer draws for each operand (tests/fuzz/draws.py); ``sizes`` gives, of
+    ``whole_targets`` are the whole numbers that a target may hold beside ``draws``. ``kinds`` is
+    what the fuzzer draws for each operand (tests/fuzz/draws.py); ``sizes`` gives, of
     the value, the gradients and the operands, the sizes of the terms that each of them is made of.
     """
 
@@ -69,6 +75,7 @@ class Case:
     kinds: tuple[str, ...]
     domain: Callable[[list[Tensor]], list[Tensor]] = list
     sizes: Sizes = of_the_results
+    whole_targets: range = range(20_000_000)  # more than a float32 holds one by one
 
     @property
     def names(self) -> tuple[str, ...]:

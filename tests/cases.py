@@ -5,8 +5,9 @@ A likelihood's rows are in its file of tests/likelihoods.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -83,6 +84,22 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 each_dtype = {"argvalues": DTYPES, "ids": [str(d).removeprefix("torch.") for d in DTYPES]}
 
 REDUCTIONS = ("none", "sample", "sum", "batchmean", "mean")
+
+
+def each_pair(first: Sequence[Any], second: Sequence[Any], third: Sequence[Any]) -> dict[str, Any]:
+    """Triples, so chosen that each two of one's members meet: the third's in turn, no product.
+
+    What two of them do together a loop, a dtype or a formula may get wrong; what takes three, the
+    fuzzer looks for.
+    """
+    turns = itertools.product(range(len(first)), range(len(second)))
+    triples = [(first[i], second[j], third[(i + j) % len(third)]) for i, j in turns]
+    return {"argvalues": triples, "ids": ["-".join(map(name_of, triple)) for triple in triples]}
+
+
+def name_of(x: Any) -> str:
+    """Of a case, a layout, a dtype or a reduction."""
+    return getattr(x, "op", None) or getattr(x, "name", None) or str(x).removeprefix("torch.")
 
 
 def draw(case: Case, layout: Layout, dtype: torch.dtype = torch.float32) -> list[Tensor]:

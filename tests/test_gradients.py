@@ -1,18 +1,24 @@
 """Gradients of every loss and of the sampling, first and second order, forward mode, in batches."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 from cases import (
+    CASES,
+    DTYPES,
+    LAYOUTS,
     REDUCTIONS,
     draw,
     each_case,
     each_dtype,
     each_layout,
+    each_pair,
     exactly,
     leaves,
+    name_of,
     reduced,
 )
 from tolerance import Comparison
@@ -25,9 +31,9 @@ CAPABILITIES = extension.C.cpu_capabilities()
 DRAWS = 8
 
 
-def draws_of(layout):
+def draws_of(layout, few=40):
     """More of a few elements, until neither side is right by luck."""
-    return range(40 if 0 < math.prod(layout.base(0)) < 20 else DRAWS)
+    return range(few if 0 < math.prod(layout.base(0)) < 20 else DRAWS)
 
 
 def spread(upstream, shape, reduction, batch_dims):
@@ -77,11 +83,9 @@ def nothing():
 
 
 @pytest.mark.of_the_kernels
-@pytest.mark.parametrize("layout", **each_layout)
-@pytest.mark.parametrize("dtype", **each_dtype)
-@pytest.mark.parametrize("case", **each_case)
+@pytest.mark.parametrize(("case", "layout", "dtype"), **each_pair(CASES, LAYOUTS, DTYPES))
 @pytest.mark.filterwarnings("ignore:(invalid value|divide by zero)")
-def test_gradients(case, dtype, layout):
+def test_gradients(case, layout, dtype):
     comparison = Comparison()
     for reduction in REDUCTIONS:
         for _ in draws_of(layout):
@@ -98,7 +102,7 @@ def test_gradients(case, dtype, layout):
 def test_gradients_of_the_reference(case, layout, backend):
     comparison = Comparison()
     for reduction in ("none", "batchmean"):
-        for _ in draws_of(layout):
+        for _ in draws_of(layout, few=100):
             compare(comparison, case, draw(case, layout), layout.batch_dims, reduction, to=nothing)
     comparison.check()
 
@@ -113,9 +117,10 @@ def test_every_instruction_set_and_thread_count(case, dtype, cpu_capability, cpu
 
     settings = [(name, threads) for name in CAPABILITIES for threads in (1, 2)]
     comparison = Comparison()
-    for shapes in (((5, 2311),), ((5, 15),), ((32, 60, 33), (60, 1), (32, 1, 33))):
+    in_rows, in_a_tile, broadcast = ((5, 2311),), ((5, 15),), ((32, 60, 33), (60, 1), (32, 1, 33))
+    for shapes, draws in ((in_rows, 1), (in_a_tile, 3), (broadcast, 1)):
         for reduction in ("none", "sample", "batchmean"):
-            for _ in range(3):
+            for _ in range(draws):
                 sizes = [shapes[k % len(shapes)] for k in range(len(case.draws))]
                 if case.has_target:
                     sizes[-1] = shapes[0][len(shapes) > 1 :]
@@ -174,8 +179,11 @@ def test_masked_elements_have_no_gradient(case):
         torch.testing.assert_close(seconds, right)
 
 
-@pytest.mark.parametrize("reduction", ["none", "sample", "batchmean", "mean"])
-@pytest.mark.parametrize("case", **each_case)
+@pytest.mark.parametrize(
+    ("case", "reduction"),
+    list(zip(CASES, itertools.cycle(["none", "sample", "batchmean", "mean"]), strict=False)),
+    ids=name_of,
+)
 def test_gradcheck(case, reduction, backend):
     def function(*operands):
         return case.public(*operands, reduction=reduction)
@@ -204,8 +212,9 @@ def learned_prior(shape):
     return [torch.randn(shape, dtype=torch.float64).requires_grad_() for _ in range(4)]
 
 
-@pytest.mark.parametrize("operand_count", [2, 4])
-@pytest.mark.parametrize("reduction", ["none", "sample", "batchmean", "mean"])
+@pytest.mark.parametrize(
+    ("operand_count", "reduction"), [(2, "none"), (4, "sample"), (2, "batchmean"), (4, "mean")]
+)
 def test_gradcheck_of_reparameterize_kl(operand_count, reduction, backend):
     def function(*operands):
         return vf.reparameterize_kl(*operands, reduction=reduction, seed=7)

@@ -84,7 +84,9 @@ def _results(name, x, y):
 
 
 def _operands():
-    return torch.rand(3, 8), torch.rand(3, 8)
+    """The target is the smaller one, as hits are of trials."""
+    x = torch.rand(3, 8)
+    return x, x * torch.rand(3, 8)
 
 
 @each_call

@@ -97,7 +97,7 @@ def test_what_the_backward_asks_for_is_made(count, wanted):
 def weighted(tensors, through, function=vf.reparameterize_kl):
     """A number made of z, of the divergence, or of both."""
     z, kl = function(*tensors, reduction="sample", seed=3)
-    weight = torch.linspace(0.5, 2, z.numel()).reshape(z.shape)
+    weight = torch.linspace(0.5, 2, z.numel(), device=z.device).reshape(z.shape)
     return {
         "z": (z * weight).sum(),
         "kl": (kl * weight[:, 0]).sum(),

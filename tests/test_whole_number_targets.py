@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CASES, LAYOUTS, REDUCTIONS, arithmetic_dtype, draw, each_dtype
+from cases import CASES, DTYPES, LAYOUTS, REDUCTIONS, arithmetic_dtype, draw, name_of
 
 import vae_fast as vf
 from vae_fast.engine.table import LOSSES
@@ -11,14 +11,16 @@ with_target = [c for c in CASES if c.has_target]
 TAKING = [c for c in with_target if torch.int64 in LOSSES[c.op].integers]
 REFUSING = [c for c in with_target if torch.int64 not in LOSSES[c.op].integers]
 each_taking = pytest.mark.parametrize("case", TAKING, ids=lambda c: c.op)
-each_whole = pytest.mark.parametrize("whole", [torch.int32, torch.int64])
+WHOLE = [torch.int32, torch.int64]
+each_whole = pytest.mark.parametrize("whole", WHOLE)
 STRIDED = [x for x in LAYOUTS if x.name in ("odd", "transposed", "every_second", "samples")]
 
 
-def whole_like(target, whole):
-    """From none to more than a float32 holds one by one, of the target's strides."""
-    numbers = torch.randint(20_000_000, target.shape) >> torch.randint(25, target.shape)
-    return torch.empty_like(target, dtype=whole).copy_(numbers)
+def whole_like(case, target, whole):
+    """From the least to the most that the row allows, of the target's strides."""
+    least, most = case.whole_targets.start, case.whole_targets.stop
+    numbers = torch.randint(most, target.shape) >> torch.randint(25, target.shape)
+    return torch.empty_like(target, dtype=whole).copy_(numbers.clamp(min=least))
 
 
 def value_and_gradients(function, params, *others, **options):
@@ -32,13 +34,12 @@ def assert_the_same(ours, theirs):
         assert torch.equal(mine, other.to(mine.dtype))
 
 
-@pytest.mark.parametrize("dtype", **each_dtype)
-@each_whole
+@pytest.mark.parametrize(("whole", "dtype"), list(zip(WHOLE * 2, DTYPES, strict=True)), ids=name_of)
 @each_taking
-def test_they_are_the_floats(case, dtype, whole, backend):
+def test_they_are_the_floats(case, whole, dtype, backend):
     for layout in STRIDED:
         *params, drawn = draw(case, layout, dtype)
-        target = whole_like(drawn, whole)
+        target = whole_like(case, drawn, whole)
         for reduction in REDUCTIONS:
             options = {"reduction": reduction, "batch_dims": layout.batch_dims}
             ours = value_and_gradients(case.public, params, target, **options)
@@ -50,7 +51,7 @@ def test_they_are_the_floats(case, dtype, whole, backend):
 @each_taking
 def test_with_a_mask(case, whole, backend):
     params, mask = [d((6, 35)).float() for d in case.draws[:-1]], torch.rand(6, 35) < 0.5
-    target = whole_like(torch.empty(6, 35), whole)
+    target = whole_like(case, torch.empty(6, 35), whole)
     ours = value_and_gradients(case.public, params, target, mask=mask)
     assert_the_same(ours, value_and_gradients(case.public, params, target.float(), mask=mask))
 
@@ -76,10 +77,8 @@ def test_of_a_multinomial_and_a_layer(whole, backend):
 @each_whole
 @each_taking
 def test_compiled(case, whole):
-    params, target = (
-        [d((4, 9)).float() for d in case.draws[:-1]],
-        torch.randint(9, (4, 9)).to(whole),
-    )
+    params = [d((4, 9)).float() for d in case.draws[:-1]]
+    target = torch.randint(case.whole_targets.start, 9, (4, 9)).to(whole)
     compiled = torch.compile(case.public, fullgraph=True, backend="aot_eager")
     ours = value_and_gradients(compiled, params, target)
     assert_the_same(ours, value_and_gradients(case.public, params, target))

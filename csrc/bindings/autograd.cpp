@@ -62,8 +62,10 @@ Tensor NodeWithGradients::scaled(SavedVariable& saved, const Tensor& upstream) c
   const Tensor factor = Reduction::align(upstream, gradient.dim());
   // What is recorded without its forward may be replayed again for the same forward.
   const bool is_once = current_recording(gradient) == recording_;
-  const bool in_place = ours && is_once && gradient.use_count() == 1 &&
-                        !at::isTensorSubclassLike(gradient) && !at::isTensorSubclassLike(factor);
+  // Neither another handle nor a view may see it change.
+  const bool is_alone = gradient.use_count() == 1 && gradient.storage().use_count() == 1;
+  const bool in_place = ours && is_once && is_alone && !at::isTensorSubclassLike(gradient) &&
+                        !at::isTensorSubclassLike(factor);
   if (!in_place) return gradient * factor;
   scale(gradient, factor);
   return gradient;

@@ -14,7 +14,7 @@ constexpr int64_t kGrain = 8192;
 
 // A summed gradient is accumulated by slabs of tiles, each into a copy of its own. Their number
 // depends on the sizes alone; the copies never take more than a quarter of the operand's reach.
-constexpr int64_t kMaxSlabs = 16;
+constexpr int64_t kMaxSlabs = 64;
 
 template <class F>
 void parallel(ParallelFor parallel_for, int64_t n, int64_t grain, const F& body) {
@@ -76,8 +76,11 @@ class SummedGradients {
     return sums;
   }
 
-  void store() {
-    for (int64_t i = 0; i < numel_; ++i) sums_[i] = sum_over_slabs(i);
+  void store(ParallelFor parallel_for) {
+    parallel(parallel_for, numel_, std::max<int64_t>(1, kGrain / slabs_),
+             [&](int64_t begin, int64_t end) {
+               for (int64_t i = begin; i < end; ++i) sums_[i] = sum_over_slabs(i);
+             });
     const Sums total = of_slab(0, nullptr);
     for (int k = 0; k < kMaxOperands; ++k) {
       if (total.gradients[k] != nullptr) {
@@ -119,7 +122,7 @@ void run(const LossArgs& args, const Tiling& tiling, double* values, ParallelFor
             gradients.of_slab(slab, values));
     }
   });
-  gradients.store();
+  gradients.store(parallel_for);
 }
 
 // As run(), and stores the value, if it is wanted and summed (the tiles store what is not).

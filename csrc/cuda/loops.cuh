@@ -44,11 +44,32 @@ constexpr int kRoom = Element::kOutputs > 0 ? Element::kOutputs : 1;
 
 // ---- one vector --------------------------------------------------------------------------------
 
-// The dtype of a kernel that serves any, and any strides; a kernel for one dtype serves dense
-// tensors: `flat`.
-struct AnyDtype {};
+// What a kernel serves: dense tensors of one dtype (`flat`); one dtype, any strides; any of both.
+// The target may always be of any dtype. Where none is known each vector asks for it anew, several
+// times the instructions of a cheap formula.
 template <class S>
-constexpr bool kIsFlat = !std::is_same_v<S, AnyDtype>;
+struct Strided {};
+struct AnyDtype {};
+
+template <class S>
+struct Served {
+  using Dtype = S;
+  static constexpr bool kIsFlat = true;
+};
+template <class S>
+struct Served<Strided<S>> {
+  using Dtype = S;
+  static constexpr bool kIsFlat = false;
+};
+template <>
+struct Served<AnyDtype> {
+  using Dtype = AnyDtype;
+  static constexpr bool kIsFlat = false;
+};
+template <class S>
+constexpr bool kIsFlat = Served<S>::kIsFlat;
+template <class S>
+constexpr bool kIsKnown = !std::is_same_v<typename Served<S>::Dtype, AnyDtype>;
 
 // Where a vector lies in each of the call's tensors.
 template <class Element>
@@ -132,8 +153,9 @@ struct InputReader {
     if (is_same(tensor)) {
       return Access::load_same(tensor, kIsFlat<S> ? 0 : offset, Element::is_unit_interval(k));
     }
-    if constexpr (kIsFlat<S>) {
-      if (!Element::is_target(k)) return Access::template load<S>(tensor, offset);
+    if constexpr (kIsKnown<S>) {
+      using Known = typename Served<S>::Dtype;
+      if (!Element::is_target(k)) return Access::template load<Known>(tensor, offset);
     }
     return Access::load_any(tensor, offset, Element::is_unit_interval(k));
   }
@@ -141,8 +163,9 @@ struct InputReader {
   __device__ __forceinline__ static void convert(const Tensor& tensor, const Raw& raw, int k,
                                                  T* x) {
     if (is_same(tensor)) return Access::convert_same(raw, x);
-    if constexpr (kIsFlat<S>) {
-      if (!Element::is_target(k)) return Access::template convert<S>(raw, x);
+    if constexpr (kIsKnown<S>) {
+      using Known = typename Served<S>::Dtype;
+      if (!Element::is_target(k)) return Access::template convert<Known>(raw, x);
     }
     Access::convert_any(raw, tensor.dtype, Element::is_unit_interval(k), x);
   }
@@ -198,8 +221,8 @@ __device__ __forceinline__ double sum_of(const T* x) {
 
 template <class T, int V, class S>
 __device__ __forceinline__ void store(const Tensor& tensor, int64_t offset, const T* x) {
-  if constexpr (kIsFlat<S>) {
-    Vectors<T, V>::template store<S>(tensor, offset, x);
+  if constexpr (kIsKnown<S>) {
+    Vectors<T, V>::template store<typename Served<S>::Dtype>(tensor, offset, x);
   } else {
     Vectors<T, V>::store_any(tensor, offset, x);
   }
@@ -385,9 +408,22 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
 
 // ---- columns -----------------------------------------------------------------------------------
 
+// The sum of all values: a part from each block, added up by the last.
+__device__ __forceinline__ void sum_values(const LoopArgs& args, double sum, double* partials,
+                                           uint32_t* ticket) {
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+  if (!is_last_block(ticket, gridDim.x)) return;
+  sum = 0;
+  for (uint32_t i = threadIdx.x; i < gridDim.x; i += kBlockThreads) sum += partials[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) store_sum(args, 0, 0, sum);
+}
+
 // One of the outputs summed over rows: a block takes kTileColumns vectors of columns, each thread
-// of them every kTileRows-th row; what the blocks of one tile leave is added up by the last.
-template <class Element, class T, int V>
+// of them every kTileRows-th row; what the blocks of one tile leave is added up by the last. What
+// else is wanted is kept by element, or the sum of all values.
+template <class Element, class T, int V, class S>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     columns(const __grid_constant__ LoopArgs args) {
   constexpr int kTileElements = kTileColumns * V;
@@ -398,7 +434,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   const int64_t split = blockIdx.x - tile * columns.splits.divisor;
   const int64_t own_columns = tile * kTileColumns + x;
 
-  double sums[V] = {};
+  double sums[V] = {}, value_sum = 0;
   if (own_columns < columns.count) {
     const Common<T> common = common_of<Element, T>(args);
     const T eps[V] = {};
@@ -412,7 +448,18 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
       offsets.add(args, 0, columns.kept_dims, outer);
       offsets.add(args, columns.kept_dims, args.space.outer_dims, row);
       Results<Element, T, V> results;
-      evaluate_vector<Element, T, V, AnyDtype>(args, offsets, common, eps, results);
+      evaluate_vector<Element, T, V, S>(args, offsets, common, eps, results);
+      if (args.value_is_summed) {
+        value_sum += sum_of<T, V>(results.value);
+      } else if (args.value.data != nullptr) {
+        store<T, V, S>(args.value, offsets.value, results.value);
+      }
+      VAE_FAST_UNROLL
+      for (int k = 0; k < Element::kOutputs; ++k) {
+        if (args.output_is_summed[k] || args.outputs[k].data == nullptr) continue;
+        store<T, V, S>(args.outputs[k], offsets.output[k], results.output[k]);
+      }
+      // By selection: what is indexed by a variable lies in memory.
       VAE_FAST_UNROLL
       for (int j = 0; j < V; ++j) {
         T x = results.output[0][j];
@@ -423,6 +470,13 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
         sums[j] += x;
       }
     }
+  }
+
+  const uint32_t splits = static_cast<uint32_t>(columns.splits.divisor);
+  const uint32_t tiles = gridDim.x / splits;
+  if (args.value_is_summed) {
+    sum_values(args, value_sum, args.partials + static_cast<int64_t>(gridDim.x) * kTileElements,
+               args.tickets + tiles);
   }
 
   VAE_FAST_SHARED(double, tile_sums, kTileRows* kTileElements);
@@ -436,7 +490,6 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   if (own < kTileElements) {
     for (int i = 0; i < kTileRows; ++i) sum += tile_sums[i * kTileElements + own];
   }
-  const uint32_t splits = static_cast<uint32_t>(columns.splits.divisor);
   if (splits > 1) {
     double* partials = args.partials + tile * splits * kTileElements;
     if (own < kTileElements) partials[split * kTileElements + own] = sum;

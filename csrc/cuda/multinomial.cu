@@ -18,6 +18,7 @@ int start_multinomial(const Pass& pass, void* stream) {
       return start(multinomial_rows<float, 1, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kDouble:
       return start(multinomial_rows<double, 1, AnyDtype>, pass.blocks, stream, pass.args);
+    case Path::kFourFloat32:
     case Path::kFour:
       break;
   }

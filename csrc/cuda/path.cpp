@@ -8,6 +8,7 @@ int vector_of(Path path) {
     case Path::kFlatFloat16:
       return 8;
     case Path::kFlatFloat32:
+    case Path::kFourFloat32:
     case Path::kFour:
       return 4;
     case Path::kFlatFloat64:
@@ -38,6 +39,10 @@ std::optional<Path> flat_path_for(const Call& call) {
   }
 }
 
+bool is_target(const Call& call, const Tensor& tensor) {
+  return call.has_target && &tensor == &call.inputs[call.input_count - 1];
+}
+
 }  // namespace
 
 std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
@@ -52,8 +57,7 @@ std::optional<Path> flat_path_of(Call& call, int64_t group_elements) {
     }
     const bool is_input =
         &tensor == &call.upstream || (&tensor >= call.inputs && &tensor < call.inputs + kMaxInputs);
-    const bool has_dtype = tensor.dtype == call.inputs[0].dtype ||
-                           (call.has_target && &tensor == &call.inputs[call.input_count - 1]);
+    const bool has_dtype = tensor.dtype == call.inputs[0].dtype || is_target(call, tensor);
     const bool may_be_dense = has_dtype && &tensor != &call.upstream;
     fits &= (is_input && is_one_element(call, tensor)) ||
             (may_be_dense && is_dense(call, tensor) && is_aligned(tensor, vector));
@@ -74,10 +78,20 @@ bool fits(Call& call, int64_t vector, int64_t groups) {
   return fits;
 }
 
-Path path_of(Call& call, int64_t groups) {
-  if (const auto flat = flat_path_of(call, call.numel / groups)) return *flat;
+Path strided_path_of(Call& call, int64_t groups) {
   if (call.float64) return Path::kDouble;
-  return fits(call, vector_of(Path::kFour), groups) ? Path::kFour : Path::kOne;
+  if (!fits(call, vector_of(Path::kFour), groups)) return Path::kOne;
+  bool is_float32 = true;
+  call.for_each([&](Tensor& tensor, bool follows_elements) {
+    const bool is_of_its_own = &tensor == &call.mask || is_target(call, tensor);
+    is_float32 &= !follows_elements || is_of_its_own || tensor.dtype == Dtype::kFloat32;
+  });
+  return is_float32 ? Path::kFourFloat32 : Path::kFour;
+}
+
+Path path_of(Call& call, int64_t groups) {
+  const std::optional<Path> flat = flat_path_of(call, call.numel / groups);
+  return flat ? *flat : strided_path_of(call, groups);
 }
 
 Path path_of_classes(Call& call) {

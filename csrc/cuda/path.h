@@ -15,6 +15,7 @@ enum class Path : uint8_t {
   kFlatBFloat16,  // vectors of 8; of 4 where noise is drawn
   kFlatFloat16,
   kFlatFloat64,  // vectors of 2
+  kFourFloat32,  // float32 (the target of any dtype), any strides of rows, vectors of 4
   kFour,         // any dtypes and strides of rows, vectors of 4
   kOne,          // element by element: any strides and alignment
   kDouble,       // the same in float64 arithmetic
@@ -34,6 +35,9 @@ std::optional<Path> flat_path_of(Call& call, int64_t group_elements);
 // Whether vectors of so many elements can be loaded and stored: along rows all tensors are
 // consecutive and aligned, or the same. A tail is left where there is one row and one group.
 bool fits(Call& call, int64_t vector, int64_t groups);
+
+// The path over rows where they fit no flat one; `groups` as in fits().
+Path strided_path_of(Call& call, int64_t groups);
 
 Path path_of(Call& call, int64_t groups);
 

@@ -41,6 +41,11 @@ Divisor make_divisor(int64_t divisor) {
   return result;
 }
 
+bool sums_output(const Call& call) {
+  return std::any_of(call.output_is_summed, call.output_is_summed + kMaxOutputs,
+                     [](bool is_summed) { return is_summed; });
+}
+
 // The index space and the tensors as the loops see them.
 Pass lay_out(Call& call, Loop loop, Path path) {
   const int vector = vector_of(path);
@@ -68,9 +73,7 @@ Pass lay_out(Call& call, Loop loop, Path path) {
       call.upstream.data != nullptr && is_one_element(call, call.upstream);
   pass.args.value = call.value;
   pass.args.value_is_summed = call.value_is_summed;
-  pass.args.any_sum = call.value_is_summed ||
-                      std::any_of(call.output_is_summed, call.output_is_summed + kMaxOutputs,
-                                  [](bool is_summed) { return is_summed; });
+  pass.args.any_sum = call.value_is_summed || sums_output(call);
   pass.args.scale = call.scale;
   return pass;
 }
@@ -149,14 +152,15 @@ void add_rows(Plan& plan, Call call, int64_t groups) {
   add_rows(plan, call, groups, path_of(call, groups));
 }
 
-// One summed output, along columns: its last dimension is not summed over.
+// One summed output, along columns: its last dimension is not summed over. With it goes what else
+// the call wants: outputs by element, and values, by element or the sum of all.
 void add_columns(Plan& plan, Call call, int output, int kept_dims) {
   // The columns' last dimension is the row; the summed ones come between.
   int order[kLoopDims];
   for (int d = 0; d < call.dims; ++d) order[d] = d;
   std::rotate(order + kept_dims - 1, order + kept_dims, order + call.dims);
   call.permute(order);
-  const Path path = call.float64 ? Path::kDouble : fits(call, 4, 2) ? Path::kFour : Path::kOne;
+  const Path path = strided_path_of(call, 2);
   Pass pass = lay_out(call, Loop::kColumns, path);
   Columns& columns = pass.args.columns;
   columns.output = output;
@@ -173,9 +177,9 @@ void add_columns(Plan& plan, Call call, int output, int kept_dims) {
   columns.splits = make_divisor(splits);
   const int64_t blocks = tiles * splits;
   pass.blocks = static_cast<uint32_t>(std::min(blocks, kMaxBlocks));
-  if (splits > 1) {
-    pass.partials = blocks * kTileColumns * vector_of(path);
-    pass.tickets = tiles;
+  if (splits > 1 || call.value_is_summed) {
+    pass.partials = blocks * (kTileColumns * vector_of(path) + 1);
+    pass.tickets = tiles + 1;
   }
   add_pass(plan, std::move(pass), blocks > kMaxBlocks ? kInvalidArguments : 0);
 }
@@ -202,8 +206,8 @@ int64_t entries(const Call& call, int dims) {
   return result;
 }
 
-// A pass of its own for a summed output.
-void add_sum(Plan& plan, Call call, int output) {
+// Of all that the call wants, one output.
+Call with_only(Call call, int output) {
   for (int k = 0; k < kMaxOutputs; ++k) {
     if (k == output) continue;
     forget(call.outputs[k]);
@@ -211,6 +215,11 @@ void add_sum(Plan& plan, Call call, int output) {
   }
   forget(call.value);
   call.value_is_summed = false;
+  return call;
+}
+
+// A pass for a summed output whose order of the dimensions is another.
+void add_sum(Plan& plan, Call call, int output) {
   const Tensor summed = call.outputs[output];
   const bool is_along_rows = !is_kept(call, summed, call.dims - 1);
   bool kept[kLoopDims];
@@ -264,10 +273,20 @@ void add_passes(Plan& plan, Call call) {
     forget(main.outputs[k]);
     main.output_is_summed[k] = false;
   }
-  if (has_work(main)) add_rows(plan, main, groups == 0 ? 1 : groups);
+  // A sum along columns takes the main pass with it, unless that sums over groups, or rows.
+  const bool sums_groups = groups > 1 || sums_output(main);
+  bool is_made = sums_groups || !has_work(main);
+  if (sums_groups) add_rows(plan, main, groups);
   for (int k = 0; k < call.output_count; ++k) {
-    if (is_extra[k]) add_sum(plan, call, k);
+    if (!is_extra[k]) continue;
+    const bool goes_along = !is_made && is_kept(call, call.outputs[k], call.dims - 1);
+    Call pass = goes_along ? main : with_only(call, k);
+    pass.outputs[k] = call.outputs[k];
+    pass.output_is_summed[k] = true;
+    is_made |= goes_along;
+    add_sum(plan, pass, k);
   }
+  if (!is_made) add_rows(plan, main, 1);
 }
 
 // float64 tensors come with float64 arithmetic only; a space has a dimension.

@@ -17,6 +17,8 @@ int start_rows_float(const Pass& pass, void* stream) {
       return start(rows<Element, float, 8, BFloat16>, pass.blocks, stream, pass.args);
     case Path::kFlatFloat16:
       return start(rows<Element, float, 8, Float16>, pass.blocks, stream, pass.args);
+    case Path::kFourFloat32:
+      return start(rows<Element, float, 4, Strided<float>>, pass.blocks, stream, pass.args);
     case Path::kFour:
       return start(rows<Element, float, 4, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kOne:
@@ -44,12 +46,14 @@ int start_rows(const Pass& pass, void* stream) {
 template <class Element>
 int start_columns(const Pass& pass, void* stream) {
   switch (pass.path) {
+    case Path::kFourFloat32:
+      return start(columns<Element, float, 4, Strided<float>>, pass.blocks, stream, pass.args);
     case Path::kFour:
-      return start(columns<Element, float, 4>, pass.blocks, stream, pass.args);
+      return start(columns<Element, float, 4, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kOne:
-      return start(columns<Element, float, 1>, pass.blocks, stream, pass.args);
+      return start(columns<Element, float, 1, AnyDtype>, pass.blocks, stream, pass.args);
     case Path::kDouble:
-      return start(columns<Element, double, 1>, pass.blocks, stream, pass.args);
+      return start(columns<Element, double, 1, AnyDtype>, pass.blocks, stream, pass.args);
     default:
       break;
   }

@@ -4,10 +4,13 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "binomial.h"
 #include "continuous_bernoulli.h"
+#include "gamma.h"
 #include "gaussian.h"
 #include "kl.h"
 #include "laplace.h"
+#include "log_normal.h"
 #include "negative_binomial.h"
 #include "poisson.h"
 #include "student_t.h"
@@ -24,9 +27,12 @@ struct FormulaList {
 using Losses = FormulaList<           //
     BernoulliNll,                     //
     BernoulliProbsNll,                //
+    BinomialNll,                      //
     ContinuousBernoulliNll,           //
+    GammaNll,                         //
     GaussianNll,                      //
     LaplaceNll,                       //
+    LogNormalNll,                     //
     NegativeBinomialNll,              //
     PoissonNll,                       //
     StudentTNll,                      //

@@ -7,7 +7,8 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// The Gaussian one of log x, and log x. Infinite at x = 0; a subnormal x counts as 2^-126.
+// The Gaussian one of log x, and log x. At x = 0 value and gradients are infinite, as near it; a
+// subnormal x counts as the smallest normal one.
 struct LogNormalNll {
   static constexpr const char* kName = "log_normal_nll";
   static constexpr const char* kOperands[] = {"mean", "logvar", "target"};
@@ -19,9 +20,10 @@ struct LogNormalNll {
     const T center = select(x >= T(0), mean, kNan<T>);
     const LogDistance<T> distance = log_distance(center, max_(kSmallestNormal<T>, x));
     const Standardized<T> from_target = standardized(distance.value, T(0), logvar);
-    const T square = from_target.half_square, slope = from_target.slope;
+    const T square = select(x == T(0), kInfinity<T>, from_target.half_square);
+    const T slope = select(x == T(0), kInfinity<T>, from_target.slope);
     const T value = square + ((T(0.5) * logvar + kHalfLogTwoPi) + distance.log);
-    return {select(x == T(0), kInfinity<T>, value), {slope, T(0.5) - square, (T(1) - slope) / x}};
+    return {value, {slope, T(0.5) - square, (T(1) - slope) / x}};
   }
 };
 

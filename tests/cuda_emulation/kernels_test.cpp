@@ -119,9 +119,9 @@ template <class Formula>
 void check_summed(Random& random, Emulated& device) {
   const Shape shape = shape_of({kSummedRows, 4, 20});
   const std::vector<int64_t> layouts[] = {{0, 0, 0}, {1, 0, 0}, {0, 20, 1}, {0, 1, 0}, {20, 0, 1}};
-  // In vectors, element by element, and in double.
+  // In vectors of a dtype that is known and of one that is not, element by element, in double.
   const std::pair<Dtype, int64_t> ways[] = {
-      {Dtype::kFloat32, 0}, {Dtype::kFloat32, 1}, {Dtype::kFloat64, 0}};
+      {Dtype::kFloat32, 0}, {Dtype::kBFloat16, 0}, {Dtype::kFloat32, 1}, {Dtype::kFloat64, 0}};
   for (const auto& [dtype, skew] : ways) {
     for (const std::vector<int64_t>& strides : layouts) {
       LossCase<Formula> loss(random, shape, 1, dtype, skew);

@@ -81,6 +81,12 @@ BUGS = (
         ),
     ),
     Bug(
+        "values' parts where a tile's are",
+        "plain",
+        "loops.cuh",
+        (("args.partials + static_cast<int64_t>(gridDim.x) * kTileElements", "args.partials"),),
+    ),
+    Bug(
         "a barrier that some threads skip",
         "plain",
         "loops.cuh",

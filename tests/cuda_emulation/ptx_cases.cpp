@@ -143,14 +143,19 @@ void record_losses(Random& random) {
   record(gaussian);
   LossCase<BernoulliProbsNll> probs(random, shape_of({30}), 1, Dtype::kFloat32, 0);
   record(probs);
-  // A gradient summed down its columns, by several blocks.
-  Case columns(random, shape_of({70, 12}), 1, Dtype::kFloat32, 0);
-  columns.operands[0] = columns.gradients[0] = View(Dtype::kFloat32, columns.args.shape, {0, 1});
-  random.fill(columns.operands[0]);
-  columns.connect(false, 1);
-  columns.args.value = {};
-  columns.args.gradients[1] = {};
-  record(columns);
+  // A gradient summed down its columns, by several blocks, beside all else; rows that are apart.
+  for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBFloat16}) {
+    Case columns(random, shape_of({70, 12}), 1, dtype, 0);
+    columns.operands[0] = columns.gradients[0] = View(dtype, columns.args.shape, {0, 1});
+    random.fill(columns.operands[0]);
+    columns.connect(false, columns.wanted());
+    record(columns);
+    Case apart(random, shape_of({3, 20}), 1, dtype, 0);
+    apart.operands[0] = View(dtype, apart.args.shape, {40, 1});
+    random.fill(apart.operands[0]);
+    apart.connect(false, apart.wanted());
+    record(apart);
+  }
 }
 
 void record_sampling(Random& random, Dtype dtype, const Shape& shape, int64_t row_stride) {

@@ -42,6 +42,8 @@ _VALUES: dict[str, Callable[[Shape, torch.Generator], Tensor]] = {
     "prob": _uniform,
     "unit": _uniform,
     "count": _whole,
+    "trials": lambda shape, generator: 255 + _whole(shape, generator),
+    "levels": lambda shape, generator: 2 ** (2 + _whole(shape, generator)),
 }
 _INF = float("inf")
 _EXTREMES = {
@@ -53,6 +55,8 @@ _EXTREMES = {
     "prob": (0.0, 1.0, 1e-11, 0.999999, 0.5),
     "unit": (0.0, 1.0, 0.5, 1e-40),
     "count": (0.0, 1.0, 255.0),
+    "trials": (256.0, 1e3, 6e4),
+    "levels": (2.0, 3.0, 256.0, 6e4),
 }
 _EXTREME_SHARE = 0.25  # of the operands; then of each one's elements
 _TARGET_DTYPES = {

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from vae_fast.engine.logarithms import polynomial
+from vae_fast.engine.logarithms import minus_log, polynomial
 
 # From here on Stirling's series is exact in float64; below, nothing is large enough to cancel.
 _SERIES_FROM = 10
@@ -22,21 +22,23 @@ _DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1
 
 
 def stirling_rest(z: Tensor) -> Tensor:
-    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), z > 0: of a small z in float64."""
-    is_large = z > _SERIES_FROM
-    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z).double()
+    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0; in float64, as it cancels."""
+    wide = z.double()
+    is_large = wide > _SERIES_FROM
+    large, small = torch.where(is_large, wide, 1), torch.where(is_large, 1, wide)
     series = polynomial(_LGAMMA_SERIES, 1 / (large * large)) / large
     leading = (small - 0.5) * torch.log(small) - small + _HALF_LOG_TWO_PI
-    return torch.where(is_large, series, (torch.lgamma(small) - leading).to(z.dtype))
+    return torch.where(is_large, series, torch.lgamma(small) - leading).to(z.dtype)
 
 
 def digamma_rest(z: Tensor) -> Tensor:
-    """digamma(z) - log z, for z > 0: of a small z in float64, where they cancel."""
-    is_large = z > _SERIES_FROM
-    large, small = torch.where(is_large, z, 1), torch.where(is_large, 1, z).double()
+    """digamma(z) - log z, for z > 0; in float64, as what it is the difference of."""
+    wide = z.double()
+    is_large = wide > _SERIES_FROM
+    large, small = torch.where(is_large, wide, 1), torch.where(is_large, 1, wide)
     square = 1 / (large * large)
     series = -(0.5 / large + square * polynomial(_DIGAMMA_SERIES, square))
-    return torch.where(is_large, series, (torch.digamma(small) - torch.log(small)).to(z.dtype))
+    return torch.where(is_large, series, torch.digamma(small) - torch.log(small)).to(z.dtype)
 
 
 def _chord(coefficients: tuple[float, ...], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,3 +80,26 @@ def count_term(x: Tensor) -> tuple[Tensor, Tensor]:
         is_small, torch.lgamma(small + 1) + small, stirling_rest(large) + _HALF_LOG_TWO_PI
     )
     return value, torch.where(is_small, torch.digamma(small + 1), 1 / large + digamma_rest(large))
+
+
+def count_deviance(x: Tensor, mean: Tensor, excess: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean - x) - x log(mean / X), X = max(1, x), and the logarithm: what count_term leaves out.
+
+    ``excess`` is mean - x, as exact as it is to be. A mean of 0 gives finite numbers.
+    """
+    is_small, top = x < 1, at_least_one(x)
+    above = torch.where(is_small, mean - 1, excess / top)
+    u = mean / top
+    of_share, log = minus_log(above, torch.where(u > 0, u, 1))
+    return torch.where(is_small, excess - x * log, x * of_share), log
+
+
+def choose_term(hits: Tensor, misses: Tensor, all_: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """-log(n choose k) without the terms of count_deviance at k and at n - k.
+
+    Beside it count_term's slopes of the hits, the misses and all of them.
+    """
+    counts = (hits, misses, all_)
+    (h, in_h), (m, in_m), (n, in_n) = (count_term(x) for x in counts)
+    log_h, log_m, log_n = (torch.log(at_least_one(x)) for x in counts)
+    return 0.5 * ((log_h - log_n) + log_m) + ((h - n) + m), (in_h, in_m, in_n)
