@@ -23,9 +23,13 @@ def ulp(x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 
 
 def error(actual: Tensor, expected: np.ndarray) -> np.ndarray:
-    """|actual - expected|; 0 where both are the same infinity or both not a number."""
+    """|actual - expected|; 0 where both are the same infinity or both not a number.
+
+    From half a unit above the largest number on, numbers round to infinity.
+    """
     value = exactly(actual)
-    overflows = np.abs(expected) > torch.finfo(actual.dtype).max
+    largest = np.longdouble(torch.finfo(actual.dtype).max)
+    overflows = np.abs(expected) >= largest + ulp(largest, actual.dtype) / 2
     expected = np.where(overflows, np.copysign(np.inf, expected), expected)
     same = (value == expected) | (np.isnan(value) & np.isnan(expected))
     with np.errstate(invalid="ignore"):

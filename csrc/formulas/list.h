@@ -13,6 +13,7 @@
 #include "log_normal.h"
 #include "negative_binomial.h"
 #include "poisson.h"
+#include "student_t.h"
 #include "zero_inflated.h"
 
 namespace vae_fast {
@@ -34,6 +35,7 @@ using Losses = FormulaList<           //
     LogNormalNll,                     //
     NegativeBinomialNll,              //
     PoissonNll,                       //
+    StudentTNll,                      //
     ZeroInflatedNegativeBinomialNll,  //
     ZeroInflatedPoissonNll,           //
     StandardNormalKl,                 //

@@ -107,8 +107,8 @@ _OPTIONS = (
         "--likelihood",
         type=click.Choice(list(HEADS)),
         default="bernoulli",
-        help="bernoulli or continuous_bernoulli for intensities in [0, 1], gaussian or laplace for "
-        "real values.",
+        help="bernoulli or continuous_bernoulli for intensities in [0, 1]; gaussian, laplace or "
+        "student_t for real values.",
     ),
     option(
         "Model",

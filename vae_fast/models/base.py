@@ -51,7 +51,7 @@ class LatentModel(nn.Module):
             the linear layers.
         channels: of those convolutions.
         likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values; any that has
-            a head in its file of `vae_fast.likelihoods`.
+            a head in its file of `vae_fast.likelihoods` ("continuous_bernoulli", "laplace", ...).
         decoder_logvar: of the Gaussian: "learned" (one number), "pixel" (one from the decoder for
             each element), or a number that stays fixed.
         min_logvar: a lower bound of "learned" and "pixel" log-variances, which they approach

@@ -1,0 +1,138 @@
+"""Student's t likelihood: of real numbers, some of them far off."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.gamma_functions import digamma_rest_difference, stirling_rest
+from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.logarithms import minus_log
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+
+__all__ = ["student_t_nll"]
+
+
+def student_t_nll(
+    mean: Tensor,
+    target: Tensor,
+    log_scale: Tensor | float,
+    df: Tensor | float,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of Student's t distribution, in nats.
+
+    Of location mean, scale exp(log_scale) and df degrees of freedom, with z = (x - mean) / scale:
+
+        log_scale + log(df pi) / 2 + lgamma(df / 2) - lgamma((df + 1) / 2)
+            + (df + 1) / 2 log(1 + z^2 / df),
+
+    evaluated by the rests of Stirling's formula, so that nothing cancels: the Gaussian distribution
+    of log-variance 2 log_scale is its limit as df grows, and the gradient in df is exact up to it.
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once, in the
+    forward: 12 bytes per element in float32 with a number of degrees of freedom, 20 with the
+    gradients in mean and log_scale. Parameters that broadcast cost no memory, and their gradients
+    are summed in the same pass.
+
+    Args:
+        mean: (*batch, *event); the median, too.
+        target: Of mean's shape, as in :func:`gaussian_nll`.
+        log_scale: Logarithm of the scale, fixed (a number) or learned (a tensor that broadcasts to
+            mean).
+        df: Degrees of freedom, above 0, likewise. They count as at least 2e-20 and at most 2e20.
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced; NaN where df is not above 0.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    given = mean, log_scale, df, target
+    numbers = as_tensor(log_scale, *given), as_tensor(df, *given)
+    operands = (mean, *numbers, target)
+    return loss("student_t_nll", "student_t_nll", operands, mask, batch_dims, reduction)
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+def _parts(mean: Tensor, log_scale: Tensor, df: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """What both need: t = df / 2, s = z^2 / (df + z^2), -log(1 - s) - s, z / (df + z^2) / scale.
+
+    z is held within what float32 holds; of a larger one, the logarithm is made of logarithms.
+    """
+    t = torch.where(df > 0, 0.5 * df, math.nan).clamp(1e-20, 1e20)
+    precision, difference = torch.exp(-log_scale), x - mean
+    is_point = precision == math.inf
+    precision = torch.where(is_point, 0, precision)
+    z = (difference * precision).clamp(-4e18, 4e18)
+    z = torch.where(is_point & (difference != 0), 4e18, z)
+    inverse = 1 / (2 * t + z * z)
+    u, share = 2 * t * inverse, z * z * inverse
+    is_far = (z.abs() >= 4e18) | (u <= 1e-36)
+    distance = torch.where(is_far, difference, 1).abs()
+    log_far = 2 * (torch.log(distance) - log_scale) - torch.log(2 * t)
+    rest, _ = minus_log(-share, torch.where(is_far, 1, u))
+    return t, share, torch.where(is_far, log_far - share, rest), (z * inverse) * precision
+
+
+def _value(mean: Tensor, log_scale: Tensor, df: Tensor, target: Tensor) -> Tensor:
+    t, share, rest, _ = _parts(mean, log_scale, df, target)
+    half, log_ratio = t + 0.5, torch.log1p(0.5 / t)
+    ratio = half * log_ratio + (stirling_rest(half) - stirling_rest(t) - 0.5 * log_ratio)
+    constant = (0.5 * math.log(2 * math.pi) + 0.5) - ratio
+    return (log_scale + constant) + half * (rest + share)
+
+
+def _gradients(mean: Tensor, log_scale: Tensor, df: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    """In df by terms that fall with 1 / df^2 each; in x it is (df + 1) s / (x - mean)."""
+    t, share, rest, near = _parts(mean, log_scale, df, target)
+    step, twice, is_steep = 0.5 / t, 2 * t + 1, share > 0.5
+    difference = torch.where(is_steep, target - mean, 1)
+    slope = twice * torch.where(is_steep, share / difference, near)
+    of_step, _ = minus_log(step, 1 + step)
+    half = torch.full_like(t, 0.5)
+    in_t = ((of_step - digamma_rest_difference(half, t)) + rest) - step * share
+    return -slope, 1 - twice * share, 0.5 * in_t, slope
+
+
+enter_loss("student_t_nll", Loss(("mean", "log_scale", "df", "target"), _value, _gradients))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class StudentTLikelihood(Likelihood):
+    """Each element of x is real, and may lie far off.
+
+    The decoder gives its location and the logarithms of its scale and degrees of freedom.
+    """
+
+    name = "student_t"
+    reads_bytes = False
+    per_element = 3
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """The mean, the logarithm of the scale and the degrees of freedom, each of x's shape."""
+        mean, log_scale, log_df = raw.chunk(3, dim=1)
+        return mean, log_scale, torch.exp(log_df)
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected x, where there is one (df above 1); else the median."""
+        return params[0]
+
+
+enter_likelihood("student_t", LikelihoodEntry(student_t_nll, head=StudentTLikelihood))
