@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "beta_binomial.h"
 #include "binomial.h"
 #include "gamma.h"
 #include "gaussian.h"
@@ -23,6 +24,7 @@ struct FormulaList {
 using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
+    BetaBinomialNll,         //
     BinomialNll,             //
     GammaNll,                //
     GaussianNll,             //

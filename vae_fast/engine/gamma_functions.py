@@ -41,6 +41,11 @@ def digamma_rest(z: Tensor) -> Tensor:
     return torch.where(is_large, series, torch.digamma(small) - torch.log(small)).to(z.dtype)
 
 
+def stirling_rest_ratio(x: Tensor, t: Tensor) -> Tensor:
+    """lgamma(z) - lgamma(t) - (z log z - t log t - x) for z = x + t, x >= 0 and t > 0."""
+    return stirling_rest(x + t) - stirling_rest(t) - 0.5 * torch.log1p(x / t)
+
+
 def _chord(coefficients: tuple[float, ...], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """A polynomial p at a, and (p(a) - p(b)) / (a - b), where a - b may be 0."""
     at_a, slope = torch.full_like(a, coefficients[-1]), torch.zeros_like(a)
