@@ -6,6 +6,7 @@
 #include "bernoulli.h"
 #include "beta_binomial.h"
 #include "binomial.h"
+#include "discretized_logistic.h"
 #include "gamma.h"
 #include "gaussian.h"
 #include "kl.h"
@@ -26,6 +27,7 @@ using Losses = FormulaList<  //
     BernoulliProbsNll,       //
     BetaBinomialNll,         //
     BinomialNll,             //
+    DiscretizedLogisticNll,  //
     GammaNll,                //
     GaussianNll,             //
     LogNormalNll,            //

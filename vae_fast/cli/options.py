@@ -107,7 +107,8 @@ _OPTIONS = (
         "--likelihood",
         type=click.Choice(list(HEADS)),
         default="bernoulli",
-        help="bernoulli for intensities in [0, 1], gaussian for real values.",
+        help="bernoulli for intensities in [0, 1], discretized_logistic for the 256 levels of a "
+        "byte, gaussian for real values.",
     ),
     option(
         "Model",
