@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "beta.h"
 #include "beta_binomial.h"
 #include "binomial.h"
 #include "discretized_logistic.h"
@@ -26,6 +27,7 @@ using Losses = FormulaList<  //
     BernoulliNll,            //
     BernoulliProbsNll,       //
     BetaBinomialNll,         //
+    BetaNll,                 //
     BinomialNll,             //
     DiscretizedLogisticNll,  //
     GammaNll,                //
