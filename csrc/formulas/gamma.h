@@ -21,9 +21,12 @@ struct GammaNll {
     const T a = select(valid, concentration, kNan<T>);
     const bool zero = x == T(0);
     const T mu = rate * x, excess = rate * x - a, up = T(kFar) / max_(T(1), a);
-    // Of a mu that is subnormal, too.
+    // Of a mu that is subnormal, too; and of one that overflows, or nearly, mu is all there is.
     const T far = select(rate < T(1), (rate * up) * x, rate * (up * x));
-    const CountDeviance<T> deviance = count_deviance(a, mu, excess, far);
+    constexpr T kLargest = std::numeric_limits<T>::max() / 8;
+    const bool large = mu > kLargest;
+    const CountDeviance<T> deviance =
+        count_deviance(a, min_(kLargest, mu), min_(kLargest, excess), far);
     const CountTerm<T> count = count_term(a);
 
     // mu - (a - 1), by what is exact: 1 - a for a small a.
@@ -31,10 +34,11 @@ struct GammaNll {
     const T log_a = log_any(a), log_x = log_any(select(zero, rate, x));
     const T rest = log_x - select(a < T(1), T(1), T(0.5)) * log_a;
     const T at_zero = select(a == T(1), -log_x, (a - T(1)) * kInfinity<T>);
+    const T value = select(large, excess, (deviance.value + count.value) + rest);
     const T in_a = (count.slope - T(1) / a) - deviance.log;
-    return {
-        select(zero, at_zero, (deviance.value + count.value) + rest),
-        {select(zero, kInfinity<T>, in_a), excess / rate, select(a == T(1), rate, above_mode / x)}};
+    return {select(zero, at_zero, value),
+            {select(zero, kInfinity<T>, in_a), select(large, x, excess / rate),
+             select(a == T(1) || large, rate, above_mode / x)}};
   }
 };
 

@@ -4,8 +4,11 @@
 #include <type_traits>
 
 #include "bernoulli.h"
+#include "beta.h"
+#include "beta_binomial.h"
 #include "binomial.h"
 #include "continuous_bernoulli.h"
+#include "discretized_logistic.h"
 #include "gamma.h"
 #include "gaussian.h"
 #include "kl.h"
@@ -27,8 +30,11 @@ struct FormulaList {
 using Losses = FormulaList<           //
     BernoulliNll,                     //
     BernoulliProbsNll,                //
+    BetaBinomialNll,                  //
+    BetaNll,                          //
     BinomialNll,                      //
     ContinuousBernoulliNll,           //
+    DiscretizedLogisticNll,           //
     GammaNll,                         //
     GaussianNll,                      //
     LaplaceNll,                       //

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from vae_fast import bernoulli_nll
+from vae_fast import bernoulli_nll, discretized_logistic_nll
 from vae_fast.engine.extension import C
 from vae_fast.engine.table import LIKELIHOODS
+from vae_fast.likelihoods.discretized_logistic import DiscretizedLogisticLikelihood
 from vae_fast.models import VAE, AutoEncoder, build
 from vae_fast.models.base import HEADS
 from vae_fast.models.wide import wide_decoder
@@ -354,3 +355,29 @@ def test_numbers_of_numpy():
     assert json.loads(json.dumps(model.config))["hidden"] == [7]
     assert model.loss(data(model), beta=np.float32(0.5)).loss.dtype == torch.float32
     assert model.config["latent_dim"] == 4
+
+
+def test_the_mean_of_a_discretized_logistic():
+    """That of the 256 levels' probabilities, to half a level."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = torch.tensor([-0.5, 0.0, 0.3, 0.501, 1.0, 1.7, 30.0], dtype=torch.float64)
+    for log_scale in (-20.0, -7.0, -3.0, 0.0, 2.0):
+        params = mean[:, None], torch.full((7, 1), log_scale, dtype=torch.float64)
+        nll = discretized_logistic_nll(
+            mean[:, None].expand(7, 256), levels.expand(7, 256), log_scale, reduction="none"
+        )
+        probability = torch.exp(-nll)
+        torch.testing.assert_close(probability.sum(1), torch.ones(7, dtype=torch.float64))
+        off = DiscretizedLogisticLikelihood().mean(params)[:, 0] - probability @ levels
+        assert off.abs().max() <= 0.51 / 255
+
+
+def test_a_vae_of_a_discretized_logistic():
+    model = VAE(30, 4, likelihood="discretized_logistic")
+    x = torch.randint(256, (6, 30)).to(torch.uint8)
+    model.loss(x).loss.backward()
+    assert model.loss(x).nll > 0
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    params = model(x).params
+    expected = discretized_logistic_nll(params[0], x.float() / 255, params[1])
+    torch.testing.assert_close(model.likelihood.nll(params, x, x / 255, 1, "batchmean"), expected)

@@ -131,16 +131,19 @@ def continuous_bernoulli(logit, x):
     return [(value, against * size), (mp.sign(logit) * to_size, max(against, 0.5)), (-logit, 0)]
 
 
-def discretized_logistic(mean, log_scale, half_width, x):
-    def value(m, s, h):
+def discretized_logistic(mean, log_scale, levels, x):
+    half_width = 1 / (levels - 1) / 2
+
+    def value(m, s, n):
+        h = 1 / (n - 1) / 2
         a, b = (x + h - m) * mp.exp(-s), (x - h - m) * mp.exp(-s)
-        if x < h - 1:
+        if x < half_width:
             return mp.log1p(mp.exp(-a))
-        if x > 1 - h:
+        if x > 1 - half_width:
             return mp.log1p(mp.exp(b))
         return mp.log1p(mp.exp(-a)) + mp.log1p(mp.exp(b)) - mp.log(-mp.expm1(b - a))
 
-    arguments = (mean, log_scale, half_width)
+    arguments = (mean, log_scale, levels)
     slopes = [mp.diff(value, arguments, order) for order in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
     power = max(1, abs(log_scale))
     size, far = mp.exp(-log_scale), (abs(x - mean) + half_width) * mp.exp(-log_scale)
@@ -148,7 +151,7 @@ def discretized_logistic(mean, log_scale, half_width, x):
         (value(*arguments), power * max(1, far)),
         (slopes[0], power * size),
         (slopes[1], power * max(1, far)),
-        (slopes[2], power * max(size, 1 / half_width)),
+        (slopes[2], power * half_width * max(1, half_width * size)),
         (-slopes[0], power * size),
     ]
 

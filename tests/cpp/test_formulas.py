@@ -219,14 +219,14 @@ CASES = [
         "discretized_logistic_nll",
         oracles.discretized_logistic,
         lambda rng, n: (
-            rng.uniform(-1.2, 1.2, n),
+            rng.uniform(-0.1, 1.1, n),
             rng.uniform(-8, 3, n),
-            np.full(n, 1 / 255),
-            rng.integers(0, 256, n) / 127.5 - 1,
+            np.full(n, 256),
+            rng.integers(0, 256, n) / 255,
         ),
-        ((0, 1, -0.99), (-30, -7, 0, 3, 50), (1 / 255, 1 / 65535, 1), (-1, 0.05, 0.0039, 1)),
+        ((0.5, 1, 0.005), (-30, -7, 0, 3, 50), (256, 65536, 2), (0, 0.525, 0.502, 1)),
         (6, 6, 6, 6, 6),
-        ((math.nan, 0, 0.1, 0), (0, math.nan, 0.1, 0), (0, 0, 0.1, math.nan)),
+        ((math.nan, 0, 9, 0), (0, math.nan, 9, 0), (0, 0, math.nan, 0), (0, 0, 9, math.nan)),
     ),
     Case(
         "binomial_nll",
@@ -244,7 +244,7 @@ CASES = [
         lambda rng, n: (lambda a, b: (a, b, rng.beta(a, b).clip(1e-20, 1 - 1e-6)))(
             log_uniform(rng, 1e-2, 1e7, n), log_uniform(rng, 1e-2, 1e7, n)
         ),
-        ((1e-6, 0.5, 1, 2, 1e7), (1e-6, 0.5, 1, 3, 1e6), (0, 1e-20, 1e-3, 0.5, 0.999, 1)),
+        ((1e-6, 0.5, 1, 2, 1e7), (1e-6, 0.5, 1, 3, 1e6), (0, 1e-40, 1e-20, 1e-3, 0.5, 0.999, 1)),
         (6, 6, 6, 6),
         ((-1, 1, 0.5), (1, 0, 0.5), (1, 1, -1), (1, 1, 2), (math.nan, 1, 0.5), (1, 1, math.nan)),
     ),

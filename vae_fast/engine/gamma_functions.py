@@ -21,14 +21,24 @@ _LGAMMA_SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360
 _DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 
 
+def _stirling_step(z: Tensor) -> Tensor:
+    """stirling_rest(z) - stirling_rest(z + 1) = (z + 1/2) log(1 + 1/z) - 1."""
+    y = 1 / z
+    near = 0.5 * y - (z + 0.5) * minus_log(y, 1 + y)[0]
+    return torch.where(z < 1, (z + 0.5) * torch.log1p(y) - 1, near)
+
+
 def stirling_rest(z: Tensor) -> Tensor:
-    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0; in float64, as it cancels."""
+    """lgamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2), for z > 0; in float64, of small terms."""
     wide = z.double()
     is_large = wide > _SERIES_FROM
-    large, small = torch.where(is_large, wide, 1), torch.where(is_large, 1, wide)
+    small = torch.where(is_large, 1, wide)
+    large = torch.where(is_large, wide, small + _SERIES_FROM)
     series = polynomial(_LGAMMA_SERIES, 1 / (large * large)) / large
-    leading = (small - 0.5) * torch.log(small) - small + _HALF_LOG_TWO_PI
-    return torch.where(is_large, series, torch.lgamma(small) - leading).to(z.dtype)
+    rest = series
+    for i in reversed(range(_SERIES_FROM)):
+        rest = rest + _stirling_step(small + i)
+    return torch.where(is_large, series, rest).to(z.dtype)
 
 
 def digamma_rest(z: Tensor) -> Tensor:
@@ -39,6 +49,11 @@ def digamma_rest(z: Tensor) -> Tensor:
     square = 1 / (large * large)
     series = -(0.5 / large + square * polynomial(_DIGAMMA_SERIES, square))
     return torch.where(is_large, series, torch.digamma(small) - torch.log(small)).to(z.dtype)
+
+
+def stirling_rest_ratio(x: Tensor, t: Tensor) -> Tensor:
+    """lgamma(z) - lgamma(t) - (z log z - t log t - x) for z = x + t, x >= 0 and t > 0."""
+    return stirling_rest(x + t) - stirling_rest(t) - 0.5 * torch.log1p(x / t)
 
 
 def _chord(coefficients: tuple[float, ...], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,33 +62,46 @@ def gamma_nll(
 # ---- in plain PyTorch ----------------------------------------------------------------------------
 
 
-def _parts(concentration: Tensor, rate: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The concentration a, NaN where anything is invalid; rate x and rate x - a."""
-    is_valid = (concentration > 0) & (rate > 0) & (x >= 0)
-    a = torch.where(is_valid, concentration, math.nan)
-    mu = rate * x
-    return a, mu, mu - a
+class _Parts:
+    """What the value and the gradients need: a, the Poisson's mean rate x for it, rate x - a.
+
+    Where the mean overflows, or nearly, it is all there is.
+    """
+
+    def __init__(self, concentration: Tensor, rate: Tensor, x: Tensor) -> None:
+        is_valid = (concentration > 0) & (rate > 0) & (x >= 0)
+        self.a = torch.where(is_valid, concentration, math.nan)
+        self.mean, largest = rate * x, torch.finfo(x.dtype).max / 8
+        self.excess = self.mean - self.a
+        self.is_zero, self.is_large = x == 0, self.mean > largest
+        mean, excess = (y.clamp(max=largest) for y in (self.mean, self.excess))
+        self.deviance, self.log = count_deviance(self.a, mean, excess)
 
 
 def _value(concentration: Tensor, rate: Tensor, target: Tensor) -> Tensor:
-    a, mu, excess = _parts(concentration, rate, target)
-    is_zero = target == 0
-    log_x = torch.log(torch.where(is_zero, rate, target))
+    parts = _Parts(concentration, rate, target)
+    a, log_x = parts.a, torch.log(torch.where(parts.is_zero, rate, target))
     rest = log_x - torch.where(a < 1, 1, 0.5) * torch.log(a)
-    value = (count_deviance(a, mu, excess)[0] + count_term(a)[0]) + rest
+    value = (parts.deviance + count_term(a)[0]) + rest
+    value = torch.where(parts.is_large, parts.excess, value)
     at_zero = torch.where(a == 1, -log_x, (a - 1) * math.inf)
-    return torch.where(is_zero, at_zero, value)
+    return torch.where(parts.is_zero, at_zero, value)
 
 
 def _gradients(concentration: Tensor, rate: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     """digamma(a) - log(rate x), x - a / rate, and rate - (a - 1) / x."""
-    a, mu, excess = _parts(concentration, rate, target)
-    is_zero = target == 0
-    in_a = (count_term(a)[1] - 1 / a) - count_deviance(a, mu, excess)[1]
+    parts = _Parts(concentration, rate, target)
+    a, is_zero, is_large = parts.a, parts.is_zero, parts.is_large
+    in_a = (count_term(a)[1] - 1 / a) - parts.log
     # rate x - (a - 1), by what is exact: 1 - a for a small a.
-    above_mode, at_one = torch.where(a < 2, mu + (1 - a), excess + 1), is_zero & (a == 1)
-    in_target = torch.where(at_one, rate, above_mode / torch.where(at_one, 1, target))
-    return torch.where(is_zero, math.inf, in_a), excess / rate, in_target
+    above_mode = torch.where(a < 2, parts.mean + (1 - a), parts.excess + 1)
+    at_one = is_zero & (a == 1)
+    in_target = above_mode / torch.where(at_one, 1, target)
+    return (
+        torch.where(is_zero, math.inf, in_a),
+        torch.where(is_large, target, parts.excess / rate),
+        torch.where(at_one | is_large, rate, in_target),
+    )
 
 
 enter_loss("gamma_nll", Loss(("concentration", "rate", "target"), _value, _gradients))

@@ -13,7 +13,7 @@ from vae_fast.engine.gamma_functions import (
     count_term,
     digamma_rest,
     digamma_rest_difference,
-    stirling_rest,
+    stirling_rest_ratio,
 )
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
@@ -92,9 +92,7 @@ def _value(mu: Tensor, theta: Tensor, target: Tensor) -> Tensor:
     of_mean = x * minus_log(above, torch.where(u > 0, u, 1))[0]
     deviance = of_mean + torch.where(x < 1, excess - x * above, 0)
     of_theta = t * minus_log((x - mu) * scale, (x + t) * scale)[0]
-    z = x + t
-    ratio = stirling_rest(z) - stirling_rest(t) - 0.5 * torch.log1p(x / t)
-    rest = count_term(x)[0] - (ratio - 0.5 * torch.log(at_least_one(x)))
+    rest = count_term(x)[0] - (stirling_rest_ratio(x, t) - 0.5 * torch.log(at_least_one(x)))
     return torch.where(is_impossible, math.inf, (deviance + of_theta) + rest)
 
 
