@@ -107,8 +107,8 @@ _OPTIONS = (
         "--likelihood",
         type=click.Choice(list(HEADS)),
         default="bernoulli",
-        help="bernoulli or continuous_bernoulli for intensities in [0, 1], discretized_logistic for "
-        "the 256 levels of a byte; gaussian, laplace or student_t for real values.",
+        help="bernoulli or continuous_bernoulli for intensities in [0, 1], discretized_logistic "
+        "for the 256 levels of a byte; gaussian, laplace or student_t for real values.",
     ),
     option(
         "Model",
