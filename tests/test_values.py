@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import (
+    CASE_OF_OP,
     CASES,
     DTYPES,
     LAYOUTS,
@@ -14,7 +15,8 @@ from cases import (
     draw,
     each_case,
     each_dtype,
-    each_layout,
+    each_in_two_dtypes,
+    each_of_the_reference,
     each_pair,
     exactly,
     reduced,
@@ -66,7 +68,7 @@ def test_dtype_of_the_result(case, dtype, backend):
     assert case.public(*vector, reduction="sample").dtype == dtype
 
 
-@pytest.mark.parametrize("layout", **each_layout)
+@pytest.mark.parametrize("layout", **each_of_the_reference)
 @pytest.mark.parametrize("case", **each_case)
 @pytest.mark.parametrize("backend", ["reference"], indirect=True)
 @pytest.mark.filterwarnings("ignore:(Mean of empty|invalid value|divide by zero)")
@@ -78,8 +80,7 @@ def test_values_of_the_reference(case, layout, backend):
 
 
 @pytest.mark.of_the_kernels
-@pytest.mark.parametrize("dtype", **each_dtype)
-@pytest.mark.parametrize("case", **each_case)
+@pytest.mark.parametrize(("case", "dtype"), **each_in_two_dtypes)
 def test_every_instruction_set_and_thread_count(case, dtype, cpu_capability, cpu_threads):
     def configure(capability, threads):
         cpu_capability(capability)
@@ -172,7 +173,7 @@ def test_integer_targets(case, dtype, target_dtype, backend):
 
 
 def test_every_loss_of_the_extension_has_a_row():
-    ops = {case.op: case.names for case in CASES}
+    ops = {case.op: case.names for case in CASE_OF_OP.values()}
     assert ops == extension.C.LOSSES
     elementwise = {name: loss.operands for name, loss in LOSSES.items() if not loss.rowwise}
     assert ops == elementwise
