@@ -210,6 +210,12 @@ inline Output output_of(View& view, const Shape& shape) {
 inline void check_close(const char* device, const char* what, double got, long double exact,
                         double magnitude, Dtype dtype, bool float64) {
   const double expected = static_cast<double>(exact);
+  // More successes than trials, say: what is drawn knows no formula's domain.
+  if (!std::isfinite(expected)) {
+    const bool is_right = std::isnan(expected) ? std::isnan(got) : got == expected;
+    CHECK(is_right, "%s on %s: %.9g, not %.9g", what, device, got, expected);
+    return;
+  }
   // The formulas' own accuracy is tested elsewhere; here the terms are of the order of one.
   const double arithmetic = (1 + magnitude) * (float64 ? 1e-13 : 4e-6);
   const double subnormal = dtype == Dtype::kFloat16 ? 0x1p-24 : 0;
