@@ -48,6 +48,7 @@ def compare(comparison, case, tensors, batch_dims, what="", settings=((lambda: N
             comparison.add(f"{what} {reduction} {value}", ours, of_theirs, of_expected)
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize(("case", "layout", "dtype"), **each_pair(CASES, LAYOUTS, DTYPES))
 @pytest.mark.filterwarnings("ignore:(Mean of empty|invalid value|divide by zero)")
 def test_values(case, layout, dtype):
@@ -68,6 +69,7 @@ def test_dtype_of_the_result(case, dtype, backend):
     assert case.public(*vector, reduction="sample").dtype == dtype
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("layout", **each_of_the_reference)
 @pytest.mark.parametrize("case", **each_case)
 @pytest.mark.parametrize("backend", ["reference"], indirect=True)
@@ -152,6 +154,7 @@ def test_mask_of_the_public_function(backend):
     torch.testing.assert_close(actual, expected / 24)
 
 
+@pytest.mark.of_the_kernels
 @pytest.mark.parametrize("target_dtype", [torch.uint8, torch.bool])
 @pytest.mark.parametrize("dtype", **each_dtype)
 @pytest.mark.parametrize("case", [c for c in CASES if c.has_target], ids=lambda c: c.op)

@@ -42,7 +42,9 @@ def kernels(request):
     return measure.kernels(request.param)
 
 
-@pytest.fixture(scope="module", params=["sm_80", "sm_120"])
+@pytest.fixture(
+    scope="module", params=[a for a in measure.architectures() if a != measure.ARCHITECTURE]
+)
 def kernels_read_closely(request):
     """The figures look at 9.0 as closely; the others have the same source."""
     return measure.kernels(request.param)
