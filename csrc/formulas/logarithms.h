@@ -61,7 +61,7 @@ VAE_FAST_FN float exp2_of_minus(int32_t bits) {
 
 // log(1 + x) for -0.7 < x < 2^126.
 VAE_FAST_FN float log1p_above(float x) {
-  const int32_t bits = as_int(1 + x) - kRootHalfBits;
+  const int32_t bits = subtract_wrapping(as_int(1 + x), kRootHalfBits);
   const float scale = exp2_of_minus(bits), k = static_cast<float>(bits >> 23);
   const float m = scale * x + (scale - 1);
   return k * kLn2High + ((k * kLn2Low + log1p_low(m)) + m);
@@ -117,7 +117,7 @@ struct LogDistance {
 
 // For x > 0, normal and finite. The multiple of log 2 is taken from l first, which is exact.
 VAE_FAST_FN LogDistance<float> log_distance(float l, float x) {
-  const int32_t bits = as_int(x) - kRootHalfBits;
+  const int32_t bits = subtract_wrapping(as_int(x), kRootHalfBits);
   const float m = as_float((bits & kMantissaMask) + kRootHalfBits) - 1;
   const float k = static_cast<float>(bits >> 23), low = log1p_low(m);
   return {(((l - k * kLn2High) - m) - low) - k * kLn2Low, k * kLn2High + ((k * kLn2Low + low) + m)};
