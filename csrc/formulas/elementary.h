@@ -34,6 +34,9 @@ template <class T>
 constexpr T kInfinity = std::numeric_limits<T>::infinity();
 template <class T>
 constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
+
+template <class T>
+constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
 template <class T>
 constexpr T kSmallestNormal = std::numeric_limits<T>::min();
 

@@ -184,11 +184,10 @@ struct CountTerm {
 template <class T>
 VAE_FAST_FN CountTerm<T> count_term(T x) {
   // In two parts: what the rounding of a constant leaves, a sum of many values shows.
-  constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
-  constexpr T kRest = T(0.9189385332046727418 - double(kHalfLogTwoPi) - 3.878294158067242e-17);
+  constexpr T kRest = T(0.9189385332046727418 - double(kHalfLogTwoPi<T>) - 3.878294158067242e-17);
   const bool small = x < T(1);
   const T r = T(1) / max_(T(1), x);
-  return {select(small, lgamma1p_unit(x) + x, (stirling_rest(r) + kRest) + kHalfLogTwoPi),
+  return {select(small, lgamma1p_unit(x) + x, (stirling_rest(r) + kRest) + kHalfLogTwoPi<T>),
           select(small, digamma1p_unit(x), r + digamma_rest(r))};
 }
 

@@ -14,10 +14,9 @@ struct GaussianNll {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T logvar, T target) {
-    constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
     const Standardized<T> to_target = standardized(mean, target, logvar);
     const T square = to_target.half_square;
-    const T value = square + (T(0.5) * logvar + kHalfLogTwoPi);
+    const T value = square + (T(0.5) * logvar + kHalfLogTwoPi<T>);
     return {value, {to_target.slope, T(0.5) - square, -to_target.slope}};
   }
 };

@@ -16,13 +16,12 @@ struct LogNormalNll {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T logvar, T x) {
-    constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
     const T center = select(x >= T(0), mean, kNan<T>);
     const LogDistance<T> distance = log_distance(center, max_(kSmallestNormal<T>, x));
     const Standardized<T> from_target = standardized(distance.value, T(0), logvar);
     const T square = select(x == T(0), kInfinity<T>, from_target.half_square);
     const T slope = select(x == T(0), kInfinity<T>, from_target.slope);
-    const T value = square + ((T(0.5) * logvar + kHalfLogTwoPi) + distance.log);
+    const T value = square + ((T(0.5) * logvar + kHalfLogTwoPi<T>)+distance.log);
     return {value, {slope, T(0.5) - square, (T(1) - slope) / x}};
   }
 };

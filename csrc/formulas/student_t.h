@@ -20,7 +20,6 @@ struct StudentTNll {
 
   template <class T>
   VAE_FAST_FN static Loss<T, 4> evaluate(T mean, T log_scale, T df, T x) {
-    constexpr T kHalfLogTwoPi = T(0.9189385332046727418);
     const T t = max_(T(1e-20), min_(T(1e20), T(0.5) * select(df > T(0), df, kNan<T>)));
     const RatioTerm<T> ratio = ratio_term(T(0.5), t, T(1));
     const T n = T(2) * t, step = T(1) / n, twice = n + T(1);
@@ -32,7 +31,7 @@ struct StudentTNll {
     const T log_far = T(2) * (log_any(abs_(difference)) - log_scale) + log_positive_normal(step);
     const T of_u = select(far, log_far - share, minus_log(-share, u * T(kFar)).value);
 
-    const T value = (kHalfLogTwoPi + T(0.5)) - (T(0.5) * twice * ratio.log_top + ratio.value);
+    const T value = (kHalfLogTwoPi<T> + T(0.5)) - (T(0.5) * twice * ratio.log_top + ratio.value);
     const T near_slope = select(z == T(0), T(0), ((twice * inverse) * z) * precision);
     const T slope = select(share > T(0.5), twice * share / difference, near_slope);
     const MinusLog<T> of_step = minus_log(step, T(0));
