@@ -69,8 +69,7 @@ CXX_FLAGS = [
     *([f"-isystem{toolkit.home / 'include'}"] if toolkit else []),
     *(f"-isystem{path}" for path in include_paths()),
 ]
-# Two architectures of a file side by side: one file has half of the kernels.
-NVCC_FLAGS = ["-std=c++20", "-O3", "-Xcompiler=-fvisibility=hidden", "--threads=2"]
+NVCC_FLAGS = ["-std=c++20", "-O3", "-Xcompiler=-fvisibility=hidden"]
 MACROS: list[tuple[str, str | None]] = []
 if toolkit is not None:
     MACROS = [

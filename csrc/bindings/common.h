@@ -20,6 +20,10 @@ using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using OptionalGenerator = std::optional<at::Generator>;
 
+inline OptionalTensor given(const Tensor& x) {
+  return x.defined() ? OptionalTensor(x) : std::nullopt;
+}
+
 // A value and a gradient for each operand.
 using TensorVector = c10::SmallVector<Tensor, kMaxOperands + 1>;
 

@@ -162,10 +162,6 @@ class ElboBackward : public torch::autograd::Node {
     return result;
   }
 
-  static OptionalTensor given(const Tensor& tensor) {
-    return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
-  }
-
   variable_list differentiable(const variable_list& upstream) {
     std::vector<Tensor> operands;
     for (const SavedVariable& operand : operands_) operands.push_back(operand.unpack());

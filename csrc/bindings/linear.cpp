@@ -51,8 +51,6 @@ using Wanted = std::array<bool, kOperands>;
 
 constexpr int kMultinomial = -1;  // in place of the index of an elementwise loss
 
-OptionalTensor given(const Tensor& x) { return x.defined() ? OptionalTensor(x) : std::nullopt; }
-
 // Sums over chunks and products of half precision are float32's.
 Tensor widened(const Tensor& x) { return x.defined() ? x.to(sum_dtype(x.scalar_type())) : x; }
 

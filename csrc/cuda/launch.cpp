@@ -45,8 +45,9 @@ bool wants_gradients(const Pass& pass) {
 
 int start_loss(int loss, const Pass& pass, void* stream) {
   if (pass.loop == Loop::kColumns) return start_loss_columns(loss, pass, stream);
-  const auto start = is_double(pass.path) ? start_loss_double : start_loss_float;
-  return start(loss, wants_gradients(pass), pass, stream);
+  const bool with_gradients = wants_gradients(pass);
+  if (is_double(pass.path)) return start_loss_double(loss, with_gradients, pass, stream);
+  return (with_gradients ? start_loss_gradients : start_loss_values)(loss, pass, stream);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@ namespace vae_fast::cuda {
 namespace {
 
 template <class... Formula>
-StartPass find(int loss, FormulaList<Formula...>) {
+StartPass find_columns(int loss, FormulaList<Formula...>) {
   static constexpr StartPass kColumns[] = {start_columns<LossElement<Formula, true>>...};
   return kColumns[loss];
 }
@@ -13,7 +13,7 @@ StartPass find(int loss, FormulaList<Formula...>) {
 }  // namespace
 
 int start_loss_columns(int loss, const Pass& pass, void* stream) {
-  return find(loss, Losses{})(pass, stream);
+  return find_columns(loss, Losses{})(pass, stream);
 }
 
 }  // namespace vae_fast::cuda

@@ -5,7 +5,8 @@
 
 namespace vae_fast::cuda {
 
-int start_loss_float(int loss, bool with_gradients, const Pass& pass, void* stream);
+int start_loss_values(int loss, const Pass& pass, void* stream);
+int start_loss_gradients(int loss, const Pass& pass, void* stream);
 int start_loss_double(int loss, bool with_gradients, const Pass& pass, void* stream);
 int start_loss_columns(int loss, const Pass& pass, void* stream);
 

@@ -34,7 +34,18 @@ def kernels(architecture: str) -> dict[str, sass.Kernel]:
     return {kernel.name: kernel for kernel in found}
 
 
-def figure(call: calls.Call, kernel: sass.Kernel) -> roofline.Figure:
+Accesses = frozenset[tuple[str, int]]
+
+
+@cache
+def hot_loop(
+    architecture: str, kernel: str, accesses: Accesses
+) -> tuple[sass.Cost, sass.Cost, int] | None:
+    """`sass.iteration_cost` of the kernel with this name."""
+    return sass.iteration_cost(kernels(architecture)[kernel], dict(accesses))
+
+
+def figure(call: calls.Call) -> roofline.Figure:
     """A call's row, from the machine code.
 
     Raises:
@@ -43,9 +54,9 @@ def figure(call: calls.Call, kernel: sass.Kernel) -> roofline.Figure:
     under_way, dearest = 0, 0.0
     cheapest = dict.fromkeys(sass.Cost._fields, 0.0)
     for accesses in call.loops:
-        found = sass.iteration_cost(kernel, accesses)
+        found = hot_loop(ARCHITECTURE, call.kernel, frozenset(accesses.items()))
         if found is None:
-            raise LookupError(f"{kernel.name} has no loop with {accesses}")
+            raise LookupError(f"{call.kernel} has no loop with {accesses}")
         low, high, unrolled = found
         under_way = call.vector * call.vectors * unrolled
         dearest += high.instructions / under_way
@@ -60,14 +71,13 @@ def figure(call: calls.Call, kernel: sass.Kernel) -> roofline.Figure:
         elements=under_way,
         **{unit: round(n, 3) for unit, n in cheapest.items()},
         dearest=round(dearest, 3),
-        registers=kernel.registers,
+        registers=kernels(ARCHITECTURE)[call.kernel].registers,
     )
 
 
 def figures() -> list[roofline.Figure]:
     """Of this build, for `ARCHITECTURE`."""
-    there = kernels(ARCHITECTURE)
-    return [figure(call, there[call.kernel]) for call in calls.calls()]
+    return [figure(call) for call in calls.calls()]
 
 
 def with_table(text: str, rows: list[roofline.Figure]) -> str:
