@@ -17,6 +17,7 @@
 #include "negative_binomial.h"
 #include "poisson.h"
 #include "student_t.h"
+#include "von_mises.h"
 #include "zero_inflated.h"
 
 namespace vae_fast {
@@ -45,6 +46,7 @@ using Losses = FormulaList<           //
     NegativeBinomialNll,              //
     PoissonNll,                       //
     StudentTNll,                      //
+    VonMisesNll,                      //
     ZeroInflatedNegativeBinomialNll,  //
     ZeroInflatedPoissonNll,           //
     StandardNormalKl,                 //

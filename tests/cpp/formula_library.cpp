@@ -12,6 +12,7 @@
 #include "formulas/laplace.h"
 #include "formulas/log_normal.h"
 #include "formulas/student_t.h"
+#include "formulas/von_mises.h"
 #include "formulas/zero_inflated.h"
 
 namespace {
@@ -57,7 +58,7 @@ bool evaluate_listed(const char* name, const T* const* operands, T* const* outpu
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
                   ZeroInflatedNegativeBinomialNll, GammaNll, LaplaceNll, StudentTNll, LogNormalNll,
                   ContinuousBernoulliNll, DiscretizedLogisticNll, BinomialNll, BetaNll,
-                  BetaBinomialNll>(name, operands, outputs, n);
+                  BetaBinomialNll, VonMisesNll>(name, operands, outputs, n);
 }
 
 }  // namespace

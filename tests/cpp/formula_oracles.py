@@ -85,6 +85,27 @@ def laplace(mean, log_scale, x):
     return [(mp.log(2) + log_scale + scaled, size), (slope, 0), (1 - scaled, size), (-slope, 0)]
 
 
+def von_mises(mean, log_concentration, x):
+    k, d = mp.exp(log_concentration), x - mean
+    excess = 2 * k * mp.sin(d / 2) ** 2
+    log_i0 = mp.log(mp.besseli(0, k)) if k < 1e6 else k - mp.log(2 * mp.pi * k) / 2 + 1 / (8 * k)
+    ratio = mp.besseli(1, k) / mp.besseli(0, k) if k < 1e6 else 1 - 1 / (2 * k) - 1 / (8 * k * k)
+    rest = k * (1 - ratio)
+    slope = k * mp.sin(d)
+    # The difference of the angles is rounded.
+    moved = abs(slope * d)
+    near = min(k, 16)
+    value = mp.log(2 * mp.pi) + log_i0 - k + excess
+    size = max(1, near, excess, abs(log_concentration), moved)
+    of_slope = abs(k * mp.cos(d) * d)
+    return [
+        (value, size),
+        (-slope, of_slope),
+        (excess - rest, max(excess, rest, near, moved)),
+        (slope, of_slope),
+    ]
+
+
 def student_t(mean, log_scale, df, x):
     scale = mp.exp(log_scale)
     z = (x - mean) / scale

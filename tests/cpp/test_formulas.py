@@ -178,6 +178,22 @@ CASES = [
         ((math.nan, 0, 1), (0, math.nan, 1), (0, math.nan, 0), (0, 0, math.nan)),
     ),
     Case(
+        "von_mises_nll",
+        oracles.von_mises,
+        lambda rng, n: (
+            rng.uniform(-4, 4, n),
+            3 * rng.standard_normal(n),
+            rng.uniform(-4, 4, n),
+        ),
+        (
+            (0, 0.25, -3.1415927, 100),
+            (-200, -80, -7, 0, 1.79, 1.8, 2.77, 2.78, 7, 40, 80, 100),
+            (0, 1e-30, 1e-3, 0.25, 1.5707964, 3.1415927, 6.2831855, -1e3),
+        ),
+        (4, 4, 4, 4),
+        ((math.nan, 0, 1), (0, math.nan, 1), (0, math.nan, 0), (0, 0, math.nan), (0, 0, 3e6)),
+    ),
+    Case(
         "student_t_nll",
         oracles.student_t,
         lambda rng, n: (

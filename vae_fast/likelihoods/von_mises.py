@@ -1,0 +1,110 @@
+"""The von Mises likelihood of angles."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.bessel_functions import bessel_rests
+from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+
+__all__ = ["von_mises_nll"]
+
+
+def von_mises_nll(
+    mean: Tensor,
+    target: Tensor,
+    log_concentration: Tensor | float = 0.0,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of the von Mises distribution, in nats.
+
+    log(2 pi I0(k)) - k cos(x - mean) for angles in radians and k = exp(log_concentration) (Mardia
+    and Jupp 2000, "Directional Statistics", section 3.5.4): a Gaussian on the circle, of variance
+    1 / k where k is large, uniform where it is small. Evaluated as log(2 pi) + (log I0(k) - k) +
+    2 k sin((x - mean) / 2)^2, so that nothing cancels.
+
+    The kernel reads the operands once and, where gradients are wanted, writes them once, in the
+    forward: 12 bytes per element in float32, 20 with the gradients in mean and log_concentration. A
+    log_concentration that broadcasts costs no memory, and its gradient is summed in the same pass.
+
+    Args:
+        mean: Mean directions, (*batch, *event). Any whole turn more or less is the same.
+        target: Angles of mean's shape, as in :func:`gaussian_nll`.
+        log_concentration: Logarithm of the concentration, fixed (a number) or learned (a tensor
+            that broadcasts to mean).
+        mask: As in :func:`bernoulli_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced; NaN where target and mean are more than 2^21 apart,
+        where a float32 no longer tells one quarter of a turn from the next.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
+            batch_dims beyond the dimensions.
+    """
+    operands = (mean, as_tensor(log_concentration, mean, target), target)
+    return loss("von_mises_nll", "von_mises_nll", operands, mask, batch_dims, reduction)
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+def _parts(mean: Tensor, log_concentration: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """sqrt(k) times the sine and the cosine of half the difference, in float64: 0 where it is 0."""
+    half = 0.5 * (x - mean)
+    half = torch.where(half.abs() <= 2**20, half, math.nan).double()
+    root = torch.exp(0.5 * log_concentration.double()).clamp(max=torch.finfo(torch.float64).max)
+    return torch.sin(half) * root, torch.cos(half) * root
+
+
+def _value(mean: Tensor, log_concentration: Tensor, target: Tensor) -> Tensor:
+    """-log VonMises(target; mean, exp(log_concentration))."""
+    distance, _ = _parts(mean, log_concentration, target)
+    log_rest, _ = bessel_rests(log_concentration.double())
+    return (math.log(2 * math.pi) + log_rest + 2 * distance * distance).to(mean.dtype)
+
+
+def _gradients(mean: Tensor, log_concentration: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    distance, other = _parts(mean, log_concentration, target)
+    _, ratio_rest = bessel_rests(log_concentration.double())
+    slope = (2 * distance * other).to(mean.dtype)
+    return -slope, (2 * distance * distance - ratio_rest).to(mean.dtype), slope
+
+
+enter_loss("von_mises_nll", Loss(("mean", "log_concentration", "target"), _value, _gradients))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class VonMisesLikelihood(Likelihood):
+    """Each element of x is an angle; the parameters are its mean and log-concentration."""
+
+    name = "von_mises"
+    reads_bytes = False
+    per_element = 2
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """The mean and the logarithm of the concentration, each of x's shape."""
+        return raw.chunk(2, dim=1)
+
+    def mean(self, params: Params) -> Tensor:
+        """The mean direction."""
+        return params[0]
+
+
+enter_likelihood(
+    "von_mises", LikelihoodEntry(von_mises_nll, op="von_mises_nll", head=VonMisesLikelihood)
+)
