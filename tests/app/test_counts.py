@@ -1,6 +1,7 @@
 """Counts as a model's data: held and read as they are, dense or sparse, through every command."""
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -222,7 +223,15 @@ def test_files_of_counts_are_for_counts(tmp_path, table, monkeypatch):
         load(path, counts=True)
 
 
-# ---- the trainer and the command line ------------------------------------------------------------
+# ---- the example, the trainer and the command line -----------------------------------------------
+
+
+def test_the_example_tells_the_types_of_cells_apart():
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "cells.py"))
+    counts, types = example["synthetic"](1200, 300)
+    model, losses = example["train"](counts, 40)
+    assert losses[-1] < 0.9 * losses[0]
+    assert example["agreement"](model, counts, types) > 0.9
 
 
 def test_a_sparse_table_trains_as_a_dense_one(table):
