@@ -168,6 +168,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
             ) from None
     head = HEADS[options["likelihood"]]
     data.require_kind(head.data)
+    totals = {"library": data.mean_total()} if "library" in head.settings else {}
     torch.manual_seed(options["seed"])
     with as_usage_error():
         return build(
@@ -180,7 +181,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
                 "channels": options["channels"],
                 "likelihood": options["likelihood"],
                 "decoder_logvar": logvar,
-                **({"library": data.mean_total()} if "library" in head.settings else {}),
+                **totals,
             }
         )
 

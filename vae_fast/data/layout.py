@@ -52,8 +52,15 @@ class Data:
         return tuple(self.train.shape[1:])
 
     def mean_total(self) -> float:
-        """The sum of a datum to train on, on average: of counts the size of a library."""
-        return float(self.train.sum(dtype=torch.float64)) / len(self.train)
+        """The sum of a datum to train on, on average: of counts the size of a library.
+
+        Raises:
+            DataError: it is 0.
+        """
+        total = float(self.train.sum(dtype=torch.float64))
+        if total == 0:
+            raise DataError(f"{self.name} holds nothing but zeros")
+        return total / len(self.train)
 
     def require_kind(self, kind: Kind) -> None:
         """Raise `DataError` unless the data are what a likelihood takes."""
@@ -82,7 +89,7 @@ def require_unit_range(values: Tensor, name: str) -> None:
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"{name} holds values from {low:.9g} to {high:.9g}, and a Bernoulli likelihood needs "
-            "them in [0, 1]: scale them, or use the Gaussian likelihood"
+            "them in [0, 1]: scale them, or use a likelihood of real values, or of counts"
         )
 
 

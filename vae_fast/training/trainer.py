@@ -212,7 +212,8 @@ class Trainer:
 
         Args:
             train: (N, *input_shape) uint8 or floating tensor or array, a Dataset, or a DataLoader;
-                of counts int32 or int64, too, and a tensor in `torch.sparse_csr`. Of batches that are sequences or mappings, the entry of the model's shape is used.
+                of counts int32 or int64, too, and a tensor in `torch.sparse_csr`. Of batches that
+                are sequences or mappings, the entry of the model's shape is used.
             test: held-out data, likewise.
 
         Returns:
