@@ -15,7 +15,8 @@ from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LIKELIHOODS
 
-# One tensor, or several, in the order in which the likelihood's function takes them.
+# One tensor, or several, in the order in which the likelihood's function takes them; of counts
+# what they are made of when a datum's total is there.
 Params: TypeAlias = Tensor | tuple[Tensor, ...]
 
 # What data are: any numbers, intensities in [0, 1], or counts (whole numbers from 0 on). uint8 data

@@ -211,7 +211,7 @@ class LatentModel(nn.Module):
         return self.likelihood.linear_nll(wide.body(code), wide.layer, x, prepared)
 
     def mean(self, params: Params) -> Tensor:
-        """The expected x under p(x | z), from what `decode` gave."""
+        """The expected x under p(x | z), from what `decode` gave; of counts for `library`."""
         return self.likelihood.mean(params)
 
     def loss(
