@@ -89,7 +89,7 @@ def require_unit_range(values: Tensor, name: str) -> None:
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"{name} holds values from {low:.9g} to {high:.9g}, and a Bernoulli likelihood needs "
-            "them in [0, 1]: scale them, or use a likelihood of real values, or of counts"
+            "them in [0, 1]: scale them, or use the Gaussian likelihood, or one of counts"
         )
 
 
