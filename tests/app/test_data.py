@@ -176,10 +176,10 @@ def test_unknown_sources():
 
 
 def test_bernoulli_needs_intensities(tmp_path, digits):
-    digits.require_unit_range()
+    digits.require_kind("intensities")
     np.save(tmp_path / "x.npy", np.linspace(-1, 2, 40).reshape(10, 4))
     with pytest.raises(DataError, match=r"from -?\d.* to .*Bernoulli"):
-        load(str(tmp_path / "x.npy")).require_unit_range()
+        load(str(tmp_path / "x.npy")).require_kind("intensities")
 
 
 # ---- images --------------------------------------------------------------------------------------

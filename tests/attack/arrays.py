@@ -12,6 +12,7 @@ import torch
 
 from tests.attack.judge import Case, refused_or
 from vae_fast.data import load
+from vae_fast.data.sparse import rows
 
 _LIMIT = 2**24
 _GIGANTIC = 10**12
@@ -26,6 +27,8 @@ def cases(folder: Path) -> Iterator[Case]:
         yield Case(f"damaged {name}", partial(_attack, folder / f"{name}.npy", content, None))
     for name, content in _archives(random):
         yield Case(f"archive {name}", partial(_attack, folder / f"{name}.npz", content, None))
+    for name, content in _sparse(random):
+        yield Case(f"sparse {name}", partial(_attack_counts, folder / f"{name}.npz", content))
 
 
 def _npy(folder: Path, name: str, array: np.ndarray) -> Case:
@@ -52,6 +55,19 @@ def _attack(path: Path, content: bytes, right: np.ndarray | None) -> str | None:
             return None if len(data.train) and len(data.test) else "an empty part"
         same = np.array_equal(np.sort(values.numpy(), axis=None), np.sort(right, axis=None))
         return None if same and len(values) == len(right) else "other values"
+
+    fault = refused_or(read)
+    path.unlink()
+    return fault
+
+
+def _attack_counts(path: Path, content: bytes) -> str | None:
+    path.write_bytes(content)
+
+    def read() -> str | None:
+        data = load(str(path), max_bytes=_LIMIT, counts=True)
+        values = torch.cat([rows(x, torch.arange(len(x))) for x in (data.train, data.test)])
+        return None if values.double().frac().eq(0).all() and values.min() >= 0 else str(values)
 
     fault = refused_or(read)
     path.unlink()
@@ -177,12 +193,44 @@ def _zip(entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
     return packed.getvalue()
 
 
-def _archives(random: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    def npy(array: np.ndarray) -> bytes:
-        saved = io.BytesIO()
-        np.save(saved, array, allow_pickle=True)
-        return saved.getvalue()
+def _saved(array: np.ndarray) -> bytes:
+    saved = io.BytesIO()
+    np.save(saved, array, allow_pickle=True)
+    return saved.getvalue()
 
+
+def _sparse(random: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """scipy's table of 12 rows with 36 counts, each of its entries another thing, or missing."""
+    good = {
+        "format": np.array(b"csr"),
+        "shape": np.array([12, 8]),
+        "data": random.integers(0, 9, 36),
+        "indices": random.integers(0, 8, 36),  # some twice, which scipy allows
+        "indptr": np.arange(0, 37, 3),
+    }
+    others = {
+        "whole": None,
+        "empty": np.zeros(0),
+        "negative": np.full(36, -1),
+        "gigantic": np.full(13, 2**62),
+        "fractions": np.full(36, 0.5),
+        "nan": np.full(36, np.nan),
+        "falling": np.arange(36, -1, -3),
+        "text": np.array("csr"),
+        "two-sizes": np.array([2**40, 2**40]),
+        "in-columns": np.zeros((36, 1), int),
+        "objects": np.full(36, {}, object),
+    }
+    for name in good:
+        for kind, other in others.items():
+            entries = good if other is None else good | {name: other}
+            yield f"{name}-{kind}", _zip({f"{key}.npy": _saved(x) for key, x in entries.items()})
+        rest = {f"{key}.npy": _saved(x) for key, x in good.items() if key != name}
+        yield f"without-{name}", _zip(rest)
+
+
+def _archives(random: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    npy = _saved
     x, labels = npy(random.random((12, 8))), npy(np.arange(12))
     good = _zip({"train.npy": x})
     yield "empty", b""

@@ -24,7 +24,8 @@ _OPTIONS = (
         "--data",
         default="digits",
         metavar="SOURCE",
-        help="digits (8 x 8, in scikit-learn), mnist, FILE.npy, FILE.npz, or a folder of images.",
+        help="digits (8 x 8, in scikit-learn), mnist, FILE.npy, FILE.npz, or a folder of images; "
+        "of counts also FILE.h5ad (AnnData's X) and scipy's sparse FILE.npz (CSR).",
     ),
     option(
         "Data",
@@ -108,7 +109,8 @@ _OPTIONS = (
         type=click.Choice(list(HEADS)),
         default="bernoulli",
         help="bernoulli or continuous_bernoulli for intensities in [0, 1], discretized_logistic "
-        "for the 256 levels of a byte; gaussian, laplace or student_t for real values.",
+        "for the 256 levels of a byte; gaussian, laplace or student_t for real values; poisson or "
+        "negative_binomial for counts, zero_inflated_... where more of them are zero.",
     ),
     option(
         "Model",

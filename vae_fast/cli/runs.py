@@ -16,9 +16,10 @@ from vae_fast.cli.console import plain_console
 from vae_fast.cli.grouped import COUNT, SEED, Device
 from vae_fast.cli.train import as_usage_error, load_again, scaling_of
 from vae_fast.data import Data, DataError, load
+from vae_fast.data.sparse import rows
 from vae_fast.models import VAE
 from vae_fast.training import Run, RunError, Trainer, choose_device, load_run
-from vae_fast.training.expected import Expected
+from vae_fast.training.batches import batches
 
 _RUN = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 _DATA_DIR = click.option(
@@ -127,7 +128,8 @@ def reconstruct(
     held_out = _held_out(loaded, data, data_dir)
     x = held_out.test
     if out.suffix == ".npy":
-        x = model.prepare(x[:count].to(next(model.parameters()).device))
+        x = rows(x, torch.arange(min(count, len(x))))
+        x = model.prepare(x.to(next(model.parameters()).device))
         _save_array(out, torch.stack([x, model.reconstruct(x)]), loaded)
     else:
         from vae_fast.plots import draw_reconstructions
@@ -143,7 +145,8 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
     else:
         kept = run.info.get("data", {})
         read_as = {name: kept[name] for name in ("image_size", "max_bytes") if name in kept}
-        data = load(source, data_dir=data_dir, whole=True, **read_as)
+        counts = run.model.likelihood.data == "counts"
+        data = load(source, data_dir=data_dir, whole=True, counts=counts, **read_as)
         scaling = scaling_of(run.folder, run.info)
         if scaling is not None:
             scaling.apply(data)
@@ -151,8 +154,7 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
         raise DataError(
             f"{data.name} has the shape {data.shape}, and the model takes {run.model.input_shape}"
         )
-    if Expected.of(run.model).unit_range:
-        data.require_unit_range()
+    data.require_kind(run.model.likelihood.data)
     return data
 
 
@@ -161,8 +163,7 @@ def _log_likelihood(model: VAE, x: Tensor, samples: int) -> float:
     device = next(model.parameters()).device
     torch.manual_seed(0)
     total = sum(
-        model.log_likelihood(part.to(device), samples).double().sum()
-        for part in torch.split(x, 128)
+        model.log_likelihood(part, samples).double().sum() for part in batches(x, 128, device)
     )
     return float(total) / len(x)
 

@@ -56,6 +56,7 @@ def train(
       vae-fast train --data digits --latent 2 --epochs 100
       vae-fast train --data mnist --out runs/mnist
       vae-fast train --data photos/ --image-size 64 --arch conv --likelihood gaussian
+      vae-fast train --data cells.h5ad --likelihood negative_binomial --latent 10
       vae-fast train --resume --out runs/mnist --epochs 20
     """  # noqa: D301  (click reads the \b: what follows keeps its lines)
     from vae_fast.cli.progress import ProgressBar
@@ -78,6 +79,10 @@ def train(
     else:
         _require_graphs_are_possible(ctx, options)
         described = describe_data(data, data_dir, options)
+        if options["standardize"] and described["counts"]:
+            raise click.UsageError(
+                f"--standardize is for real values, and {options['likelihood']} takes counts"
+            )
         loaded = load(**described)
         info: dict[str, Any] = {"data": described, "fingerprint": fingerprint(loaded)}
         if options["standardize"]:
@@ -114,6 +119,7 @@ def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -
         "test_fraction": options["test_fraction"],
         "image_size": options["image_size"],
         "max_bytes": options["max_bytes"],
+        "counts": HEADS[options["likelihood"]].data == "counts",
     }
 
 
@@ -160,8 +166,9 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
             raise click.BadParameter(
                 f"{logvar!r} is not learned, pixel or a number", param_hint="--decoder-logvar"
             ) from None
-    if HEADS[options["likelihood"]].unit_range:
-        data.require_unit_range()
+    head = HEADS[options["likelihood"]]
+    data.require_kind(head.data)
+    totals = {"library": data.mean_total()} if "library" in head.settings else {}
     torch.manual_seed(options["seed"])
     with as_usage_error():
         return build(
@@ -174,6 +181,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
                 "channels": options["channels"],
                 "likelihood": options["likelihood"],
                 "decoder_logvar": logvar,
+                **totals,
             }
         )
 
@@ -206,9 +214,10 @@ def _name(model: torch.nn.Module) -> str:
 def _summary(data: Data, trainer: Trainer) -> str:
     shape = " x ".join(map(str, data.shape))
     count = sum(p.numel() for p in trainer.model.parameters())
+    is_sparse = data.train.layout is torch.sparse_csr
     return (
         f"{data.name}: {len(data.train):,} to train on, {len(data.test):,} held out, {shape} "
-        f"{str(data.train.dtype).removeprefix('torch.')}\n"
+        f"{str(data.train.dtype).removeprefix('torch.')}{' in CSR' * is_sparse}\n"
         f"{_name(trainer.model)}: {count:,} parameters, on {trainer.device}"
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from vae_fast.data.layout import Data, DataError, as_labels
 from vae_fast.data.reading import reading, require_size
 from vae_fast.data.rows import Rows, hold_out_rows, npy_rows
+from vae_fast.data.sparse import ENTRIES, sparse_counts
 
 # The names that a .npz may use, in the order in which they are looked for, in whatever case.
 _TRAIN = ("train", "x_train", "train_images", "images", "data", "x", "arr_0")
@@ -21,10 +22,13 @@ _TRAIN_LABELS = ("train_labels", "y_train", "labels", "target", "y")
 _TEST_LABELS = ("test_labels", "y_test")
 
 
-def load_array(path: Path, test_fraction: float | None, max_bytes: int) -> Data:
+def load_array(
+    path: Path, test_fraction: float | None, max_bytes: int, *, counts: bool = False
+) -> Data:
     """Data from FILE.npy (one array) or FILE.npz (train and, if there, test and labels).
 
-    Of a .npz only the entries that are needed are read, up to `max_bytes` together.
+    Of a .npz only the entries that are needed are read, up to `max_bytes` together. One that
+    `scipy.sparse.save_npz` has written is a table of counts, which stays sparse.
 
     Raises:
         DataError: the file is missing, damaged, holds Python objects, or has no array to train on.
@@ -32,14 +36,16 @@ def load_array(path: Path, test_fraction: float | None, max_bytes: int) -> Data:
     with reading(path, f"numpy's {path.suffix}"), ExitStack() as stack:
         arrays = _open(path, stack)
         require_size(sum(rows.nbytes for rows in arrays.values()), max_bytes, path)
+        if "format" in arrays:
+            return sparse_counts(arrays, path, test_fraction, counts)
         train = _first(arrays, _TRAIN)
         assert train is not None
         labels = _labels(arrays, _TRAIN_LABELS, train, path)
         test = _first(arrays, _TEST)
         if test is None:
-            return hold_out_rows(path.stem, train, labels, test_fraction)
-        (tensor,) = train.tensors(torch.arange(train.shape[0]))
-        (test_tensor,) = test.tensors(torch.arange(test.shape[0]))
+            return hold_out_rows(path.stem, train, labels, test_fraction, counts=counts)
+        (tensor,) = train.tensors(torch.arange(train.shape[0]), counts=counts)
+        (test_tensor,) = test.tensors(torch.arange(test.shape[0]), counts=counts)
         if test_tensor.shape[1:] != tensor.shape[1:] or test_tensor.dtype != tensor.dtype:
             raise DataError(
                 f"{path} trains on {tuple(tensor.shape[1:])} {tensor.dtype} and tests on "
@@ -58,7 +64,12 @@ def _open(path: Path, stack: ExitStack) -> dict[str, Rows]:
     entries = {name.removesuffix(".npy").lower(): name for name in names}
     if len(entries) == 1:
         entries = {"data": names[0]}
-    groups = (_TRAIN, _TEST, _TRAIN_LABELS, _TEST_LABELS)
+    is_sparse = {"shape", "format"} <= set(entries)
+    groups = (
+        tuple((name,) for name in ENTRIES)
+        if is_sparse
+        else (_TRAIN, _TEST, _TRAIN_LABELS, _TEST_LABELS)
+    )
     chosen = [next((name for name in group if name in entries), None) for group in groups]
     if chosen[0] is None:
         found = ", ".join(sorted(name.removesuffix(".npy") for name in names)) or "nothing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vae_fast.data.layout import Data, DataError
@@ -37,10 +38,16 @@ def require_same(data: Data, stored: dict[str, dict[str, Any]], run: str) -> Non
 
 
 def _part(tensor: Tensor) -> dict[str, Any]:
-    content = tensor.contiguous().numpy().reshape(-1).view("u1")
+    is_sparse = tensor.layout is torch.sparse_csr
+    parts = (
+        (tensor.crow_indices(), tensor.col_indices(), tensor.values()) if is_sparse else (tensor,)
+    )
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.contiguous().numpy().reshape(-1).view("u1").data)
     return {
         "count": len(tensor),
         "shape": list(tensor.shape[1:]),
         "dtype": str(tensor.dtype).removeprefix("torch."),
-        "checksum": hashlib.blake2b(content.data, digest_size=16).hexdigest(),
+        "checksum": digest.hexdigest(),
     }

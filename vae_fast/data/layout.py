@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vae_fast.engine.likelihood import Kind
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[np.generic]
+
+
+_CHUNK = 2**20  # numbers that are looked at together
 
 
 class DataError(ValueError):
@@ -27,7 +32,9 @@ class Data:
 
     Attributes:
         name: what to call them in titles and messages.
-        train: (N, C, H, W) pictures or (N, D) rows; uint8, read as x / 255, or float32.
+        train: (N, C, H, W) pictures or (N, D) rows; uint8, read as x / 255, or float32. Counts are
+            uint8, int32, int64 or float32, read as they are; a table of them perhaps in
+            `torch.sparse_csr`.
         test: the held-out ones, of the same kind.
         train_labels: (N,) int64, or None where there are none.
         test_labels: likewise.
@@ -44,10 +51,33 @@ class Data:
         """The shape of one datum."""
         return tuple(self.train.shape[1:])
 
-    def require_unit_range(self) -> None:
-        """Raise `DataError` unless every value is an intensity in [0, 1], as Bernoulli needs."""
+    def mean_total(self) -> float:
+        """The sum of a datum to train on, on average: of counts the size of a library.
+
+        Raises:
+            DataError: it is 0.
+        """
+        total = float(self.train.sum(dtype=torch.float64))
+        if total == 0:
+            raise DataError(f"{self.name} holds nothing but zeros")
+        return total / len(self.train)
+
+    def require_kind(self, kind: Kind) -> None:
+        """Raise `DataError` unless the data are what a likelihood takes."""
         for part in (self.train, self.test):
-            require_unit_range(part, self.name)
+            require_kind(part, kind, self.name)
+
+
+def require_kind(values: Tensor, kind: Kind, name: str) -> None:
+    """Raise `DataError` unless all values are of a kind that a likelihood takes."""
+    if kind == "counts":
+        require_counts(values, name)
+    elif values.layout is torch.sparse_csr:
+        raise DataError(f"{name} is sparse, which is for likelihoods of counts: give x.to_dense()")
+    elif kind == "intensities":
+        require_unit_range(values, name)
+    else:
+        require_finite(values, name)
 
 
 def require_unit_range(values: Tensor, name: str) -> None:
@@ -59,7 +89,7 @@ def require_unit_range(values: Tensor, name: str) -> None:
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"{name} holds values from {low:.9g} to {high:.9g}, and a Bernoulli likelihood needs "
-            "them in [0, 1]: scale them, or use the Gaussian likelihood"
+            "them in [0, 1]: scale them, or use the Gaussian likelihood, or one of counts"
         )
 
 
@@ -75,8 +105,31 @@ def require_finite(values: Tensor, name: str) -> None:
         )
 
 
-def require_usable(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str) -> None:
-    """Raise `DataError` unless an array of this kind can be data."""
+def require_counts(values: Tensor, name: str) -> None:
+    """Raise `DataError` unless all are whole numbers from 0 on; of a sparse tensor, its values."""
+    if values.layout is torch.sparse_csr:
+        values = values.values()
+    if values.dtype in (torch.bool, torch.uint8) or values.numel() == 0:
+        return
+    require_finite(values, name)
+    low = float(values.min())
+    if low < 0:
+        raise DataError(f"{name} holds {low:.9g}, and counts are whole numbers from 0 on")
+    if not values.is_floating_point():
+        return
+    for part in torch.split(values.reshape(-1), _CHUNK):
+        broken = part[part != part.round()]
+        if broken.numel():
+            raise DataError(
+                f"{name} holds {float(broken[0]):.9g}, and counts are whole numbers: give them as "
+                "they were counted, neither scaled nor their logarithms"
+            )
+
+
+def require_usable(
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str, *, counts: bool = False
+) -> None:
+    """Raise `DataError` unless an array of this kind can be data, or counts."""
     import numpy as np
 
     if 0 in shape:
@@ -86,10 +139,14 @@ def require_usable(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: st
             f"{name} has the shape {shape}; expected (N, D), (N, H, W), (N, C, H, W) or "
             "(N, H, W, C)"
         )
-    if not np.issubdtype(dtype, np.floating) and dtype not in (np.bool_, np.uint8):
+    if np.issubdtype(dtype, np.floating) or dtype in (np.bool_, np.uint8):
+        return
+    if counts and not np.issubdtype(dtype, np.integer):
+        raise DataError(f"{name} holds {dtype}; expected whole numbers, in integers or floats")
+    if not counts:
         raise DataError(
-            f"{name} holds {dtype}; save it as uint8 where it is pictures of 0..255, or as "
-            "floating point where it is counts or measurements"
+            f"{name} holds {dtype}; save it as uint8 where it is pictures of 0..255, as floating "
+            "point where it is measurements, or choose a likelihood of counts where it is counts"
         )
 
 
@@ -104,14 +161,16 @@ def _channels_behind(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[1] not in (1, 3, 4) and shape[3] in (1, 3, 4)
 
 
-def as_values(array: Array, name: str) -> Array:
-    """The values of a usable array as data are held: uint8 or float32.
+def as_values(array: Array, name: str, *, counts: bool = False) -> Array:
+    """The values of a usable array as data are held: uint8 or float32, or as counts are.
 
     Raises:
-        DataError: values that are not finite.
+        DataError: values that are not finite, or no counts.
     """
     import numpy as np
 
+    if counts:
+        return _as_counts(array, name)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint8:
@@ -127,15 +186,36 @@ def as_values(array: Array, name: str) -> Array:
     return array
 
 
-def as_held(array: Array, name: str) -> Array:
-    """Rows of a usable array as data are held: uint8 or float32, in `held_shape`.
+def held_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """In which data of a usable dtype are held: float32, uint8, or for counts int32 or int64."""
+    import numpy as np
+
+    if np.issubdtype(dtype, np.floating):
+        return np.dtype(np.float32)
+    if dtype in (np.bool_, np.uint8):
+        return np.dtype(np.uint8)
+    return np.dtype(np.int32 if np.can_cast(dtype, np.int32) else np.int64)
+
+
+def _as_counts(array: Array, name: str) -> Array:
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        array = array.astype(held_dtype(array.dtype), copy=False)
+    # Of an array that is read-only a copy is looked at: a tensor cannot be.
+    require_counts(torch.from_numpy(np.require(array, requirements="W")), name)
+    return array
+
+
+def as_held(array: Array, name: str, *, counts: bool = False) -> Array:
+    """Rows of a usable array as data are held, in `held_shape`.
 
     Raises:
-        DataError: values that are not finite.
+        DataError: as `as_values` raises it.
     """
     import numpy as np
 
-    array = as_values(array, name)
+    array = as_values(array, name, counts=counts)
     if _channels_behind(array.shape):
         array = np.moveaxis(array, 3, 1)
     return array.reshape(held_shape(array.shape)) if array.ndim == 3 else array
@@ -148,20 +228,22 @@ def as_came(held: Array, shape: tuple[int, ...]) -> Array:
     return np.moveaxis(held, 1, 3) if _channels_behind(shape) else held.reshape(-1, *shape[1:])
 
 
-def as_tensor(array: Array, name: str) -> Tensor:
+def as_tensor(array: Array, name: str, *, counts: bool = False) -> Tensor:
     """An array as (N, D) or (N, C, H, W): uint8 where it was uint8 or bool, else float32.
 
     Pictures may be (N, H, W), (N, C, H, W), or (N, H, W, C) with 1, 3 or 4 channels.
 
     Raises:
-        DataError: another rank or dtype, no data, or values that are not finite.
+        DataError: another rank or dtype, no data, or values that are not finite, or no counts
+            where they shall be.
     """
     import numpy as np
 
-    require_usable(array.shape, array.dtype, name)
+    require_usable(array.shape, array.dtype, name, counts=counts)
     # A copy where the array is read-only: a tensor cannot be.
-    tensor = torch.from_numpy(np.require(as_held(array, name), requirements=["C", "W"]))
-    if array.dtype == np.uint8:
+    held = as_held(array, name, counts=counts)
+    tensor = torch.from_numpy(np.require(held, requirements=["C", "W"]))
+    if array.dtype == np.uint8 and not counts:
         warn_of_ones([tensor], name)
     return tensor
 

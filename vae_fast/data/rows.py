@@ -22,6 +22,7 @@ from vae_fast.data.layout import (
     as_held,
     as_values,
     divided,
+    held_dtype,
     held_shape,
     require_usable,
     warn_of_ones,
@@ -66,31 +67,32 @@ class Rows:
             return np.concatenate(chunks, axis=1).reshape(self.shape, order="F")
         return np.concatenate(chunks).reshape(self.shape)
 
-    def tensors(self, *parts: Tensor) -> list[Tensor]:
+    def tensors(self, *parts: Tensor, counts: bool = False) -> list[Tensor]:
         """All rows, as data are held, in tensors.
 
         Args:
             parts: the indices of each tensor's rows, in its order; each row is in one of them.
+            counts: whether the values are.
 
         Raises:
             DataError: as `as_tensor` raises it.
         """
-        require_usable(self.shape, self.dtype, self.name)
+        require_usable(self.shape, self.dtype, self.name, counts=counts)
         shape = held_shape(self.shape)
-        dtype = torch.float32 if np.issubdtype(self.dtype, np.floating) else torch.uint8
+        dtype = torch.from_numpy(np.empty(0, held_dtype(self.dtype))).dtype
         tensors = [torch.empty((len(part), *shape[1:]), dtype=dtype) for part in parts]
-        (self._fill_by_columns if self.in_columns else self._fill_by_rows)(tensors, parts)
-        if self.dtype == np.uint8:
+        (self._fill_by_columns if self.in_columns else self._fill_by_rows)(tensors, parts, counts)
+        if self.dtype == np.uint8 and not counts:
             warn_of_ones(tensors, self.name)
         return tensors
 
-    def _fill_by_rows(self, tensors: list[Tensor], parts: tuple[Tensor, ...]) -> None:
+    def _fill_by_rows(self, tensors: list[Tensor], parts: tuple[Tensor, ...], counts: bool) -> None:
         # Where a row goes: behind the rows of the parts before its own.
         place = np.empty(self.shape[0], np.int64)
         place[torch.cat(parts).numpy()] = np.arange(self.shape[0])
         first = 0
         for chunk in self.chunks():
-            values = as_held(chunk, self.name)
+            values = as_held(chunk, self.name, counts=counts)
             to = place[first : first + len(chunk)]
             first += len(chunk)
             start = 0
@@ -99,10 +101,12 @@ class Rows:
                 tensor.numpy()[to[here] - start] = values[here]
                 start += len(tensor)
 
-    def _fill_by_columns(self, tensors: list[Tensor], parts: tuple[Tensor, ...]) -> None:
+    def _fill_by_columns(
+        self, tensors: list[Tensor], parts: tuple[Tensor, ...], counts: bool
+    ) -> None:
         first = 0
         for chunk in self.chunks():
-            values = as_values(chunk, self.name)
+            values = as_values(chunk, self.name, counts=counts)
             numbers = np.arange(first, first + chunk.shape[1])
             first += chunk.shape[1]
             columns: tuple[Any, ...] = np.unravel_index(numbers, self.shape[1:], order="F")
@@ -111,16 +115,22 @@ class Rows:
 
 
 def hold_out_rows(
-    name: str, rows: Rows, labels: Tensor | None, fraction: float | None, seed: int = 0
+    name: str,
+    rows: Rows,
+    labels: Tensor | None,
+    fraction: float | None,
+    seed: int = 0,
+    *,
+    counts: bool = False,
 ) -> Data:
     """What `hold_out` does, of rows that are still in their files.
 
     Raises:
         DataError: they cannot be used, or the fraction leaves nothing for one of the two parts.
     """
-    require_usable(rows.shape, rows.dtype, rows.name)
+    require_usable(rows.shape, rows.dtype, rows.name, counts=counts)
     train, test = divided(rows.shape[0], fraction, name, seed)
-    held = rows.tensors(train, test)
+    held = rows.tensors(train, test, counts=counts)
     return Data(name, *held, *(None if labels is None else labels[part] for part in (train, test)))
 
 

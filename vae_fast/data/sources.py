@@ -18,45 +18,55 @@ def load(
     image_size: int | None = None,
     max_bytes: int = MAX_BYTES,
     whole: bool = False,
+    counts: bool = False,
 ) -> Data:
     """Load data by name.
 
     Args:
-        source: "digits" (8 x 8, in scikit-learn), "mnist", a .npy file, a .npz file, or a folder
-            of images.
+        source: "digits" (8 x 8, in scikit-learn), "mnist", a .npy file, a .npz file, a folder of
+            images; or, of counts, a .npz file of `scipy.sparse.save_npz`, in CSR, or a .h5ad file.
         data_dir: the folder of the four MNIST files; without it VAE_FAST_DATA, then the user's
             cache, into which they are downloaded.
         test_fraction: how much to hold out where the source has no test set of its own.
         image_size: images of a folder are cut square and scaled to this many pixels a side.
         max_bytes: what an array, the needed entries of a .npz, or the pixels of a folder may take.
         whole: all of a file or folder is held out, but for a .npz with a test set of its own.
+        counts: the data are counts: whole numbers from 0 on, which are checked, and held and read
+            as they are. Of digits 0..16, of other pictures 0..255.
 
     Raises:
         DataError: the source is not there, or not usable; the message says what to do.
     """
     _require_arguments(source, data_dir, test_fraction, image_size, max_bytes)
+    if not isinstance(counts, bool):
+        raise DataError(f"counts must be true or false, got {counts!r}")
     if source == "digits":
         from vae_fast.data.digits import load_digits
 
-        return hold_out("digits", *load_digits(), test_fraction)
+        return hold_out("digits", *load_digits(counts=counts), test_fraction)
     if source == "mnist":
         from vae_fast.data.mnist import load_mnist
 
-        return load_mnist(data_dir)
+        return load_mnist(data_dir)  # as counts its bytes are what they are
     fraction = None if whole else test_fraction
     path = located(source)
     if source and path.is_dir():
         from vae_fast.data.folder import load_folder
         from vae_fast.data.rows import hold_out_rows
 
-        return hold_out_rows(path.name, *load_folder(path, image_size, max_bytes), fraction)
+        images = load_folder(path, image_size, max_bytes)
+        return hold_out_rows(path.name, *images, fraction, counts=counts)
     if path.suffix in (".npy", ".npz"):
         from vae_fast.data.arrays import load_array
 
-        return load_array(path, fraction, max_bytes)
+        return load_array(path, fraction, max_bytes, counts=counts)
+    if path.suffix == ".h5ad":
+        from vae_fast.data.sparse import load_h5ad
+
+        return load_h5ad(path, fraction, max_bytes, counts)
     raise DataError(
-        f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz or a folder of "
-        "images that exists"
+        f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz, FILE.h5ad or a "
+        "folder of images that exists"
     )
 
 

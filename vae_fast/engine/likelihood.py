@@ -7,7 +7,7 @@ that the table has by its name. Each one is in its file of :mod:`vae_fast.likeli
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -15,16 +15,20 @@ from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LIKELIHOODS
 
-# One tensor, or several, in the order in which the likelihood's function takes them.
+# One tensor, or several, in the order in which the likelihood's function takes them; of counts
+# what they are made of when a datum's total is there.
 Params: TypeAlias = Tensor | tuple[Tensor, ...]
+
+# What data are: any numbers, intensities in [0, 1], or counts (whole numbers from 0 on). uint8 data
+# mean x / 255, but as counts the numbers that they hold.
+Kind: TypeAlias = Literal["numbers", "intensities", "counts"]
 
 
 class Likelihood(nn.Module):
     """A distribution p(x | z) of independent elements."""
 
     name: ClassVar[str]
-    reads_bytes: ClassVar[bool]  # whether its function takes uint8 data for x / 255
-    unit_range: ClassVar[bool] = False  # whether all x must be intensities in [0, 1]
+    data: ClassVar[Kind]  # what x must be
     settings: ClassVar[tuple[str, ...]] = ()  # the models' arguments that are its own
     per_element: int = 1  # numbers that the decoder gives for each element of x
 
@@ -37,9 +41,21 @@ class Likelihood(nn.Module):
         """The parameters behind the first one where all elements have them in common."""
         return ()
 
+    def encoded(self, prepared: Tensor) -> Tensor:
+        """What the encoder is given of the data, floats."""
+        return prepared
+
     def mean(self, params: Params) -> Tensor:
         """The expected x."""
         raise NotImplementedError
+
+    def reconstruction(self, params: Params, x: Tensor) -> Tensor:
+        """The expected x of the parameters that x itself was encoded and decoded to."""
+        return self.mean(params)
+
+    def target(self, x: Tensor, prepared: Tensor) -> Tensor:
+        """The data as the likelihood's function takes them; arguments as in `nll`."""
+        return prepared if self.data == "numbers" else x
 
     def nll(
         self, params: Params, x: Tensor, prepared: Tensor, batch_dims: int, reduction: Reduction
@@ -49,13 +65,13 @@ class Likelihood(nn.Module):
         Args:
             params: from `forward`; samples of z are leading dimensions that x does not have.
             x: the data as they came, uint8 perhaps.
-            prepared: the data as the encoder reads them, floats.
+            prepared: the same as floats.
             batch_dims: how many leading dimensions of the parameters are batch.
             reduction: see `vae_fast`.
         """
         first, *others = params if isinstance(params, tuple) else (params,)
-        target = x if self.reads_bytes else prepared
         function = LIKELIHOODS[self.name].function
+        target = self.target(x, prepared)
         return function(first, target, *others, batch_dims=batch_dims, reduction=reduction)
 
     def linear_nll(self, h: Tensor, layer: nn.Linear, x: Tensor, prepared: Tensor) -> Tensor:
@@ -67,7 +83,7 @@ class Likelihood(nn.Module):
             h: (B, in), what the layer reads.
             layer: gives the first of the parameters, flattened.
             x: the data as they came, uint8 perhaps.
-            prepared: the data as the encoder reads them, floats.
+            prepared: the same as floats.
         """
-        target = (x if self.reads_bytes else prepared).flatten(1)
+        target = self.target(x, prepared).flatten(1)
         return linear_nll(h, layer.weight, layer.bias, target, *self.shared, likelihood=self.name)

@@ -125,8 +125,7 @@ class BernoulliLikelihood(Likelihood):
     """Each element of x is an intensity in [0, 1]; the parameters are its logits."""
 
     name = "bernoulli"
-    reads_bytes = True
-    unit_range = True
+    data = "intensities"
 
     def mean(self, params: Params) -> Tensor:
         """The expected x."""

@@ -105,8 +105,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     """Each element of x is an intensity in [0, 1]; the parameters are its logits."""
 
     name = "continuous_bernoulli"
-    reads_bytes = True
-    unit_range = True
+    data = "intensities"
 
     def mean(self, params: Params) -> Tensor:
         """The expected x: what the gradient is where x is 0."""

@@ -139,8 +139,7 @@ class DiscretizedLogisticLikelihood(Likelihood):
     """Each element of x is one of 256 levels from 0 to 1; of a logistic's mean and log-scale."""
 
     name = "discretized_logistic"
-    reads_bytes = True
-    unit_range = True
+    data = "intensities"
     per_element = 2
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:

@@ -113,7 +113,7 @@ class GaussianLikelihood(Likelihood):
     """
 
     name = "gaussian"
-    reads_bytes = False
+    data = "numbers"
     settings = ("decoder_logvar", "min_logvar")
 
     def __init__(

@@ -85,7 +85,7 @@ class LaplaceLikelihood(Likelihood):
     """Each element of x is real; the parameters are its mean and the logarithm of its scale."""
 
     name = "laplace"
-    reads_bytes = False
+    data = "numbers"
     per_element = 2
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:

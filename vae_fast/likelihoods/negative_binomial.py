@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.count_likelihood import CountLikelihood
 from vae_fast.engine.gamma_functions import (
     at_least_one,
     count_term,
@@ -108,4 +109,32 @@ def _gradients(mu: Tensor, theta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 
 
 enter_loss("negative_binomial_nll", Loss(("mu", "theta", "target"), _value, _gradients))
-enter_likelihood("negative_binomial", LikelihoodEntry(negative_binomial_nll))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class NegativeBinomialLikelihood(CountLikelihood):
+    """Counts that vary more than their mean; the inverse dispersion is each element's own.
+
+    It is learned with the network, the same for all data, and 1 at first.
+
+    Args:
+        input_shape: of a datum.
+        library: see :class:`CountLikelihood`.
+    """
+
+    name = "negative_binomial"
+
+    def __init__(self, input_shape: tuple[int, ...], library: float | None = None) -> None:
+        super().__init__(input_shape, library)
+        self.log_theta = nn.Parameter(torch.zeros(input_shape))
+
+    def distribution(self, logits: Tensor, library: Tensor) -> tuple[Tensor, ...]:
+        """The means mu and the inverse dispersions theta."""
+        return self.means(logits, library), torch.exp(self.log_theta.to(logits.dtype))
+
+
+enter_likelihood(
+    "negative_binomial", LikelihoodEntry(negative_binomial_nll, head=NegativeBinomialLikelihood)
+)

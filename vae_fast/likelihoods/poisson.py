@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine.call import loss
+from vae_fast.engine.count_likelihood import CountLikelihood
 from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
 from vae_fast.engine.gamma_functions import at_least_one, count_term
 from vae_fast.engine.logarithms import log_distance
@@ -81,4 +82,19 @@ def _gradients(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 enter_loss("poisson_nll", Loss(("log_rate", "target"), _value, _gradients))
-enter_likelihood("poisson", LikelihoodEntry(poisson_nll, op="poisson_nll"))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class PoissonLikelihood(CountLikelihood):
+    """Counts that vary as their mean does."""
+
+    name = "poisson"
+
+    def distribution(self, logits: Tensor, library: Tensor) -> tuple[Tensor, ...]:
+        """The logarithms of the rates."""
+        return (self.log_means(logits, library),)
+
+
+enter_likelihood("poisson", LikelihoodEntry(poisson_nll, op="poisson_nll", head=PoissonLikelihood))

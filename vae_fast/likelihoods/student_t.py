@@ -122,7 +122,7 @@ class StudentTLikelihood(Likelihood):
     """
 
     name = "student_t"
-    reads_bytes = False
+    data = "numbers"
     per_element = 3
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 from vae_fast.engine.zero_inflated import zero_inflated_gradients, zero_inflated_value
+from vae_fast.likelihoods.negative_binomial import NegativeBinomialLikelihood
 
 __all__ = ["zero_inflated_negative_binomial_nll"]
 
@@ -74,6 +75,21 @@ enter_loss(
     "zero_inflated_negative_binomial_nll",
     Loss(("mu", "theta", "zero_logits", "target"), _value, _gradients),
 )
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
+    """The negative binomial's, of counts that are zero more often; the decoder gives how much."""
+
+    name = "zero_inflated_negative_binomial"
+    per_element = 2
+
+
 enter_likelihood(
-    "zero_inflated_negative_binomial", LikelihoodEntry(zero_inflated_negative_binomial_nll)
+    "zero_inflated_negative_binomial",
+    LikelihoodEntry(
+        zero_inflated_negative_binomial_nll, head=ZeroInflatedNegativeBinomialLikelihood
+    ),
 )

@@ -8,6 +8,7 @@ from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 from vae_fast.engine.zero_inflated import zero_inflated_gradients, zero_inflated_value
+from vae_fast.likelihoods.poisson import PoissonLikelihood
 
 __all__ = ["zero_inflated_poisson_nll"]
 
@@ -66,4 +67,19 @@ def _gradients(log_rate: Tensor, zero_logits: Tensor, target: Tensor) -> tuple[T
 enter_loss(
     "zero_inflated_poisson_nll", Loss(("log_rate", "zero_logits", "target"), _value, _gradients)
 )
-enter_likelihood("zero_inflated_poisson", LikelihoodEntry(zero_inflated_poisson_nll))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+class ZeroInflatedPoissonLikelihood(PoissonLikelihood):
+    """The Poisson's, of counts that are zero more often; the decoder gives how much."""
+
+    name = "zero_inflated_poisson"
+    per_element = 2
+
+
+enter_likelihood(
+    "zero_inflated_poisson",
+    LikelihoodEntry(zero_inflated_poisson_nll, head=ZeroInflatedPoissonLikelihood),
+)

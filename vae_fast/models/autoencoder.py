@@ -38,7 +38,7 @@ class AutoEncoder(LatentModel):
 
     def encode(self, x: Tensor) -> Tensor:
         """The codes of x, (B, *latent)."""
-        z: Tensor = self.encoder(self.prepare(x))
+        z: Tensor = self.encoder(self.likelihood.encoded(self.prepare(x)))
         return torch.unflatten(z, 1, self.latent_shape) if z.dim() == 2 else z
 
     @overload
@@ -84,7 +84,7 @@ class AutoEncoder(LatentModel):
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The expected x under p(x | z) at the code of x, (B, *input_shape)."""
-        return self.mean(self(x).params)
+        return self.likelihood.reconstruction(self(x).params, x)
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> Tensor:

@@ -26,11 +26,14 @@ _BYTE = 1 / 255
 
 # The likelihoods that a decoder may end in, by name.
 HEADS = {name: entry.head for name, entry in LIKELIHOODS.items() if entry.head is not None}
-# Those that the fused ops know, where they do what they were written to do.
+# Those that the fused ops know, where they do what they were written to do: what the decoder gives
+# is the first parameter of their function, and the encoder reads the data as floats.
 _plain_heads = [
-    Plain(entry.head, "nll")
+    Plain(entry.head, "nll", "encoded")
     for entry in LIKELIHOODS.values()
-    if entry.head is not None and entry.op is not None
+    if entry.head is not None
+    and entry.op is not None
+    and (entry.head.nll, entry.head.encoded) == (Likelihood.nll, Likelihood.encoded)
 ]
 
 Shape = int | Sequence[int]
@@ -50,18 +53,23 @@ class LatentModel(nn.Module):
         architecture: "mlp", or "conv" for pictures (C, H, W): convolutions of stride 2 in front of
             the linear layers.
         channels: of those convolutions.
-        likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values; any that has
-            a head in its file of `vae_fast.likelihoods` ("continuous_bernoulli", "laplace", ...).
+        likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values,
+            "negative_binomial" for counts; any that has a head in its file of
+            `vae_fast.likelihoods` ("continuous_bernoulli", "laplace", ...).
         decoder_logvar: of the Gaussian: "learned" (one number), "pixel" (one from the decoder for
             each element), or a number that stays fixed.
         min_logvar: a lower bound of "learned" and "pixel" log-variances, which they approach
             smoothly: min_logvar + softplus(logvar - min_logvar). Data that the decoder reproduces
             exactly would otherwise send them, and the loss, to minus infinity. -6 is a standard
             deviation of 0.05. None: no bound.
+        library: of counts, whose means are shares of a datum's total: the total that `sample` and
+            `mean` take, which have no datum; that of the training data on average, for example.
+            None is 1: shares.
         encoder: a module of your own in place of the encoder, from (B, *input_shape) floats to
             (B, `code_size` * latent_dim, ...).
         decoder: a module of your own in place of the decoder, from (B, *latent_dim) to
-            (B, *input_shape), or with twice the channels for `decoder_logvar="pixel"`.
+            (B, *input_shape), or with `likelihood.per_element` times the channels: twice for
+            `decoder_logvar="pixel"`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it. Of all methods that take
@@ -83,6 +91,7 @@ class LatentModel(nn.Module):
         likelihood: str = "bernoulli",
         decoder_logvar: Literal["learned", "pixel"] | float = "learned",
         min_logvar: float | None = None,
+        library: float | None = None,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> None:
@@ -103,10 +112,15 @@ class LatentModel(nn.Module):
             if not channels:
                 raise ValueError("channels is empty; convolutions need at least one")
         head = HEADS[likelihood]
-        if min_logvar is not None and "min_logvar" not in head.settings:
-            raise ValueError(f"min_logvar is {min_logvar}, which likelihood {likelihood!r} lacks")
-        settings = {"decoder_logvar": decoder_logvar, "min_logvar": min_logvar}
-        self.likelihood: Likelihood = head(**{name: settings[name] for name in head.settings})
+        given: dict[str, Any] = {"min_logvar": min_logvar, "library": library}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if name not in head.settings:
+                raise ValueError(f"{name} is {value}, which likelihood {likelihood!r} lacks")
+        settings = {"decoder_logvar": decoder_logvar, "input_shape": self.input_shape, **given}
+        self.likelihood: Likelihood = head(
+            **{name: settings[name] for name in head.settings if name in settings}
+        )
 
         if decoder is None and len(self.latent_shape) > 1:
             raise ValueError(
@@ -139,9 +153,8 @@ class LatentModel(nn.Module):
                 "channels": list(channels),
                 "likelihood": likelihood,
                 "decoder_logvar": decoder_logvar,
+                **given,
             }
-            if min_logvar is not None:
-                self.config["min_logvar"] = min_logvar
 
     def _weight(self) -> Tensor:
         """One of the model's weights, for its dtype and device."""
@@ -149,14 +162,16 @@ class LatentModel(nn.Module):
         return next(tensor for tensor in tensors if tensor.is_floating_point())
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Data as the encoder reads them: floats in the dtype of its weights; uint8 as x / 255."""
+        """Data as floats in the dtype of the weights; uint8 as x / 255, but counts as they are."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x is of type {type(x).__name__}; expected a tensor")
         if x.dim() == 0 or x.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, ("batch", *self.input_shape)))
             raise ValueError(f"x has shape {tuple(x.shape)}; expected ({expected})")
+        if x.layout is not torch.strided:
+            raise TypeError(f"x is {x.layout}; expected a dense batch: x.to_dense()")
         dtype = self._weight().dtype
-        if x.dtype != torch.uint8:
+        if x.dtype != torch.uint8 or self.likelihood.data == "counts":
             return x.to(dtype)
         # A single pass over the bytes where the result is torch's default dtype anyway.
         return x * _BYTE if dtype == torch.get_default_dtype() else x.to(dtype) * _BYTE
@@ -165,7 +180,8 @@ class LatentModel(nn.Module):
         """Codes (..., *latent) to the parameters of p(x | z), (..., *input_shape).
 
         Returns:
-            The logits (Bernoulli), or the mean and the log-variance (Gaussian).
+            The logits (Bernoulli), or the mean and the log-variance (Gaussian); of counts the
+            logits of the shares (before the softmax) and, where zeros are inflated, of these.
         """
         batch = z.shape[: z.dim() - len(self.latent_shape)]
         if len(batch) == 1:
@@ -186,7 +202,7 @@ class LatentModel(nn.Module):
         Args:
             code: (B, *latent).
             x: the data as they came.
-            prepared: the same as the encoder reads them.
+            prepared: the same as floats.
             wide: where the decoder ends in a layer with a large output, which is not made then:
                 `vae_fast.linear_nll`.
         """
@@ -195,7 +211,7 @@ class LatentModel(nn.Module):
         return self.likelihood.linear_nll(wide.body(code), wide.layer, x, prepared)
 
     def mean(self, params: Params) -> Tensor:
-        """The expected x under p(x | z), from what `decode` gave."""
+        """The expected x under p(x | z), from what `decode` gave; of counts for `library`."""
         return self.likelihood.mean(params)
 
     def loss(
@@ -212,7 +228,7 @@ class LatentModel(nn.Module):
         called instead: ``wrapped(x, return_loss=True)``.
 
         Args:
-            x: (B, *input_shape), floats or uint8.
+            x: (B, *input_shape), floats or uint8; of counts int32 or int64, too.
             beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
             free_bits: nats of KL that each latent dimension has for nothing.
             generator: for the noise; None: torch's default one of the device. A list of them: one

@@ -47,7 +47,7 @@ class VAE(LatentModel):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x), each (B, *latent)."""
-        heads = self.encoder(self.prepare(x))
+        heads = self.encoder(self.likelihood.encoded(self.prepare(x)))
         # Views of the two halves: the kernels read strides, nothing is copied.
         mu, logvar = heads.chunk(2, dim=1) if isinstance(heads, Tensor) else heads
         if mu.dim() == 2 and len(self.latent_shape) > 1:
@@ -120,7 +120,7 @@ class VAE(LatentModel):
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The expected x under p(x | z) at the mean of q(z | x), (B, *input_shape)."""
-        return self.mean(self.decode(self.encode(x)[0]))
+        return self.likelihood.reconstruction(self.decode(self.encode(x)[0]), x)
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def whole_terms(
     Args:
         model: whose methods and likelihood are plain; `LatentModel._is_plain`.
         x: (B, *input_shape), the data as they came.
-        prepared: the same as the encoder reads them.
+        prepared: the same as floats.
         generator: for the noise.
     """
     likelihood = model.likelihood
@@ -54,7 +54,7 @@ def whole_terms(
             return None
     terms: tuple[Tensor, Tensor] | None = kernels.elbo(
         prepared.flatten(1),
-        (x if likelihood.reads_bytes else prepared).flatten(1),
+        likelihood.target(x, prepared).flatten(1),
         parameters_of(encoder),
         parameters_of(decoder),
         LIKELIHOODS[likelihood.name].op,

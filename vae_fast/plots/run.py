@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.data import Data
+from vae_fast.data.sparse import rows
 from vae_fast.models import LatentModel
 from vae_fast.plots.curves import plot_curves
 from vae_fast.plots.figure import picture_shape
@@ -68,11 +69,13 @@ def draw_reconstructions(path: Path, models: Sequence[LatentModel], data: Data, 
     shape = picture_shape(data.shape)
     assert shape is not None
     chosen = _one_of_each(data.test_labels, len(data.test), count)
-    x = data.test[chosen].to(_device(models[0]))
-    rows = {"Data": models[0].prepare(x)}
-    rows |= {_LONG_NAMES[model.kind]: model.reconstruct(x) for model in models}
+    x = rows(data.test, chosen).to(_device(models[0]))
+    shown = {"Data": models[0].prepare(x)}
+    shown |= {_LONG_NAMES[model.kind]: model.reconstruct(x) for model in models}
+    white = float(shown["Data"].max())
+    shown = {name: _intensities(models[0], values, white) for name, values in shown.items()}
     plot_reconstructions(
-        path, rows, shape, f"Held-out {data.name}, passed through the code and back"
+        path, shown, shape, f"Held-out {data.name}, passed through the code and back"
     )
 
 
@@ -88,7 +91,9 @@ def draw_samples(
     shape = picture_shape(data_shape)
     assert shape is not None
     samples = {
-        _sample_title(model): model.sample(count, generator=torch.Generator().manual_seed(seed))
+        _sample_title(model): _intensities(
+            model, model.sample(count, generator=torch.Generator().manual_seed(seed))
+        )
         for model in models
     }
     title = "Random codes $z \\sim N(0, I)$, decoded"
@@ -103,7 +108,7 @@ def _sample_title(model: LatentModel) -> str:
 
 
 def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
-    x = data.test[:_EMBEDDED]
+    x = rows(data.test, torch.arange(min(_EMBEDDED, len(data.test)), device="cpu"))
     labels = None if data.test_labels is None else data.test_labels[:_EMBEDDED]
     codes = {_LONG_NAMES[model.kind]: model.embed(x.to(_device(model))) for model in models}
     first = models[0]
@@ -111,10 +116,17 @@ def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
     manifold = None
     if shape is not None and first.latent_shape == (2,):
         pictures = first.mean(first.decode(manifold_codes().to(_device(first))))
-        manifold = Manifold(pictures, shape)
+        manifold = Manifold(_intensities(first, pictures), shape)
     plot_latent(
         path, codes, labels, manifold, f"Codes of held-out {data.name}, and the prior $N(0, I)$"
     )
+
+
+def _intensities(model: LatentModel, pictures: Tensor, white: float | None = None) -> Tensor:
+    """Pictures as they are, but of counts divided by `white`, or else by the largest in them."""
+    if model.likelihood.data != "counts":
+        return pictures
+    return pictures / max(float(pictures.max()) if white is None else white, 1e-30)
 
 
 def _one_of_each(labels: Tensor | None, total: int, count: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from vae_fast.data.sparse import nbytes, rows
 from vae_fast.training.expected import Expected, Source
 
 # Of the GPU's free memory, what the data may take; the rest is for the model and its step.
@@ -20,7 +21,7 @@ def place(source: Source, device: torch.device) -> Source:
         return source
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        if source.nbytes > _SHARE_FOR_DATA * free:
+        if nbytes(source) > _SHARE_FOR_DATA * free:
             return source
     return source.to(device)
 
@@ -45,28 +46,30 @@ def batches(
     """The data batch by batch, on the device.
 
     From a tensor: slices, or for a shuffle `index_select` of a permutation, which costs a tenth of
-    what a DataLoader does. A DataLoader's own batches and order; of a batch that is a sequence or a
-    mapping, the entry that has the model's shape is the data (the others, labels for example, are
-    not used).
+    what a DataLoader does; of a sparse one a batch at a time is made dense. A DataLoader's own
+    batches and order; of a batch that is a sequence or a mapping, the entry that has the model's
+    shape is the data (the others, labels for example, are not used).
 
     What is not on the GPU yet goes there by way of pinned memory, while the steps before still run.
 
     Args:
-        source: (N, *shape) tensor, or a DataLoader.
+        source: (N, *shape) tensor, perhaps in `torch.sparse_csr`, or a DataLoader.
         batch_size: of batches from a tensor.
         device: where the batches shall be.
         shuffle: seed of the order of a tensor's data; None keeps it.
         expected: what a DataLoader's batches are looked through for, and checked against.
     """
     if isinstance(source, Tensor):
-        if shuffle is None:
+        if shuffle is None and source.layout is torch.strided:
             for batch in torch.split(source, batch_size):
                 yield _moved(batch, device)
             return
-        generator = torch.Generator().manual_seed(shuffle)
-        order = torch.randperm(len(source), generator=generator, device="cpu").to(source.device)
-        for index in torch.split(order, batch_size):
-            yield _moved(source.index_select(0, index), device)
+        order = torch.arange(len(source), device="cpu")
+        if shuffle is not None:
+            generator = torch.Generator().manual_seed(shuffle)
+            order = torch.randperm(len(source), generator=generator, device="cpu")
+        for index in torch.split(order.to(source.device), batch_size):
+            yield _moved(rows(source, index), device)
         return
     for batch in source:
         yield _moved(expected.batch(batch), device)

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from vae_fast.data.layout import DataError, as_tensor, require_finite, require_unit_range
+from vae_fast.data.layout import DataError, as_tensor, require_kind
+from vae_fast.engine.likelihood import Kind
 from vae_fast.models import LatentModel
 
 Source: TypeAlias = Tensor | DataLoader[Any]
@@ -23,18 +24,18 @@ class Expected:
 
     Attributes:
         shape: of one datum; None where the model is not of this package.
-        unit_range: whether all values must be intensities in [0, 1].
+        kind: what all values must be.
     """
 
     shape: tuple[int, ...] | None = None
-    unit_range: bool = False
+    kind: Kind = "numbers"
 
     @classmethod
     def of(cls, model: nn.Module) -> Expected:
         """What this model expects; nothing of a module that is not of this package."""
         if not isinstance(model, LatentModel):
             return cls()
-        return cls(model.input_shape, model.likelihood.unit_range)
+        return cls(model.input_shape, model.likelihood.data)
 
     def source(self, given: Given, batch_size: int, *, shuffle: bool) -> Source:
         """Data of any kind as a checked tensor or a DataLoader, which `batch` checks.
@@ -44,7 +45,7 @@ class Expected:
             ValueError: a tensor or array has another shape, or values out of range.
         """
         if isinstance(given, np.ndarray):
-            given = as_tensor(given, "the array")
+            given = as_tensor(given, "the array", counts=self.kind == "counts")
         if isinstance(given, Tensor):
             return self._checked(given)
         if isinstance(given, DataLoader):
@@ -85,10 +86,7 @@ class Expected:
                 f"the data have the shape {tuple(x.shape)}; expected (N, "
                 f"{', '.join(map(str, self.shape or ()))}), the model's input_shape"
             )
-        if self.unit_range:
-            require_unit_range(shaped, "the data")
-        else:
-            require_finite(shaped, "the data")
+        require_kind(shaped, self.kind, "the data")
         return shaped
 
     def _as_shaped(self, x: Tensor) -> Tensor | None:

@@ -1,0 +1,126 @@
+"""Tables of counts of which most are zero: held in CSR, and dense some rows at a time."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_fast.data.layout import Data, DataError, as_values, divided, require_usable
+from vae_fast.data.reading import reading, require_size
+
+if TYPE_CHECKING:
+    from vae_fast.data.rows import Rows
+
+# The entries of a file of scipy.sparse.save_npz that are read.
+ENTRIES = ("shape", "format", "data", "indices", "indptr")
+
+
+def rows(x: Tensor, index: Tensor) -> Tensor:
+    """Some rows of a tensor, dense whether it is or is in CSR, on its device.
+
+    Args:
+        x: (N, *shape), or (N, D) in `torch.sparse_csr`.
+        index: (B,) int64.
+    """
+    if x.layout is not torch.sparse_csr:
+        return x.index_select(0, index)
+    first = x.crow_indices()[index]
+    counts = x.crow_indices()[index + 1] - first
+    row = torch.repeat_interleave(torch.arange(len(index), device=x.device), counts)
+    # Where in CSR a row's values begin, less where they do among those of these rows.
+    shift = first - (torch.cumsum(counts, 0) - counts)
+    source = torch.arange(len(row), device=x.device) + shift[row]
+    dense = x.values().new_zeros(len(index), x.shape[1])
+    dense[row, x.col_indices()[source].long()] = x.values()[source]
+    return dense
+
+
+def nbytes(x: Tensor) -> int:
+    """What a tensor takes, dense or in CSR."""
+    if x.layout is not torch.sparse_csr:
+        return x.nbytes
+    return x.values().nbytes + x.col_indices().nbytes + x.crow_indices().nbytes
+
+
+def sparse_counts(
+    entries: dict[str, Rows], path: Path, fraction: float | None, counts: bool
+) -> Data:
+    """Data from the entries of a file of `scipy.sparse.save_npz`.
+
+    Raises:
+        DataError: it is in another format than CSR, or no counts, or the fraction leaves nothing
+            for one of the two parts.
+    """
+    _require_asked_for(path, counts)
+    kind = entries["format"].array().item()
+    kind = kind.decode() if isinstance(kind, bytes) else kind
+    if kind != "csr":
+        raise DataError(f"{path} holds a sparse table in {kind!r:.20}; expected CSR: x.tocsr()")
+    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+    shape = tuple(map(int, entries["shape"].array().reshape(-1)))
+    values, indices, starts = (entries[name].array() for name in ENTRIES[2:])
+    require_usable(shape, values.dtype, str(path), counts=True)
+    return _hold_out(path, csr_matrix((values, indices, starts), shape), fraction)
+
+
+def load_h5ad(path: Path, fraction: float | None, max_bytes: int, counts: bool) -> Data:
+    """Data from X of an AnnData file, sparse or dense; the rest of the file is not read.
+
+    Raises:
+        DataError: the package anndata is not there, or the file is none of its, or X is no counts.
+    """
+    _require_asked_for(path, counts)
+    try:
+        import h5py
+        from anndata.io import read_elem
+    except ImportError as error:
+        raise DataError(f"{path} needs the package anndata: pip install anndata") from error
+    from scipy.sparse import csr_matrix
+
+    with reading(path, "AnnData's .h5ad"), h5py.File(path) as file:
+        if "X" not in file:
+            raise DataError(f"{path} has no X")
+        stored = file["X"]
+        parts = [stored] if isinstance(stored, h5py.Dataset) else list(stored.values())
+        require_size(sum(part.nbytes for part in parts), max_bytes, path)
+        x: Any = read_elem(stored)
+        require_usable(tuple(x.shape), x.dtype, f"X of {path}", counts=True)
+        return _hold_out(path, csr_matrix(x), fraction)
+
+
+def _require_asked_for(path: Path, counts: bool) -> None:
+    """Raise `DataError` where data are not to be counts."""
+    if not counts:
+        raise DataError(
+            f"{path} is a table of counts: it needs a likelihood of counts, such as "
+            "negative_binomial"
+        )
+
+
+def _hold_out(path: Path, matrix: Any, fraction: float | None) -> Data:
+    """What `vae_fast.data.layout.hold_out` does, of a sparse matrix of scipy."""
+    matrix.check_format(full_check=True)  # what is behind its shape would be read and written
+    matrix.data = as_values(matrix.data, str(path), counts=True)
+    matrix.sum_duplicates()
+    parts = divided(matrix.shape[0], fraction, path.stem)
+    return Data(path.stem, *(_csr_tensor(matrix[part.numpy()]) for part in parts))
+
+
+def _csr_tensor(matrix: Any) -> Tensor:
+    index = np.result_type(matrix.indptr, matrix.indices)  # of one dtype, torch wants
+    starts, columns = (array.astype(index, copy=False) for array in (matrix.indptr, matrix.indices))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(starts),
+            torch.from_numpy(columns),
+            torch.from_numpy(matrix.data),
+            matrix.shape,
+            check_invariants=True,
+        )
