@@ -1,42 +1,66 @@
-"""Writes the stub of vae_fast/likelihoods, whose modules are found in the folder at run time.
+"""Writes the stubs of vae_fast/likelihoods and vae_fast/distributions.py.
 
-Type checkers do not run the import, so they read the same names here: mypy then knows the public
-functions of every file that is there, and adding one edits no list.
+Their names are found in the folder's files at run time. Type checkers do not run the import, so
+they read the same names here: mypy then knows the public functions and the distributions of every
+file that is there, and adding one edits no list.
 """
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "vae_fast" / "likelihoods"
+PACKAGE = Path(__file__).parents[1] / "vae_fast"
+FOLDER = PACKAGE / "likelihoods"
 
 
-def _public(file: Path) -> list[str]:
+def _public(tree: ast.Module) -> list[str]:
     """What the file's ``__all__`` names."""
     lists = (
         node.value
-        for node in ast.parse(file.read_text()).body
+        for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     )
     names: list[str] = ast.literal_eval(next(lists))
     return names
 
 
-def text(folder: Path) -> str:
-    """The stub's, of the files that are in the folder now."""
-    files = sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
+def _distributions(tree: ast.Module) -> list[str]:
+    """What the file enters as its ``distribution=``."""
+    return [
+        ast.unparse(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "distribution"
+    ]
+
+
+def _text(folder: Path, names_in: Callable[[ast.Module], list[str]]) -> str:
     imports, names = [], []
-    for file in files:
-        for name in _public(file):
+    for file in sorted(path for path in folder.glob("*.py") if path.stem != "__init__"):
+        for name in names_in(ast.parse(file.read_text())):
             imports.append(f"from vae_fast.likelihoods.{file.stem} import {name} as {name}")
             names.append(name)
     return "\n".join((*imports, "", f"__all__ = {names}", ""))
 
 
+def text(folder: Path) -> str:
+    """That of the likelihoods, of the files that are in the folder now."""
+    return _text(folder, _public)
+
+
+def distributions_text(folder: Path) -> str:
+    """That of the distributions."""
+    return _text(folder, _distributions)
+
+
 def write(folder: Path = FOLDER) -> None:
-    """Beside the folder's __init__.py; left alone where it says so already."""
-    stub = folder / "__init__.pyi"
-    if not stub.exists() or stub.read_text() != text(folder):
-        stub.write_text(text(folder))
+    """Beside what they describe; left alone where they say so already."""
+    stubs = {
+        folder / "__init__.pyi": text(folder),
+        folder.parent / "distributions.pyi": distributions_text(folder),
+    }
+    for stub, content in stubs.items():
+        if not stub.exists() or stub.read_text() != content:
+            stub.write_text(content)
 
 
 if __name__ == "__main__":

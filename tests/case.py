@@ -1,4 +1,7 @@
-"""What a row of the tests' table is: a loss, PyTorch's own expression of it, and its oracle."""
+"""What the rows of the tests' tables are.
+
+A loss, PyTorch's own expression of it, and its oracle; and a likelihood's distribution.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.distributions as td
 from torch import Tensor
 
 from vae_fast.engine.table import LOSSES
@@ -84,3 +88,22 @@ class Case:
     @property
     def has_target(self) -> bool:
         return self.names[-1] == "target"
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """A likelihood's class of vae_fast.distributions.
+
+    ``parameters`` are ordinary ones, a tuple for each, ``outside`` is a value that it does not
+    have. ``torchs`` makes PyTorch's own out of one, where the divergence of two has a closed form,
+    and ``extremes`` are parameters at which that of close neighbours must not cancel.
+    """
+
+    make: type[td.Distribution]
+    parameters: tuple[tuple[float, ...], ...]
+    outside: float
+    torchs: Callable[..., td.Distribution] | None = None
+    extremes: tuple[tuple[float, ...], ...] = ()
+
+    def tensors(self, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+        return [torch.tensor(x, dtype=dtype) for x in self.parameters]

@@ -27,6 +27,9 @@ _LIKELIHOODS = [import_module(f"tests.likelihoods.{file.stem}") for file in _FIL
 LIKELIHOOD_CASES: tuple[Case, ...] = tuple(
     row for likelihood in _LIKELIHOODS for row in likelihood.ROWS
 )
+DISTRIBUTIONS = tuple(
+    likelihood.DISTRIBUTION for likelihood in _LIKELIHOODS if hasattr(likelihood, "DISTRIBUTION")
+)
 CASE_OF_OP = {case.op: case for case in (*LIKELIHOOD_CASES, *divergences.ROWS)}
 # The emulated device is there for the bindings, which know no formula (its kernels have tests of
 # their own): there, each number of operands and kind of target once or twice.

@@ -25,6 +25,7 @@ else:
         "cpp",
         "test_build.py",
         "test_buffer_cache.py",
+        "test_distributions.py",  # PyTorch's own random numbers
         "test_documentation.py",
     ]
     collect_ignore += ["test_gpu_report.py", "test_heap.py", "test_products.py"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import vae_fast as vf
 from build_tools import stub
-from vae_fast import likelihoods
+from vae_fast import distributions, likelihoods
 from vae_fast.engine.table import LIKELIHOODS
 
 PACKAGE = Path(vf.__file__).parent
@@ -13,7 +13,7 @@ PACKAGE = Path(vf.__file__).parent
 FLOORS = (
     {"engine", "_version"},
     {"likelihoods", "latent", "info", "memory"},
-    {"bounds"},
+    {"bounds", "distributions"},
     {"models", "data"},
     {"training"},
     {"__init__"},
@@ -64,3 +64,14 @@ def test_a_likelihood_is_what_its_file_says():
     exec(stub.text(PACKAGE / "likelihoods"), namespace)
     assert namespace["__all__"] == likelihoods.__all__
     assert all(namespace[name] is getattr(vf, name) for name in likelihoods.__all__)
+
+
+def test_a_distribution_stands_in_its_likelihoods_file():
+    """Type checkers see those that the table has."""
+    namespace: dict[str, object] = {}
+    exec(stub.distributions_text(PACKAGE / "likelihoods"), namespace)
+    assert namespace["__all__"] == distributions.__all__
+    for name, entry in LIKELIHOODS.items():
+        if entry.distribution is not None:
+            assert entry.distribution.__module__ == f"vae_fast.likelihoods.{name}"
+            assert namespace[entry.distribution.__name__] is entry.distribution

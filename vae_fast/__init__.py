@@ -26,7 +26,7 @@ is wrong, what was expected and what came, before anything is computed.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_fast import likelihoods
+from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
 from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
 from vae_fast.engine.linear import linear_nll
@@ -56,6 +56,7 @@ __all__ = [
     "TrainerConfig",
     "__version__",
     "build_info",
+    "distributions",
     "draw_seed",
     "elbo_loss",
     "empty_buffer_cache",

@@ -6,10 +6,11 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.distributions as td
 from torch import Tensor, nn
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal, to_unit_interval, unit_interval
+from tests.case import AllSizes, Case, Distributed, Exact, normal, to_unit_interval, unit_interval
 
 
 def _exact_bernoulli(logits: Exact, target: Exact) -> tuple[Exact, ...]:
@@ -58,4 +59,12 @@ ROWS = (
         to_unit_interval,
         _sizes_of_probs,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Bernoulli,
+    ((-2.0, 0.0, 5.0),),
+    0.5,
+    lambda p: td.Bernoulli(logits=p.logits),
+    ((-20.0, 0.1, 30.0),),
 )

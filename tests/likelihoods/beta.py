@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Beta
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, positive, unit_interval
+from tests.case import AllSizes, Case, Distributed, Exact, positive, unit_interval
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -71,4 +71,12 @@ ROWS = (
         _to_its_domain,
         _sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Beta,
+    ((0.3, 1.0, 7.0), (0.5, 4.0, 3.0)),
+    1.5,
+    lambda p: Beta(p.alpha, p.beta),
+    ((1e-3, 3.0, 1e6), (5.0, 3.0, 1e6)),
 )

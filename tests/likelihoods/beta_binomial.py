@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, positive, trials
+from tests.case import AllSizes, Case, Distributed, Exact, counts, positive, trials
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -82,4 +82,8 @@ ROWS = (
         _sizes,
         whole_targets=range(256),
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.BetaBinomial, ((0.3, 1.5, 7.0), (0.5, 4.0, 3.0), (1.0, 20.0, 7.0)), 21.0
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Binomial
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, normal, trials
+from tests.case import AllSizes, Case, Distributed, Exact, counts, normal, trials
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -66,4 +66,12 @@ ROWS = (
         _sizes,
         whole_targets=range(256),
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Binomial,
+    ((-2.0, 0.0, 5.0), (1.0, 40.0, 7.0)),
+    41.0,
+    lambda p: Binomial(p.total_count, logits=p.logits),
+    ((-9.0, 1.0, 30.0), (5.0, 7.0, 9.0)),
 )

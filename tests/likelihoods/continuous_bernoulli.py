@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import ContinuousBernoulli
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal, unit_interval
+from tests.case import AllSizes, Case, Distributed, Exact, normal, unit_interval
 
 
 def _exact_continuous_bernoulli_nll(logits: Exact, x: Exact) -> tuple[Exact, ...]:
@@ -59,4 +59,11 @@ ROWS = (
         _with_intensities,
         _sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.ContinuousBernoulli,
+    ((-2.0, 0.0, 12.0),),
+    1.5,
+    lambda p: ContinuousBernoulli(logits=p.logits),
 )

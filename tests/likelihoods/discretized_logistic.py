@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal, unit_interval
+from tests.case import AllSizes, Case, Distributed, Exact, normal, unit_interval
 
 
 def _exact_discretized_logistic_nll(
@@ -108,4 +108,8 @@ ROWS = (
         _to_its_domain,
         _sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.DiscretizedLogistic, ((-0.1, 0.3, 0.7), (-2.0, -6.0, -1.0)), 0.3
 )

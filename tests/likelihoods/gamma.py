@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, positive
+from tests.case import AllSizes, Case, Distributed, Exact, positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -63,4 +63,12 @@ ROWS = (
         _sizes,
         whole_targets=range(1, 20_000_000),
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Gamma,
+    ((0.3, 1.0, 40.0), (2.0, 0.1, 1.0)),
+    -1.0,
+    lambda p: Gamma(p.concentration, p.rate),
+    ((1e-3, 3.0, 1e6), (5.0, 3.0, 1e6)),
 )

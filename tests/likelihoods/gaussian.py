@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal
+from tests.case import AllSizes, Case, Distributed, Exact, normal
 
 _PI = np.arctan(np.longdouble(1)) * 4
 
@@ -57,4 +57,12 @@ ROWS = (
         ("number", "logvar", "number"),
         sizes=_sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Normal,
+    ((-1.0, 0.3, 2.0), (-1.0, 0.0, 0.4)),
+    math.nan,
+    lambda p: Normal(p.loc, (0.5 * p.logvar).exp()),
+    ((0.0, 1.0, 2.0), (-30.0, 0.0, 30.0)),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Laplace
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal
+from tests.case import AllSizes, Case, Distributed, Exact, normal
 
 
 def _exact_laplace_nll(mean: Exact, log_scale: Exact, x: Exact) -> tuple[Exact, ...]:
@@ -50,4 +51,12 @@ ROWS = (
         ("number", "logvar", "number"),
         sizes=_sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Laplace,
+    ((-1.0, 0.3, 2.0), (-1.0, 0.0, 0.4)),
+    math.nan,
+    lambda p: Laplace(p.loc, p.log_scale.exp()),
+    ((0.0, 1.0, 2.0), (-30.0, 0.0, 30.0)),
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import LogNormal
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal, positive
+from tests.case import AllSizes, Case, Distributed, Exact, normal, positive
 
 _PI = np.arctan(np.longdouble(1)) * 4
 
@@ -70,4 +70,12 @@ ROWS = (
         _sizes,
         whole_targets=range(1, 20_000_000),
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.LogNormal,
+    ((-1.0, 0.3, 2.0), (-2.0, -1.0, -3.0)),
+    -1.0,
+    lambda p: LogNormal(p.loc, (0.5 * p.logvar).exp()),
+    ((0.0, 1.0, 2.0), (-30.0, 0.0, 30.0)),
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, positive, to_positive
+from tests.case import AllSizes, Case, Distributed, Exact, counts, positive, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -67,4 +67,8 @@ ROWS = (
         to_positive,
         sizes_of_negative_binomial,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.NegativeBinomial, ((3.0, 0.1, 50.0), (0.3, 2.0, 1e6)), 1.5
 )

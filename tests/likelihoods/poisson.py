@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Poisson
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, normal, to_positive
+from tests.case import AllSizes, Case, Distributed, Exact, counts, normal, to_positive
 from tests.exact_gamma import digamma, lgamma
 
 
@@ -47,4 +47,12 @@ ROWS = (
         to_positive,
         sizes_of_poisson,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.Poisson,
+    ((-2.0, 1.0, 6.0),),
+    1.5,
+    lambda p: Poisson(p.log_rate.exp()),
+    ((-30.0, 0.1, 30.0),),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.distributions import StudentT
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal, positive
+from tests.case import AllSizes, Case, Distributed, Exact, normal, positive
 from tests.exact_gamma import digamma, lgamma
 
 _PI = np.arctan(np.longdouble(1)) * 4
@@ -82,4 +83,8 @@ ROWS = (
         _with_freedom,
         _sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.StudentT, ((-1.0, 0.3, 2.0), (-1.0, 0.0, 0.4), (9.0, 12.0, 1e7)), math.nan
 )

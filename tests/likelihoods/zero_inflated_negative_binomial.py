@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, normal, positive, to_positive
+from tests.case import AllSizes, Case, Distributed, Exact, counts, normal, positive, to_positive
 from tests.likelihoods.negative_binomial import (
     exact_negative_binomial_nll,
     sizes_of_negative_binomial,
@@ -57,4 +57,10 @@ ROWS = (
         to_positive,
         _sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.ZeroInflatedNegativeBinomial,
+    ((3.0, 0.1, 50.0), (3.0, 2.0, 1e6), (-1.0, 0.5, 0.0)),
+    -1.0,
 )

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, counts, normal, to_positive
+from tests.case import AllSizes, Case, Distributed, Exact, counts, normal, to_positive
 from tests.likelihoods.poisson import exact_poisson_nll, sizes_of_poisson, torch_poisson_nll
 from tests.zero_inflation import (
     exact_zero_inflated,
@@ -54,4 +54,8 @@ ROWS = (
         to_positive,
         _sizes,
     ),
+)
+
+DISTRIBUTION = Distributed(
+    vf.distributions.ZeroInflatedPoisson, ((-2.0, 1.0, 6.0), (-1.0, 0.5, 0.0)), 0.5
 )

@@ -18,6 +18,7 @@ from vae_fast.engine import batching, checks, fakes
 from vae_fast.engine.extension import C
 
 if TYPE_CHECKING:
+    from vae_fast.engine.distribution import Distribution
     from vae_fast.engine.likelihood import Likelihood
 
 
@@ -74,6 +75,7 @@ class LikelihoodEntry:
             chosen in ``linear_nll`` and models may be one op; an operand between that and the
             target, at most one, is the ``logvar`` there.
         head: What makes its parameters out of a decoder's output, where models may have it.
+        distribution: Its class of :mod:`vae_fast.distributions`.
         no_mask: Why it takes no mask, and what to do instead; None: it takes one.
         parameter_counts: How many parameters the function takes.
     """
@@ -81,6 +83,7 @@ class LikelihoodEntry:
     function: Callable[..., Tensor]
     op: str | None = None
     head: type[Likelihood] | None = None
+    distribution: type[Distribution] | None = None
     no_mask: str | None = None
     parameter_counts: range = field(init=False)
 

@@ -1,10 +1,14 @@
-"""What more zeros make of a likelihood of counts, in plain PyTorch."""
+"""What more zeros make of a likelihood of counts: in plain PyTorch, and as a distribution."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
+from vae_fast.engine.distribution import Distribution
 from vae_fast.engine.table import LOSSES
 
 
@@ -44,3 +48,40 @@ def zero_inflated_gradients(
 def _lacking(logits: Tensor, nll: Tensor) -> Tensor:
     """What the probability of a zero lacks to one."""
     return -torch.sigmoid(-logits) * torch.expm1(-nll)
+
+
+class ZeroInflated(Distribution):
+    """Of counts that are zero with the probability of the last parameter's logits, whatever else.
+
+    A class has ``counts``, the distribution of the other parameters.
+    """
+
+    counts: ClassVar[type[Distribution]]
+    support = constraints.nonnegative_integer
+    zero_logits: Tensor
+
+    def _base(self) -> Distribution:
+        parameters = (getattr(self, name) for name in self.counts.arg_constraints)
+        return self.counts(*parameters, validate_args=False)
+
+    def _draw(self, *parameters: Tensor) -> Tensor:
+        *others, zero_logits = parameters
+        is_zero = torch.bernoulli(torch.sigmoid(zero_logits)) == 1
+        return torch.where(is_zero, 0, self.counts(*others, validate_args=False).sample())
+
+    @property
+    def mean(self) -> Tensor:
+        """(1 - p) of the counts'."""
+        return torch.sigmoid(-self.zero_logits) * self._base().mean
+
+    @property
+    def mode(self) -> Tensor:
+        """That of the counts, or 0."""
+        mode = self._base().mode
+        return torch.where(self._cost(mode) < self._cost(torch.zeros_like(mode)), mode, 0)
+
+    @property
+    def variance(self) -> Tensor:
+        """(1 - p) (v + p m^2), m and v of the counts."""
+        base, logits = self._base(), self.zero_logits
+        return torch.sigmoid(-logits) * (base.variance + torch.sigmoid(logits) * base.mean**2)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import loss
+from vae_fast.engine.distribution import Distribution, enter_kl
+from vae_fast.engine.exponentials import half_expm1_minus
 from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
@@ -118,6 +123,79 @@ enter_loss(
 )
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class Bernoulli(Distribution):
+    """Of 0 and 1, as ``torch.distributions.Bernoulli``; log_prob is :func:`bernoulli_nll`'s.
+
+    Args:
+        logits: Of a 1.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`. Values between 0 and
+            1, which the function takes, are then refused: it is no density of them
+            (:class:`vae_fast.distributions.ContinuousBernoulli` is).
+    """
+
+    nll = staticmethod(bernoulli_nll)
+    arg_constraints: ClassVar = {"logits": constraints.real}
+    support = constraints.boolean
+    reads_bytes = True
+    has_enumerate_support = True
+    logits: Tensor
+
+    def __init__(self, logits: Tensor | float, validate_args: bool | None = None) -> None:
+        super().__init__(logits, validate_args=validate_args)
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(logits))
+
+    @property
+    def mean(self) -> Tensor:
+        """The probability of a 1."""
+        return torch.sigmoid(self.logits)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likelier one; NaN where both are as likely."""
+        return torch.where(self.logits == 0, math.nan, (self.logits > 0).to(self.logits.dtype))
+
+    @property
+    def variance(self) -> Tensor:
+        """P (1 - p)."""
+        return torch.sigmoid(self.logits) * torch.sigmoid(-self.logits)
+
+    def entropy(self) -> Tensor:
+        """The cost is linear in x: that of the mean."""
+        return self._cost(self.mean)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """0 and 1, along a new first dimension."""
+        return self._enumerated(self.logits.new_tensor([0.0, 1.0]), expand)
+
+
+def bernoulli_kl(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(p || q) of two Bernoulli distributions by their logits, in plain PyTorch.
+
+    Of close logits, d apart, as the difference of two terms of which neither is negative, p and
+    log(1 + y) of y = p (exp(d) - 1), with the logits turned so that p is at most 1/2.
+    """
+    turned = torch.where(logits > 0, -1, 1)
+    p, d = torch.sigmoid(logits * turned), (others - logits) * turned
+    is_near = d.abs() < 1
+    near = torch.where(is_near, d, 0)
+    y = p * torch.expm1(near)
+    close = 2 * p * half_expm1_minus(near) - minus_log(y, 1 + y)[0]
+    apart = _value(others * turned, p) - _value(logits * turned, p)
+    return torch.where(is_near, close, apart)
+
+
+def _kl(p: Bernoulli, q: Bernoulli) -> Tensor:
+    return bernoulli_kl(p.logits, q.logits)
+
+
+enter_kl(Bernoulli, _kl, {torch.distributions.Bernoulli: lambda p: Bernoulli(p.logits)})
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -133,6 +211,9 @@ class BernoulliLikelihood(Likelihood):
 
 
 enter_likelihood(
-    "bernoulli", LikelihoodEntry(bernoulli_nll, op="bernoulli_nll", head=BernoulliLikelihood)
+    "bernoulli",
+    LikelihoodEntry(
+        bernoulli_nll, op="bernoulli_nll", head=BernoulliLikelihood, distribution=Bernoulli
+    ),
 )
 enter_likelihood("bernoulli_probs", LikelihoodEntry(partial(bernoulli_nll, from_probs=True)))

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
-from vae_fast.engine.gamma_functions import at_least_one, choose_term, count_deviance
+from vae_fast.engine.distribution import Distribution, enter_kl
+from vae_fast.engine.gamma_functions import (
+    at_least_one,
+    choose_term,
+    count_deviance,
+    digamma_rest,
+    lgamma_bend,
+    lgamma_rest,
+)
+from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
@@ -109,4 +120,106 @@ def _gradients(alpha: Tensor, beta: Tensor, target: Tensor) -> tuple[Tensor, ...
 
 
 enter_loss("beta_nll", Loss(("alpha", "beta", "target"), _value, _gradients, uint8_unit=255.0))
-enter_likelihood("beta", LikelihoodEntry(beta_nll))
+
+
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class Beta(Distribution):
+    """Of shares, as ``torch.distributions.Beta``; log_prob is :func:`beta_nll`'s.
+
+    Samples have gradients, once: torch has no second derivatives of a Gamma's. Where a share is too
+    near to 0 or 1 for its dtype, the sample is that.
+
+    Args:
+        alpha: As in :func:`beta_nll`; torch's ``concentration1``.
+        beta: Likewise; torch's ``concentration0``.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(beta_nll)
+    arg_constraints: ClassVar = {"alpha": constraints.positive, "beta": constraints.positive}
+    support = constraints.unit_interval
+    reads_bytes = True
+    has_rsample = True
+    alpha: Tensor
+    beta: Tensor
+
+    def __init__(
+        self,
+        alpha: Tensor | float,
+        beta: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(alpha, beta, validate_args=validate_args)
+
+    def _draw(self, alpha: Tensor, beta: Tensor) -> Tensor:
+        return beta_sample(alpha, beta)
+
+    @property
+    def mean(self) -> Tensor:
+        """Alpha / (alpha + beta)."""
+        return self.alpha / (self.alpha + self.beta)
+
+    @property
+    def mode(self) -> Tensor:
+        """(alpha - 1) / (alpha + beta - 2), or an end; NaN where neither is above 1."""
+        a, b = (self.alpha - 1).clamp(min=0), (self.beta - 1).clamp(min=0)
+        return a / (a + b)
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the mean m: m (1 - m) / (alpha + beta + 1)."""
+        n = self.alpha + self.beta
+        return (self.alpha / n) * (self.beta / n) / (n + 1)
+
+    def entropy(self) -> Tensor:
+        """Of log B(a, b) - (a - 1) digamma(a) - (b - 1) digamma(b) + (n - 2) digamma(n), n = a + b.
+
+        By the rests of Stirling's formula.
+        """
+        a, b = self.alpha.double(), self.beta.double()
+        n = a + b
+        of_a, of_b = (lgamma_rest(x) - (x - 1) * digamma_rest(x) for x in (a, b))
+        rests = (of_a + of_b) + ((n - 2) * digamma_rest(n) - lgamma_rest(n))
+        logs = torch.log(a) + torch.log(b) - 3 * torch.log(n) + math.log(2 * math.pi)
+        return (rests + 0.5 * logs).to(self.mean.dtype)
+
+
+def _log_gamma_parts(concentration: Tensor) -> tuple[Tensor, Tensor]:
+    """A Gamma variate as a number that does not underflow, times the exponential of another.
+
+    Of a concentration a below 1 it is one of a + 1, times a uniform number to the power of 1 / a.
+    """
+    is_small = concentration < 1
+    part = torch._standard_gamma(torch.where(is_small, concentration + 1, concentration))
+    power = torch.empty_like(part).exponential_() / torch.where(is_small, concentration, 1)
+    return part, torch.where(is_small, -power, 0).clamp(min=-1e30)
+
+
+def beta_sample(alpha: Tensor, beta: Tensor) -> Tensor:
+    """The share of one Gamma variate in the sum of two, neither of which underflows."""
+    (a, log_a), (b, log_b) = (_log_gamma_parts(x) for x in (alpha, beta))
+    top = torch.maximum(log_a, log_b).detach()
+    a, b = a * torch.exp(log_a - top), b * torch.exp(log_b - top)
+    return a / (a + b)
+
+
+def _kl(p: Beta, q: Beta) -> Tensor:
+    """By lgamma's bends at alpha, beta and their sum, and a binomial's deviance of the means."""
+    a, b, a_q, b_q = (x.double() for x in (p.alpha, p.beta, q.alpha, q.beta))
+    n, n_q = a + b, a_q + b_q
+    hit, miss = (a * n_q) / (a_q * n), (b * n_q) / (b_q * n)
+    deviance = a_q * minus_log(hit - 1, hit)[0] + b_q * minus_log(miss - 1, miss)[0]
+    kl = (lgamma_bend(a, a_q) + lgamma_bend(b, b_q)) - lgamma_bend(n, n_q) + deviance
+    return kl.to(torch.promote_types(p.mean.dtype, q.mean.dtype))
+
+
+def _of_torch(p: torch.distributions.Beta) -> Beta:
+    return Beta(p.concentration1, p.concentration0)
+
+
+enter_kl(Beta, _kl, {torch.distributions.Beta: _of_torch})
+
+
+enter_likelihood("beta", LikelihoodEntry(beta_nll, distribution=Beta))

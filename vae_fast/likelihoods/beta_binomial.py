@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.distribution import Distribution, whole_numbers_to
 from vae_fast.engine.gamma_functions import (
     at_least_one,
     choose_term,
@@ -19,6 +22,7 @@ from vae_fast.engine.gamma_functions import (
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+from vae_fast.likelihoods.beta import beta_sample
 
 __all__ = ["beta_binomial_nll"]
 
@@ -125,4 +129,72 @@ def _gradients(
 enter_loss(
     "beta_binomial_nll", Loss(("alpha", "beta", "total_count", "target"), _value, _gradients)
 )
-enter_likelihood("beta_binomial", LikelihoodEntry(beta_binomial_nll))
+
+
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class BetaBinomial(Distribution):
+    """Of counts up to a largest one, of a probability that varies.
+
+    log_prob is :func:`beta_binomial_nll`'s.
+
+    Args:
+        alpha: As in :func:`beta_binomial_nll`.
+        beta: Likewise.
+        total_count: How many trials.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(beta_binomial_nll)
+    arg_constraints: ClassVar = {
+        "alpha": constraints.positive,
+        "beta": constraints.positive,
+        "total_count": constraints.nonnegative_integer,
+    }
+    alpha: Tensor
+    beta: Tensor
+    total_count: Tensor
+
+    def __init__(
+        self,
+        alpha: Tensor | float,
+        beta: Tensor | float,
+        total_count: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(alpha, beta, total_count, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Whole numbers from 0 to total_count."""
+        return whole_numbers_to(self.total_count)
+
+    def _draw(self, alpha: Tensor, beta: Tensor, total_count: Tensor) -> Tensor:
+        return torch.binomial(total_count, beta_sample(alpha, beta))
+
+    @property
+    def mean(self) -> Tensor:
+        """N alpha / (alpha + beta)."""
+        return self.total_count * (self.alpha / (self.alpha + self.beta))
+
+    @property
+    def mode(self) -> Tensor:
+        """Where the next count is no longer as likely; of alpha + beta up to 2 the likelier end.
+
+        0 where all are as likely, or both ends.
+        """
+        n, excess = self.total_count, self.alpha + self.beta - 2
+        rises = n * (self.alpha - 1) + (1 - self.beta)
+        inside = (rises / torch.where(excess > 0, excess, 1)).floor() + 1
+        end = torch.where(self.alpha > self.beta, n, 0)
+        return torch.where(excess > 0, torch.minimum(inside.clamp(min=0), n), end)
+
+    @property
+    def variance(self) -> Tensor:
+        """The binomial's, n p (1 - p), times (s + n) / (s + 1) of s = alpha + beta."""
+        s = self.alpha + self.beta
+        return self.mean * (self.beta / s) * ((s + self.total_count) / (s + 1))
+
+
+enter_likelihood("beta_binomial", LikelihoodEntry(beta_binomial_nll, distribution=BetaBinomial))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.distribution import Distribution, enter_kl, whole_numbers_to
 from vae_fast.engine.gamma_functions import at_least_one, choose_term, count_deviance
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+from vae_fast.likelihoods.bernoulli import bernoulli_kl
 
 __all__ = ["binomial_nll"]
 
@@ -104,4 +108,75 @@ def _gradients(logits: Tensor, total_count: Tensor, target: Tensor) -> tuple[Ten
 
 
 enter_loss("binomial_nll", Loss(("logits", "total_count", "target"), _value, _gradients))
-enter_likelihood("binomial", LikelihoodEntry(binomial_nll))
+
+
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class Binomial(Distribution):
+    """Of counts up to a largest one; log_prob is :func:`binomial_nll`'s.
+
+    ``torch.distributions.Binomial`` of the same, in another order.
+
+    Args:
+        logits: Of a hit.
+        total_count: How many trials.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(binomial_nll)
+    arg_constraints: ClassVar = {
+        "logits": constraints.real,
+        "total_count": constraints.nonnegative_integer,
+    }
+    logits: Tensor
+    total_count: Tensor
+
+    def __init__(
+        self,
+        logits: Tensor | float,
+        total_count: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(logits, total_count, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Whole numbers from 0 to total_count."""
+        return whole_numbers_to(self.total_count)
+
+    def _draw(self, logits: Tensor, total_count: Tensor) -> Tensor:
+        return torch.binomial(total_count, torch.sigmoid(logits))
+
+    @property
+    def mean(self) -> Tensor:
+        """N p."""
+        return self.total_count * torch.sigmoid(self.logits)
+
+    @property
+    def mode(self) -> Tensor:
+        """(n + 1) p without its fraction, at most n."""
+        top = ((self.total_count + 1) * torch.sigmoid(self.logits)).floor()
+        return torch.minimum(top, self.total_count)
+
+    @property
+    def variance(self) -> Tensor:
+        """N p (1 - p)."""
+        return self.mean * torch.sigmoid(-self.logits)
+
+
+def _kl(p: Binomial, q: Binomial) -> Tensor:
+    """N times the trial's; infinite where p may have more hits, NaN (no closed form) where less."""
+    kl = p.total_count * bernoulli_kl(p.logits, q.logits)
+    more = p.total_count - q.total_count
+    return torch.where(more == 0, kl, torch.where(more > 0, math.inf, math.nan))
+
+
+def _of_torch(p: torch.distributions.Binomial) -> Binomial:
+    return Binomial(p.logits, p.total_count)
+
+
+enter_kl(Binomial, _kl, {torch.distributions.Binomial: _of_torch})
+
+
+enter_likelihood("binomial", LikelihoodEntry(binomial_nll, distribution=Binomial))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import loss
+from vae_fast.engine.distribution import Distribution, enter_kl
 from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.logarithms import minus_log, polynomial
@@ -92,9 +95,90 @@ def _gradients(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_near, in_near, torch.where(logits > 0, in_size, -in_size)), -logits
 
 
+def _mean(logits: Tensor) -> Tensor:
+    """What the gradient is where x is 0."""
+    return _gradients(logits, torch.zeros_like(logits))[0]
+
+
 enter_loss(
     "continuous_bernoulli_nll",
     Loss(("logits", "target"), _value, _gradients, uint8_unit=255.0),
+)
+
+
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+# Of the variance, the derivative of the mean in l: that of each term.
+_VARIANCE_SERIES = tuple((2 * k + 1) * term for k, term in enumerate(_MEAN_SERIES))
+
+
+class ContinuousBernoulli(Distribution):
+    """Of [0, 1], as ``torch.distributions.ContinuousBernoulli``.
+
+    log_prob is :func:`continuous_bernoulli_nll`'s, and nothing divides by zero at a logit of 0.
+
+    Args:
+        logits: As in :func:`continuous_bernoulli_nll`.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(continuous_bernoulli_nll)
+    arg_constraints: ClassVar = {"logits": constraints.real}
+    support = constraints.unit_interval
+    reads_bytes = True
+    has_rsample = True
+    logits: Tensor
+
+    def __init__(self, logits: Tensor | float, validate_args: bool | None = None) -> None:
+        super().__init__(logits, validate_args=validate_args)
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        """Where the distribution function is u; in float64, so that its slope is right near l = 0.
+
+        Of the side that l speaks against; at a small l by the series in it.
+        """
+        wide = logits.double()
+        u, is_near = torch.rand_like(wide), wide.abs() < 1e-4
+        near, a = torch.where(is_near, wide, 0), torch.where(is_near, 1, wide.abs())
+        series = u + u * (1 - u) * near * (0.5 + (1 - 2 * u) * near / 6)
+        against = -torch.log1p(u * torch.expm1(-a)) / a
+        x = torch.where(is_near, series, torch.where(wide > 0, 1 - against, against))
+        return x.to(logits.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        """1 / (1 - exp(-l)) - 1 / l."""
+        return _mean(self.logits)
+
+    @property
+    def mode(self) -> Tensor:
+        """The end that l speaks for; NaN at l = 0, where it is uniform."""
+        return torch.where(self.logits == 0, math.nan, (self.logits > 0).to(self.logits.dtype))
+
+    @property
+    def variance(self) -> Tensor:
+        """1 / l^2 - exp(-l) / (1 - exp(-l))^2, symmetric; by its series near l = 0."""
+        size = self.logits.abs()
+        near, a = size.clamp(max=1), size.clamp(min=1)
+        apart = 1 / (a * a) - torch.exp(-a) / torch.expm1(-a) ** 2
+        return torch.where(size < 1, polynomial(_VARIANCE_SERIES, near * near), apart)
+
+    def entropy(self) -> Tensor:
+        """The cost is linear in x: that of the mean."""
+        return self._cost(self.mean)
+
+
+def _kl(p: ContinuousBernoulli, q: ContinuousBernoulli) -> Tensor:
+    """The costs are linear in x: their difference at the mean."""
+    mean = p.mean
+    return q._cost(mean) - p._cost(mean)
+
+
+enter_kl(
+    ContinuousBernoulli,
+    _kl,
+    {torch.distributions.ContinuousBernoulli: lambda p: ContinuousBernoulli(p.logits)},
 )
 
 
@@ -108,9 +192,8 @@ class ContinuousBernoulliLikelihood(Likelihood):
     data = "intensities"
 
     def mean(self, params: Params) -> Tensor:
-        """The expected x: what the gradient is where x is 0."""
-        logits = cast(Tensor, params)
-        return _gradients(logits, torch.zeros_like(logits))[0]
+        """The expected x."""
+        return _mean(cast(Tensor, params))
 
 
 enter_likelihood(
@@ -119,5 +202,6 @@ enter_likelihood(
         continuous_bernoulli_nll,
         op="continuous_bernoulli_nll",
         head=ContinuousBernoulliLikelihood,
+        distribution=ContinuousBernoulli,
     ),
 )

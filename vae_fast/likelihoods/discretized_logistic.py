@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 from torch.nn import functional
 
 from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.checks import is_int
+from vae_fast.engine.distribution import Distribution
+from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
@@ -132,6 +139,123 @@ enter_loss(
 )
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class _Levels(constraints.Constraint):
+    """Numbers from 0 to 1 that are levels, as exactly as their dtype holds them."""
+
+    is_discrete = True
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        position = value * (self.levels - 1)
+        tolerance = torch.finfo(value.dtype).eps * (self.levels - 1)
+        is_level = (position - position.round()).abs() <= tolerance
+        return is_level & (value >= 0) & (value <= 1)
+
+    def __repr__(self) -> str:
+        return f"{self.levels} levels from 0 to 1"
+
+
+class DiscretizedLogistic(Distribution):
+    """Of levels from 0 to 1; log_prob is :func:`discretized_logistic_nll`'s.
+
+    mean, mode, variance and entropy are sums over all levels: of as many times the memory.
+
+    Args:
+        loc: The function's ``mean``, that of the logistic before it is cut into levels;
+            :attr:`mean` is that of the levels.
+        log_scale: Logarithm of the logistic's scale.
+        levels: How many there are, one number for all.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Raises:
+        ValueError: There are not two levels at least.
+    """
+
+    nll = staticmethod(discretized_logistic_nll)
+    arg_constraints: ClassVar = {"loc": constraints.real, "log_scale": constraints.real}
+    reads_bytes = True
+    has_enumerate_support = True
+    loc: Tensor
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        loc: Tensor | float,
+        log_scale: Tensor | float = 0.0,
+        levels: int = 256,
+        validate_args: bool | None = None,
+    ) -> None:
+        if not is_int(levels) or levels < 2:
+            raise ValueError(
+                f"DiscretizedLogistic: levels is {levels!r}, expected a whole number from 2 on"
+            )
+        self.levels = levels
+        super().__init__(loc, log_scale, validate_args=validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        """The same distribution of a larger batch; nothing is copied."""
+        new = super().expand(batch_shape, _instance)
+        new.levels = self.levels
+        return new
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """K / (levels - 1)."""
+        return _Levels(self.levels)
+
+    @property
+    def _operands(self) -> tuple[Tensor | float, ...]:
+        return *self._given, self.levels
+
+    def _draw(self, loc: Tensor, log_scale: Tensor) -> Tensor:
+        """The level nearest to the logistic's, which lies within its interval."""
+        last = self.levels - 1
+        x = loc + torch.exp(log_scale) * torch.logit(torch.rand_like(loc))
+        return (x * last).round().clamp(0, last) / last
+
+    def _all(self) -> tuple[Tensor, Tensor]:
+        """The levels and their costs, along a new first dimension."""
+        dtype = arithmetic_dtype(self._given)
+        levels = torch.arange(self.levels, dtype=dtype, device=self.loc.device) / (self.levels - 1)
+        levels = self._enumerated(levels, expand=False)
+        return levels, self._cost(levels)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """The levels, along a new first dimension."""
+        return self._enumerated(self._all()[0].to(promoted_dtype(self._given)), expand)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected level."""
+        levels, costs = self._all()
+        return (torch.exp(-costs) * levels).sum(0)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest level."""
+        levels, costs = self._all()
+        return levels.flatten()[costs.argmin(0)]
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the level."""
+        levels, costs = self._all()
+        p = torch.exp(-costs)
+        return (p * (levels - (p * levels).sum(0)) ** 2).sum(0)
+
+    def entropy(self) -> Tensor:
+        """Of the level."""
+        _, costs = self._all()
+        p = torch.exp(-costs)
+        return torch.where(p == 0, 0, p * costs).sum(0)
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -160,5 +284,9 @@ class DiscretizedLogisticLikelihood(Likelihood):
 
 enter_likelihood(
     "discretized_logistic",
-    LikelihoodEntry(discretized_logistic_nll, head=DiscretizedLogisticLikelihood),
+    LikelihoodEntry(
+        discretized_logistic_nll,
+        head=DiscretizedLogisticLikelihood,
+        distribution=DiscretizedLogistic,
+    ),
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 from torch.nn import functional
 
 from vae_fast.engine.call import as_tensor, in_result_dtype, logvar_of, loss
 from vae_fast.engine.checks import is_number
+from vae_fast.engine.distribution import Symmetric, enter_kl
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.shapes import broadcast_shape
 from vae_fast.engine.standardized import standardized
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
@@ -88,6 +91,57 @@ def _gradients(mean: Tensor, logvar: Tensor, target: Tensor) -> tuple[Tensor, ..
 
 
 enter_loss("gaussian_nll", Loss(("mean", "logvar", "target"), _value, _gradients))
+
+
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class Normal(Symmetric):
+    """Of real numbers, as ``torch.distributions.Normal``; log_prob is :func:`gaussian_nll`'s.
+
+    Args:
+        loc: The function's ``mean``.
+        logvar: Logarithm of the variance.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(gaussian_nll)
+    arg_constraints: ClassVar = {"loc": constraints.real, "logvar": constraints.real}
+    logvar: Tensor
+
+    def __init__(
+        self,
+        loc: Tensor | float,
+        logvar: Tensor | float = 0.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(loc, logvar, validate_args=validate_args)
+
+    def _draw(self, loc: Tensor, logvar: Tensor) -> Tensor:
+        return loc + torch.exp(0.5 * logvar) * torch.randn_like(loc)
+
+    @property
+    def variance(self) -> Tensor:
+        """exp(logvar)."""
+        return torch.exp(self.logvar)
+
+    def entropy(self) -> Tensor:
+        """(1 + log 2 pi + logvar) / 2."""
+        return 0.5 * (math.log(2 * math.pi) + 1 + self.logvar)
+
+
+def normal_kl(p: Any, q: Any) -> Tensor:
+    """KL(p || q) of what has a loc and a logvar, as :func:`vae_fast.gaussian_kl` has it."""
+    whole = p.loc.expand(broadcast_shape((p.loc, q.loc)))
+    operands = (whole, p.logvar, q.loc, q.logvar)
+    return loss("kl_divergence", "gaussian_kl", operands, None, 0, "none")
+
+
+def _of_torch(p: torch.distributions.Normal) -> Normal:
+    return Normal(p.loc, 2 * torch.log(p.scale))
+
+
+enter_kl(Normal, normal_kl, {torch.distributions.Normal: _of_torch})
 
 
 # ---- of a decoder --------------------------------------------------------------------------------
@@ -189,5 +243,6 @@ def _is_finite(value: object) -> bool:
 
 
 enter_likelihood(
-    "gaussian", LikelihoodEntry(gaussian_nll, op="gaussian_nll", head=GaussianLikelihood)
+    "gaussian",
+    LikelihoodEntry(gaussian_nll, op="gaussian_nll", head=GaussianLikelihood, distribution=Normal),
 )

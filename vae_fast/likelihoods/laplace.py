@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.distribution import Symmetric, enter_kl
+from vae_fast.engine.exponentials import half_expm1_minus
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
@@ -78,6 +82,59 @@ def _gradients(mean: Tensor, log_scale: Tensor, target: Tensor) -> tuple[Tensor,
 enter_loss("laplace_nll", Loss(("mean", "log_scale", "target"), _value, _gradients))
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class Laplace(Symmetric):
+    """Of real numbers, as ``torch.distributions.Laplace``; log_prob is :func:`laplace_nll`'s.
+
+    Args:
+        loc: The function's ``mean``.
+        log_scale: Logarithm of the scale.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(laplace_nll)
+    arg_constraints: ClassVar = {"loc": constraints.real, "log_scale": constraints.real}
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        loc: Tensor | float,
+        log_scale: Tensor | float = 0.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(loc, log_scale, validate_args=validate_args)
+
+    def _draw(self, loc: Tensor, log_scale: Tensor) -> Tensor:
+        """The difference of two exponential variates, which no logarithm of 0 can be in."""
+        above, below = (torch.empty_like(loc).exponential_() for _ in range(2))
+        return loc + torch.exp(log_scale) * (above - below)
+
+    @property
+    def variance(self) -> Tensor:
+        """2 exp(2 log_scale)."""
+        return 2 * torch.exp(2 * self.log_scale)
+
+    def entropy(self) -> Tensor:
+        """1 + log 2 + log_scale."""
+        return 1 + math.log(2) + self.log_scale
+
+
+def _kl(p: Laplace, q: Laplace) -> Tensor:
+    """exp(d) - 1 - d and exp(d) (exp(-r) - 1 + r): d of the log-scales, r of the locs over p's."""
+    d = p.log_scale - q.log_scale
+    r = (p.loc - q.loc).abs() * torch.exp(-p.log_scale)
+    return 2 * (half_expm1_minus(d) + torch.exp(d) * half_expm1_minus(-r))
+
+
+def _of_torch(p: torch.distributions.Laplace) -> Laplace:
+    return Laplace(p.loc, torch.log(p.scale))
+
+
+enter_kl(Laplace, _kl, {torch.distributions.Laplace: _of_torch})
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -97,4 +154,7 @@ class LaplaceLikelihood(Likelihood):
         return params[0]
 
 
-enter_likelihood("laplace", LikelihoodEntry(laplace_nll, op="laplace_nll", head=LaplaceLikelihood))
+enter_likelihood(
+    "laplace",
+    LikelihoodEntry(laplace_nll, op="laplace_nll", head=LaplaceLikelihood, distribution=Laplace),
+)

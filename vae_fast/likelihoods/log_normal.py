@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.distribution import Distribution, enter_kl
 from vae_fast.engine.logarithms import log_distance
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.standardized import standardized
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+from vae_fast.likelihoods.gaussian import Normal, normal_kl
 
 __all__ = ["log_normal_nll"]
 
@@ -85,4 +89,73 @@ def _gradients(mean: Tensor, logvar: Tensor, target: Tensor) -> tuple[Tensor, ..
 
 
 enter_loss("log_normal_nll", Loss(("mean", "logvar", "target"), _value, _gradients))
-enter_likelihood("log_normal", LikelihoodEntry(log_normal_nll, op="log_normal_nll"))
+
+
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class LogNormal(Distribution):
+    """Of positive numbers, as ``torch.distributions.LogNormal``.
+
+    log_prob is :func:`log_normal_nll`'s.
+
+    Args:
+        loc: The function's ``mean``, that of log x; :attr:`mean` is that of x.
+        logvar: Logarithm of the variance of log x.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(log_normal_nll)
+    arg_constraints: ClassVar = {"loc": constraints.real, "logvar": constraints.real}
+    support = constraints.positive
+    has_rsample = True
+    loc: Tensor
+    logvar: Tensor
+
+    def __init__(
+        self,
+        loc: Tensor | float,
+        logvar: Tensor | float = 0.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(loc, logvar, validate_args=validate_args)
+
+    @property
+    def _log(self) -> Normal:
+        """The distribution of log x."""
+        return Normal(self.loc, self.logvar, validate_args=False)
+
+    def _draw(self, loc: Tensor, logvar: Tensor) -> Tensor:
+        return torch.exp(Normal(loc, logvar, validate_args=False).rsample())
+
+    @property
+    def mean(self) -> Tensor:
+        """exp(loc + variance / 2), the variance that of log x."""
+        return torch.exp(self.loc + 0.5 * torch.exp(self.logvar))
+
+    @property
+    def mode(self) -> Tensor:
+        """exp(loc - variance)."""
+        return torch.exp(self.loc - torch.exp(self.logvar))
+
+    @property
+    def variance(self) -> Tensor:
+        """(exp(variance) - 1) mean^2."""
+        variance = torch.exp(self.logvar)
+        return torch.expm1(variance) * torch.exp(2 * self.loc + variance)
+
+    def entropy(self) -> Tensor:
+        """That of log x, and loc."""
+        return self._log.entropy() + self.loc
+
+
+def _of_torch(p: torch.distributions.LogNormal) -> LogNormal:
+    return LogNormal(p.loc, 2 * torch.log(p.scale))
+
+
+enter_kl(LogNormal, normal_kl, {torch.distributions.LogNormal: _of_torch})
+
+
+enter_likelihood(
+    "log_normal", LikelihoodEntry(log_normal_nll, op="log_normal_nll", distribution=LogNormal)
+)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.count_likelihood import CountLikelihood
+from vae_fast.engine.distribution import Distribution
 from vae_fast.engine.gamma_functions import (
     at_least_one,
     count_term,
@@ -111,6 +114,55 @@ def _gradients(mu: Tensor, theta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 enter_loss("negative_binomial_nll", Loss(("mu", "theta", "target"), _value, _gradients))
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class NegativeBinomial(Distribution):
+    """Of counts; log_prob is :func:`negative_binomial_nll`'s.
+
+    ``torch.distributions.NegativeBinomial`` of total_count theta and logits log(mu / theta).
+
+    Args:
+        mu: The mean.
+        theta: The inverse dispersion: the variance is mu + mu^2 / theta.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(negative_binomial_nll)
+    arg_constraints: ClassVar = {"mu": constraints.nonnegative, "theta": constraints.positive}
+    support = constraints.nonnegative_integer
+    mu: Tensor
+    theta: Tensor
+
+    def __init__(
+        self,
+        mu: Tensor | float,
+        theta: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(mu, theta, validate_args=validate_args)
+
+    def _draw(self, mu: Tensor, theta: Tensor) -> Tensor:
+        """A Poisson's, whose rate is a Gamma's of mean mu; theta in the function's range."""
+        t = theta.clamp(1e-20, 1e20)
+        return torch.poisson((torch._standard_gamma(t) / t) * mu)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mu."""
+        return self.mu
+
+    @property
+    def mode(self) -> Tensor:
+        """Mu (1 - 1 / theta) without its fraction; 0 up to theta = 1."""
+        return (self.mu * (1 - 1 / self.theta).clamp(min=0)).floor()
+
+    @property
+    def variance(self) -> Tensor:
+        """Mu + mu^2 / theta."""
+        return self.mu + self.mu * (self.mu / self.theta)
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -136,5 +188,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
 
 enter_likelihood(
-    "negative_binomial", LikelihoodEntry(negative_binomial_nll, head=NegativeBinomialLikelihood)
+    "negative_binomial",
+    LikelihoodEntry(
+        negative_binomial_nll, head=NegativeBinomialLikelihood, distribution=NegativeBinomial
+    ),
 )

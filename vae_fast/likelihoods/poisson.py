@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import loss
 from vae_fast.engine.count_likelihood import CountLikelihood
+from vae_fast.engine.distribution import Distribution, enter_kl
 from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
 from vae_fast.engine.gamma_functions import at_least_one, count_term
 from vae_fast.engine.logarithms import log_distance
@@ -84,6 +87,56 @@ def _gradients(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 enter_loss("poisson_nll", Loss(("log_rate", "target"), _value, _gradients))
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class Poisson(Distribution):
+    """Of counts, as ``torch.distributions.Poisson``; log_prob is :func:`poisson_nll`'s.
+
+    Args:
+        log_rate: Logarithm of the rate, which is the mean.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(poisson_nll)
+    arg_constraints: ClassVar = {"log_rate": constraints.real}
+    support = constraints.nonnegative_integer
+    log_rate: Tensor
+
+    def __init__(self, log_rate: Tensor | float, validate_args: bool | None = None) -> None:
+        super().__init__(log_rate, validate_args=validate_args)
+
+    def _draw(self, log_rate: Tensor) -> Tensor:
+        return torch.poisson(torch.exp(log_rate))
+
+    @property
+    def mean(self) -> Tensor:
+        """The rate."""
+        return torch.exp(self.log_rate)
+
+    @property
+    def mode(self) -> Tensor:
+        """The rate without its fraction."""
+        return self.mean.floor()
+
+    @property
+    def variance(self) -> Tensor:
+        """The rate."""
+        return self.mean
+
+
+def _kl(p: Poisson, q: Poisson) -> Tensor:
+    """The rate times exp(d) - 1 - d, d the distance of the log-rates."""
+    return 2 * p.mean * half_expm1_minus(q.log_rate - p.log_rate)
+
+
+def _of_torch(p: torch.distributions.Poisson) -> Poisson:
+    return Poisson(torch.log(p.rate))
+
+
+enter_kl(Poisson, _kl, {torch.distributions.Poisson: _of_torch})
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -97,4 +150,7 @@ class PoissonLikelihood(CountLikelihood):
         return (self.log_means(logits, library),)
 
 
-enter_likelihood("poisson", LikelihoodEntry(poisson_nll, op="poisson_nll", head=PoissonLikelihood))
+enter_likelihood(
+    "poisson",
+    LikelihoodEntry(poisson_nll, op="poisson_nll", head=PoissonLikelihood, distribution=Poisson),
+)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
-from vae_fast.engine.gamma_functions import digamma_rest_difference, stirling_rest
+from vae_fast.engine.distribution import Symmetric
+from vae_fast.engine.gamma_functions import digamma_rest, digamma_rest_difference, stirling_rest
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
@@ -69,12 +72,16 @@ def student_t_nll(
 # ---- in plain PyTorch ----------------------------------------------------------------------------
 
 
+def _half_df(df: Tensor) -> Tensor:
+    return (0.5 * df).clamp(1e-20, 1e20)
+
+
 def _parts(mean: Tensor, log_scale: Tensor, df: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     """What both need: t = df / 2, s = z^2 / (df + z^2), -log(1 - s) - s, z / (df + z^2) / scale.
 
     z is held within what float32 holds; of a larger one, the logarithm is made of logarithms.
     """
-    t = torch.where(df > 0, 0.5 * df, math.nan).clamp(1e-20, 1e20)
+    t = torch.where(df > 0, _half_df(df), math.nan)
     precision, difference = torch.exp(-log_scale), x - mean
     is_point = precision == math.inf
     precision = torch.where(is_point, 0, precision)
@@ -112,6 +119,62 @@ def _gradients(mean: Tensor, log_scale: Tensor, df: Tensor, target: Tensor) -> t
 enter_loss("student_t_nll", Loss(("mean", "log_scale", "df", "target"), _value, _gradients))
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class StudentT(Symmetric):
+    """Of real numbers, as ``torch.distributions.StudentT``; log_prob is :func:`student_t_nll`'s.
+
+    Args:
+        loc: The function's ``mean``.
+        log_scale: Logarithm of the scale.
+        df: Degrees of freedom.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(student_t_nll)
+    arg_constraints: ClassVar = {
+        "loc": constraints.real,
+        "log_scale": constraints.real,
+        "df": constraints.positive,
+    }
+    log_scale: Tensor
+    df: Tensor
+
+    def __init__(
+        self,
+        loc: Tensor | float,
+        log_scale: Tensor | float,
+        df: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(loc, log_scale, df, validate_args=validate_args)
+
+    def _draw(self, loc: Tensor, log_scale: Tensor, df: Tensor) -> Tensor:
+        """A normal variate over the root of a Gamma's of mean 1; df in the function's range."""
+        t = _half_df(df)
+        precision = torch._standard_gamma(t) / t
+        return loc + torch.exp(log_scale) * (torch.randn_like(loc) * torch.rsqrt(precision))
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected x; NaN where there is none, up to df = 1."""
+        return torch.where(self.df > 1, self.loc, math.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        """scale^2 df / (df - 2); infinite up to df = 2, NaN up to 1."""
+        excess = self.df - 2
+        finite = torch.exp(2 * self.log_scale) * (1 + 2 / torch.where(excess > 0, excess, 1))
+        return torch.where(excess > 0, finite, torch.where(self.df > 1, math.inf, math.nan))
+
+    def entropy(self) -> Tensor:
+        """The cost at loc, and (df + 1) / 2 times digamma((df + 1) / 2) - digamma(df / 2)."""
+        t = _half_df(self.df.double())
+        difference = (digamma_rest(t + 0.5) - digamma_rest(t)) + torch.log1p(0.5 / t)
+        return self._cost(self.loc) + ((t + 0.5) * difference).to(self.df.dtype)
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -135,4 +198,6 @@ class StudentTLikelihood(Likelihood):
         return params[0]
 
 
-enter_likelihood("student_t", LikelihoodEntry(student_t_nll, head=StudentTLikelihood))
+enter_likelihood(
+    "student_t", LikelihoodEntry(student_t_nll, head=StudentTLikelihood, distribution=StudentT)
+)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
-from vae_fast.engine.zero_inflated import zero_inflated_gradients, zero_inflated_value
-from vae_fast.likelihoods.negative_binomial import NegativeBinomialLikelihood
+from vae_fast.engine.zero_inflated import (
+    ZeroInflated,
+    zero_inflated_gradients,
+    zero_inflated_value,
+)
+from vae_fast.likelihoods.negative_binomial import NegativeBinomial, NegativeBinomialLikelihood
 
 __all__ = ["zero_inflated_negative_binomial_nll"]
 
@@ -77,6 +84,41 @@ enter_loss(
 )
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class ZeroInflatedNegativeBinomial(ZeroInflated):
+    """Of counts that are zero more often.
+
+    log_prob is :func:`zero_inflated_negative_binomial_nll`'s.
+
+    Args:
+        mu: As in :func:`negative_binomial_nll`.
+        theta: Likewise.
+        zero_logits: Logits of a zero that is none of the negative binomial's.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(zero_inflated_negative_binomial_nll)
+    counts = NegativeBinomial
+    arg_constraints: ClassVar = {
+        **NegativeBinomial.arg_constraints,
+        "zero_logits": constraints.real,
+    }
+    mu: Tensor
+    theta: Tensor
+    zero_logits: Tensor
+
+    def __init__(
+        self,
+        mu: Tensor | float,
+        theta: Tensor | float,
+        zero_logits: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(mu, theta, zero_logits, validate_args=validate_args)
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -90,6 +132,8 @@ class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
 enter_likelihood(
     "zero_inflated_negative_binomial",
     LikelihoodEntry(
-        zero_inflated_negative_binomial_nll, head=ZeroInflatedNegativeBinomialLikelihood
+        zero_inflated_negative_binomial_nll,
+        head=ZeroInflatedNegativeBinomialLikelihood,
+        distribution=ZeroInflatedNegativeBinomial,
     ),
 )

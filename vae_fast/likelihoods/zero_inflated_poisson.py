@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
-from vae_fast.engine.zero_inflated import zero_inflated_gradients, zero_inflated_value
-from vae_fast.likelihoods.poisson import PoissonLikelihood
+from vae_fast.engine.zero_inflated import (
+    ZeroInflated,
+    zero_inflated_gradients,
+    zero_inflated_value,
+)
+from vae_fast.likelihoods.poisson import Poisson, PoissonLikelihood
 
 __all__ = ["zero_inflated_poisson_nll"]
 
@@ -69,6 +76,33 @@ enter_loss(
 )
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class ZeroInflatedPoisson(ZeroInflated):
+    """Of counts that are zero more often; log_prob is :func:`zero_inflated_poisson_nll`'s.
+
+    Args:
+        log_rate: As in :func:`poisson_nll`.
+        zero_logits: Logits of a zero that is none of the Poisson's.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(zero_inflated_poisson_nll)
+    counts = Poisson
+    arg_constraints: ClassVar = {**Poisson.arg_constraints, "zero_logits": constraints.real}
+    log_rate: Tensor
+    zero_logits: Tensor
+
+    def __init__(
+        self,
+        log_rate: Tensor | float,
+        zero_logits: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(log_rate, zero_logits, validate_args=validate_args)
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -81,5 +115,9 @@ class ZeroInflatedPoissonLikelihood(PoissonLikelihood):
 
 enter_likelihood(
     "zero_inflated_poisson",
-    LikelihoodEntry(zero_inflated_poisson_nll, head=ZeroInflatedPoissonLikelihood),
+    LikelihoodEntry(
+        zero_inflated_poisson_nll,
+        head=ZeroInflatedPoissonLikelihood,
+        distribution=ZeroInflatedPoisson,
+    ),
 )
