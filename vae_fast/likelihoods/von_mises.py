@@ -93,7 +93,7 @@ class VonMisesLikelihood(Likelihood):
     """Each element of x is an angle; the parameters are its mean and log-concentration."""
 
     name = "von_mises"
-    reads_bytes = False
+    data = "numbers"
     per_element = 2
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
