@@ -1,5 +1,8 @@
-"""The rows of `make bench`: those of `vae-fast bench`, every likelihood of the tests' table, and counts as
-single-cell sequencing has them."""
+"""The rows of `make bench`.
+
+Those of `vae-fast bench`, every likelihood of the tests' table, and counts as single cells have
+them.
+"""
 
 from itertools import chain
 
@@ -17,5 +20,8 @@ _OF_THE_TABLE = (
 
 # A new likelihood is measured without a line here.
 CASES = list(
-    {(case.op, case.name): case for case in chain(_OF_THE_TABLE, single_cell.cases(), kernels(DEVICE), SMALL)}.values()
+    {
+        (case.op, case.name): case
+        for case in chain(_OF_THE_TABLE, single_cell.cases(), kernels(DEVICE), SMALL)
+    }.values()
 )

@@ -1,4 +1,4 @@
-"""Counts as single-cell sequencing has them: nine of ten are zero, and each gene has a dispersion."""
+"""Counts as single cells have them: nine of ten are zero, and each gene has a dispersion."""
 
 from __future__ import annotations
 

@@ -247,8 +247,10 @@ void add_tile(const Output& out, const Shape& shape, int64_t first, int64_t n, c
     const T* from = tile + done;
     if (stride == 0) {
       add(offset, sum_of(from, length));
-    } else {
+    } else if (stride == 1) {  // apart: of a stride known later there are no vectors
 #pragma omp simd
+      for (int64_t i = 0; i < length; ++i) add(offset + i, static_cast<double>(from[i]));
+    } else {
       for (int64_t i = 0; i < length; ++i) {
         add(offset + i * stride, static_cast<double>(from[i]));
       }

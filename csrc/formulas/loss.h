@@ -5,6 +5,8 @@
 //   kOperands    the operands' names, in the op's order; a target, if there is one, comes last
 //   kTarget      what kind of target it has
 //   evaluate     the value and the gradients for one element, branch-free
+// and may have, where a target of 0 is frequent and cheap,
+//   evaluate_zero  of the parameters: the value and the gradients in them at a target of 0
 // The loops, the instruction sets, the ops, autograd and the fake kernels follow from the list
 // in list.h.
 #pragma once
@@ -32,6 +34,9 @@ constexpr int kOperandCount = static_cast<int>(sizeof(Formula::kOperands) / size
 // Leading operands that are parameters of the distribution, not its target.
 template <class Formula>
 constexpr int kParameterCount = kOperandCount<Formula> - (Formula::kTarget != Target::kNone);
+
+template <class Formula>
+constexpr bool kHasZero = requires { &Formula::template evaluate_zero<float>; };
 
 }  // namespace VAE_FAST_ISA
 }  // namespace vae_fast
