@@ -1,6 +1,7 @@
 // The formulas over a dense tile. Included once by every instruction set's stub.
 #pragma once
 
+#include <cstring>
 #include <utility>
 
 #include "cpu/tiling.h"
@@ -59,6 +60,40 @@ void tile_function(const T* const* operands, T* value, T* const* gradients, T sc
                                   std::make_index_sequence<Gradients>{});
 }
 
+// Of the set bits of a byte, which they are and how many.
+struct SetBits {
+  uint16_t index[256][8] = {};
+  uint8_t count[256] = {};
+
+  constexpr SetBits() {
+    for (int byte = 0; byte < 256; ++byte) {
+      for (uint16_t bit = 0; bit < 8; ++bit) {
+        if (byte >> bit & 1) index[byte][count[byte]++] = bit;
+      }
+    }
+  }
+};
+
+// Writes where flags, of 0 or 1 and up to the next multiple of 8, are `wanted`; gives their number.
+// Eight at a time: one by one it takes as long as a cheap formula.
+VAE_FAST_FN int64_t indices_where(const uint8_t* flags, bool wanted, int64_t n, uint16_t* index) {
+  typedef uint16_t Eight __attribute__((vector_size(16)));
+  static constexpr SetBits kSetBits;
+  int64_t next = 0;
+  for (int64_t i = 0; i < n; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, flags + i, sizeof eight);
+    constexpr uint64_t kGather = 0x0102040810204080;  // the lowest bit of each byte, to the highest
+    const auto bits = static_cast<uint8_t>((eight * kGather >> 56) ^ (wanted ? 0 : 0xff));
+    Eight found;
+    std::memcpy(&found, kSetBits.index[bits], sizeof found);
+    found += static_cast<uint16_t>(i);
+    std::memcpy(index + next, &found, sizeof found);
+    next += kSetBits.count[bits];
+  }
+  return next;
+}
+
 // A multiple of every vector's length, and a divisor of every tile's capacity.
 constexpr int64_t kPackedMultiple = 16;
 
@@ -86,13 +121,10 @@ void count_tile(const T* const* operands, T* value, T* const* gradients, T scale
   int64_t packed = zeros_first ? n - zeros : zeros;
   if (packed == 0) return;
 
+  // Beyond the end there is nothing to pack.
+  for (int64_t i = n; i % 8 != 0; ++i) is_zero[i] = zeros_first;
   uint16_t index[kCapacity];
-  int64_t next = 0;
-#pragma GCC unroll 8
-  for (int64_t i = 0; i < n; ++i) {
-    index[next] = static_cast<uint16_t>(i);
-    next += is_zero[i] ^ zeros_first;
-  }
+  const int64_t next = indices_where(is_zero, !zeros_first, n, index);
   // Full vectors: what is left over would be computed one by one, which takes longer.
   for (; packed % kPackedMultiple != 0; ++packed) index[packed] = index[next - 1];
 

@@ -27,7 +27,7 @@ VAE_FAST_FN ZeroInflated<T> zero_inflated(T logit, T nll, bool is_zero) {
   const T s = select(logit > T(0), e * r, r), inflated = select(logit > T(0), r, e * r);
   const T counted = select(sum > T(0), e_sum * r_sum, r_sum);  // sigmoid(-sum)
   const T rest = select(sum > T(0), r_sum, e_sum * r_sum);
-  const T lacking = -s * expm1_(-nll);
+  const T lacking = -s * expm1_nonpositive(-nll);
 
   const bool likely = lacking < T(0.5);
   const T of_zero = select(likely, -lacking, (e_sum - e) * r);
