@@ -1,7 +1,12 @@
-"""The rows of `make bench`: those of `vae-fast bench`, and every likelihood of the tests' table."""
+"""The rows of `make bench`.
+
+Those of `vae-fast bench`, every likelihood of the tests' table, and counts as single cells have
+them.
+"""
 
 from itertools import chain
 
+from benchmarks import single_cell
 from tests.cases import CASES as LOSSES
 from tests.device import DEVICE
 from vae_fast.bench.cases import SMALL, kernels, likelihood
@@ -15,5 +20,8 @@ _OF_THE_TABLE = (
 
 # A new likelihood is measured without a line here.
 CASES = list(
-    {(case.op, case.name): case for case in chain(_OF_THE_TABLE, kernels(DEVICE), SMALL)}.values()
+    {
+        (case.op, case.name): case
+        for case in chain(_OF_THE_TABLE, single_cell.cases(), kernels(DEVICE), SMALL)
+    }.values()
 )

@@ -15,6 +15,7 @@ constexpr int64_t kGrain = 8192;
 // A summed gradient is accumulated by slabs of tiles, each into a copy of its own. Their number
 // depends on the sizes alone; the copies never take more than a quarter of the operand's reach.
 constexpr int64_t kMaxSlabs = 64;
+constexpr int64_t kSummedTogether = 64;
 
 template <class F>
 void parallel(ParallelFor parallel_for, int64_t n, int64_t grain, const F& body) {
@@ -79,7 +80,9 @@ class SummedGradients {
   void store(ParallelFor parallel_for) {
     parallel(parallel_for, numel_, std::max<int64_t>(1, kGrain / slabs_),
              [&](int64_t begin, int64_t end) {
-               for (int64_t i = begin; i < end; ++i) sums_[i] = sum_over_slabs(i);
+               for (int64_t i = begin; i < end; i += kSummedTogether) {
+                 sum_over_slabs(i, std::min(kSummedTogether, end - i));
+               }
              });
     const Sums total = of_slab(0, nullptr);
     for (int k = 0; k < kMaxOperands; ++k) {
@@ -90,13 +93,16 @@ class SummedGradients {
   }
 
  private:
-  double sum_over_slabs(int64_t i) const {
-    double sum = 0, lost = 0;
-    for (int64_t at = i; at < slabs_ * numel_; at += numel_) {
-      add_compensated(sum, lost, sums_[at]);
-      if (args_.float64) lost += lost_[at];
+  // Of n neighbours into the first slab: the slabs' copies are far apart, each is read in its
+  // order.
+  void sum_over_slabs(int64_t first, int64_t n) {
+    double sum[kSummedTogether] = {}, lost[kSummedTogether] = {};
+    for (int64_t at = first; at < slabs_ * numel_; at += numel_) {
+      for (int64_t i = 0; i < n; ++i) add_compensated(sum[i], lost[i], sums_[at + i]);
+      if (!args_.float64) continue;
+      for (int64_t i = 0; i < n; ++i) lost[i] += lost_[at + i];
     }
-    return sum + lost;
+    for (int64_t i = 0; i < n; ++i) sums_[first + i] = sum[i] + lost[i];
   }
 
   const LossArgs& args_;

@@ -2,68 +2,14 @@
 // divergence, and the sampling's backward. Included once by every instruction set's stub.
 #pragma once
 
-#include <utility>
-
+#include "cpu/evaluate.h"
 #include "cpu/instruction_set.h"
 #include "cpu/noise.h"
 #include "cpu/tile_memory.h"
-#include "formulas/list.h"
 
 namespace vae_fast::cpu {
 inline namespace VAE_FAST_ISA {
 namespace {
-
-// ---- the formulas over a dense tile ---------------------------------------------------------
-
-// Evaluates a formula over n elements; writes the first `Gradients` gradients, times scale.
-template <class T>
-using TileFunction = void (*)(const T* const* operands, T* value, T* const* gradients, T scale,
-                              int64_t n);
-
-template <class Formula, int Gradients, class T, size_t... I, size_t... G>
-VAE_FAST_FN void evaluate_tile(const T* const* operands, T* value,
-                               [[maybe_unused]] T* const* gradients, [[maybe_unused]] T scale,
-                               int64_t n, std::index_sequence<I...>, std::index_sequence<G...>) {
-  // Local copies: the compiler need not fear that a store changes the pointers.
-  const T* const in[] = {operands[I]...};
-  [[maybe_unused]] T* const out[] = {gradients[G]..., nullptr};
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const auto loss = Formula::template evaluate<T>(in[I][i]...);
-    value[i] = loss.value;
-    ((out[G][i] = loss.gradient[G] * scale), ...);
-  }
-}
-
-template <class Formula, int Gradients, class T>
-void tile_function(const T* const* operands, T* value, T* const* gradients, T scale, int64_t n) {
-  evaluate_tile<Formula, Gradients>(operands, value, gradients, scale, n,
-                                    std::make_index_sequence<kOperandCount<Formula>>{},
-                                    std::make_index_sequence<Gradients>{});
-}
-
-template <class T>
-struct Evaluator {
-  TileFunction<T> value_only;
-  TileFunction<T> parameters;  // and the gradients in the parameters
-  TileFunction<T> all;         // and the gradient in the target
-  int operand_count;
-  int parameter_count;
-  bool unit_interval;
-
-  TileFunction<T> with_gradients(int count) const {
-    return count == 0 ? value_only : count <= parameter_count ? parameters : all;
-  }
-};
-
-template <class T, class... Formula>
-const Evaluator<T>& evaluator(int loss, FormulaList<Formula...>) {
-  static constexpr Evaluator<T> kEvaluators[] = {
-      {tile_function<Formula, 0, T>, tile_function<Formula, kParameterCount<Formula>, T>,
-       tile_function<Formula, kOperandCount<Formula>, T>, kOperandCount<Formula>,
-       kParameterCount<Formula>, Formula::kTarget == Target::kUnitInterval}...};
-  return kEvaluators[loss];
-}
 
 // ---- one tile of a loss ------------------------------------------------------------------------
 

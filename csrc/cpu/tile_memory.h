@@ -76,14 +76,19 @@ void copy_in(const Input& in, const Shape& shape, int64_t first, int64_t n, T* b
 template <class T>
 constexpr Dtype kArithmeticDtype = sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32;
 
-// Memory offset of the tile if it is one run of stride 1, else -1.
+// Memory offset of the tile if it is one run of stride 1, over rows that follow each other too;
+// else -1.
 VAE_FAST_FN int64_t dense_offset(const Shape& shape, const int64_t* strides, int64_t first,
                                  int64_t n) {
-  const int inner = shape.dims - 1;
   const Cursor cursor(shape, first);
-  if (strides[inner] != 1 || cursor.index[inner] + n > shape.sizes[inner]) return -1;
-  int64_t offset = 0;
-  for (int d = 0; d <= inner; ++d) offset += cursor.index[d] * strides[d];
+  int d = shape.dims - 1;
+  int64_t offset = 0, length = 1;  // of the dimensions whose elements follow each other
+  for (; d >= 0 && strides[d] == length; --d) {
+    offset += cursor.index[d] * length;
+    length *= shape.sizes[d];
+  }
+  if (offset + n > length) return -1;
+  for (; d >= 0; --d) offset += cursor.index[d] * strides[d];
   return offset;
 }
 

@@ -236,6 +236,21 @@ VAE_FAST_FN T expm1_(T x) {
   return 2 * half_expm1(x).expm1;
 }
 
+// exp(x) - 1 for x <= 0, a third cheaper on the host. Error 0.95 (0.92) ULP.
+VAE_FAST_FN float expm1_nonpositive(float x) {
+#ifdef __CUDA_ARCH__
+  return expm1_(x);
+#else
+  const float in_range = max_(-87.f, x);
+  const float t = in_range * kLog2E + kExponentMagic;
+  const float k = t - kExponentMagic;
+  const float r = (in_range - k * kLn2High) - k * kLn2Low;
+  const float scale = exp2_of_magic(t);
+  return expm1_reduced(r) * scale + (scale - 1);
+#endif
+}
+VAE_FAST_FN double expm1_nonpositive(double x) { return std::expm1(x); }
+
 template <class T>
 VAE_FAST_FN T expm1_minus(T x) {
   return 2 * half_expm1(x).expm1_minus;

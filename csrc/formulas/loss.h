@@ -5,9 +5,14 @@
 //   kOperands    the operands' names, in the op's order; a target, if there is one, comes last
 //   kTarget      what kind of target it has
 //   evaluate     the value and the gradients for one element, branch-free
+// and may have, where a target of 0 is frequent and cheap,
+//   evaluate_zero  of the parameters: the value and the gradients in them at a target of 0
 // The loops, the instruction sets, the ops, autograd and the fake kernels follow from the list
 // in list.h.
 #pragma once
+
+#include <cstddef>
+#include <utility>
 
 #include "elementary.h"
 
@@ -32,6 +37,14 @@ constexpr int kOperandCount = static_cast<int>(sizeof(Formula::kOperands) / size
 // Leading operands that are parameters of the distribution, not its target.
 template <class Formula>
 constexpr int kParameterCount = kOperandCount<Formula> - (Formula::kTarget != Target::kNone);
+
+// By a call: nvcc does not see a template whose address is taken.
+template <class Formula, size_t... P>
+constexpr bool has_zero(std::index_sequence<P...>) {
+  return requires { Formula::template evaluate_zero<float>((P, 0.f)...); };
+}
+template <class Formula>
+constexpr bool kHasZero = has_zero<Formula>(std::make_index_sequence<kParameterCount<Formula>>{});
 
 }  // namespace VAE_FAST_ISA
 }  // namespace vae_fast

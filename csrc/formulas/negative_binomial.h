@@ -43,6 +43,16 @@ struct NegativeBinomialNll {
             {select(x == T(0), share, excess / mu), of_v - ratio.to_t,
              select(mu == T(0), kInfinity<T>, in_target)}};
   }
+
+  // theta log(1 + mu / theta), by the same deviances.
+  template <class T>
+  VAE_FAST_FN static Loss<T, 2> evaluate_zero(T mean, T theta) {
+    const T mu = select(min_(mean, theta) >= T(0), mean, kNan<T>);
+    const T t = max_(T(1e-20), min_(T(1e20), theta));
+    const T scale = T(1) / (mu + t), share = t * scale;
+    const T of_v = minus_log(-mu * scale, share * T(kFar)).value;
+    return {mu * share + t * of_v, {share, of_v}};
+  }
 };
 
 }  // namespace VAE_FAST_ISA

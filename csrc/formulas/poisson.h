@@ -28,6 +28,12 @@ struct PoissonNll {
     return {deviance + (T(0.5) * distance.log + count.value),
             {select(apart, rate - x, T(2) * x * half.expm1), count.slope - d}};
   }
+
+  template <class T>
+  VAE_FAST_FN static Loss<T, 1> evaluate_zero(T log_rate) {
+    const T rate = exp_(log_rate);
+    return {rate, {rate}};
+  }
 };
 
 }  // namespace VAE_FAST_ISA

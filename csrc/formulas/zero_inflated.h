@@ -27,7 +27,7 @@ VAE_FAST_FN ZeroInflated<T> zero_inflated(T logit, T nll, bool is_zero) {
   const T s = select(logit > T(0), e * r, r), inflated = select(logit > T(0), r, e * r);
   const T counted = select(sum > T(0), e_sum * r_sum, r_sum);  // sigmoid(-sum)
   const T rest = select(sum > T(0), r_sum, e_sum * r_sum);
-  const T lacking = -s * expm1_(-nll);
+  const T lacking = -s * expm1_nonpositive(-nll);
 
   const bool likely = lacking < T(0.5);
   const T of_zero = select(likely, -lacking, (e_sum - e) * r);
@@ -56,6 +56,13 @@ struct ZeroInflatedPoissonNll {
             {inflated_gradient(mixed.to_nll, count.gradient[0]), mixed.to_logit,
              inflated_gradient(mixed.to_nll, count.gradient[1])}};
   }
+
+  template <class T>
+  VAE_FAST_FN static Loss<T, 2> evaluate_zero(T log_rate, T zero_logit) {
+    const Loss<T, 1> count = PoissonNll::evaluate_zero<T>(log_rate);
+    const ZeroInflated<T> mixed = zero_inflated(zero_logit, count.value, true);
+    return {mixed.value, {inflated_gradient(mixed.to_nll, count.gradient[0]), mixed.to_logit}};
+  }
 };
 
 struct ZeroInflatedNegativeBinomialNll {
@@ -71,6 +78,15 @@ struct ZeroInflatedNegativeBinomialNll {
             {inflated_gradient(mixed.to_nll, count.gradient[0]),
              inflated_gradient(mixed.to_nll, count.gradient[1]), mixed.to_logit,
              inflated_gradient(mixed.to_nll, count.gradient[2])}};
+  }
+
+  template <class T>
+  VAE_FAST_FN static Loss<T, 3> evaluate_zero(T mean, T theta, T zero_logit) {
+    const Loss<T, 2> count = NegativeBinomialNll::evaluate_zero<T>(mean, theta);
+    const ZeroInflated<T> mixed = zero_inflated(zero_logit, count.value, true);
+    return {mixed.value,
+            {inflated_gradient(mixed.to_nll, count.gradient[0]),
+             inflated_gradient(mixed.to_nll, count.gradient[1]), mixed.to_logit}};
   }
 };
 

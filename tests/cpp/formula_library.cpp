@@ -30,6 +30,26 @@ struct LgammaDifferenceLoop {
   }
 };
 
+// What a formula has for a target of 0 alone, in the shape of a formula: its gradient in the
+// target is none.
+template <class Formula>
+struct AtZero {
+  static constexpr int kParameters = kParameterCount<Formula>;
+
+  template <class T, class... X>
+  VAE_FAST_FN static auto evaluate(X... x) {
+    const T operands[] = {x...};
+    return of(operands, std::make_index_sequence<kParameters>{});
+  }
+
+ private:
+  template <class T, size_t... P>
+  VAE_FAST_FN static Loss<T, kParameters + 1> of(const T* x, std::index_sequence<P...>) {
+    const Loss<T, kParameters> loss = Formula::template evaluate_zero<T>(x[P]...);
+    return {loss.value, {loss.gradient[P]..., kNan<T>}};
+  }
+};
+
 template <class Formula, class T, size_t... K>
 void loop(const T* const* operands, T* const* outputs, int64_t n, std::index_sequence<K...>) {
   const T* const in[] = {operands[K]...};
@@ -44,33 +64,40 @@ void loop(const T* const* operands, T* const* outputs, int64_t n, std::index_seq
 }
 
 template <class T, class... Formula>
-bool evaluate(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
+bool evaluate(const char* name, bool at_zero, const T* const* operands, T* const* outputs,
+              int64_t n) {
   const auto is = [&]<class F>() {
     if (std::strcmp(name, F::kName) != 0) return false;
-    loop<F>(operands, outputs, n, std::make_index_sequence<kOperandCount<F>>{});
-    return true;
+    constexpr auto kAll = std::make_index_sequence<kOperandCount<F>>{};
+    if (!at_zero) {
+      loop<F>(operands, outputs, n, kAll);
+      return true;
+    }
+    if constexpr (kHasZero<F>) loop<AtZero<F>>(operands, outputs, n, kAll);
+    return kHasZero<F>;
   };
   return (is.template operator()<Formula>() || ...);
 }
 
 template <class T>
-bool evaluate_listed(const char* name, const T* const* operands, T* const* outputs, int64_t n) {
+bool evaluate_listed(const char* name, bool at_zero, const T* const* operands, T* const* outputs,
+                     int64_t n) {
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
                   ZeroInflatedNegativeBinomialNll, GammaNll, LaplaceNll, StudentTNll, LogNormalNll,
                   ContinuousBernoulliNll, DiscretizedLogisticNll, BinomialNll, BetaNll,
-                  BetaBinomialNll, VonMisesNll>(name, operands, outputs, n);
+                  BetaBinomialNll, VonMisesNll>(name, at_zero, operands, outputs, n);
 }
 
 }  // namespace
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// Whether the name is known.
-EXPORTED bool evaluate_float(const char* name, const float* const* operands, float* const* outputs,
-                             int64_t n) {
-  return evaluate_listed(name, operands, outputs, n);
+// Whether the name is known; with at_zero, whether the formula has one of its own for that.
+EXPORTED bool evaluate_float(const char* name, bool at_zero, const float* const* operands,
+                             float* const* outputs, int64_t n) {
+  return evaluate_listed(name, at_zero, operands, outputs, n);
 }
-EXPORTED bool evaluate_double(const char* name, const double* const* operands,
+EXPORTED bool evaluate_double(const char* name, bool at_zero, const double* const* operands,
                               double* const* outputs, int64_t n) {
-  return evaluate_listed(name, operands, outputs, n);
+  return evaluate_listed(name, at_zero, operands, outputs, n);
 }

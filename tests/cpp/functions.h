@@ -16,6 +16,7 @@
   ROW(exp, exp_(x), std::exp(x), -kInf, kInf, 1.1, 1.1)                                          \
   ROW(exp_nonpositive, exp_nonpositive(x), std::exp(x), -kInf, 0, 1.1, 1.1)                      \
   ROW(expm1, expm1_(x), std::expm1(x), -kInf, kInf, 2, 2)                                        \
+  ROW(expm1_nonpositive, expm1_nonpositive(x), std::expm1(x), -kInf, 0, 2, 2)                    \
   ROW(expm1_minus, expm1_minus(x), oracle_expm1_minus(x), -kInf, kInf, 2, 2.5)                   \
   ROW(log_positive_normal, select(x > 0, log_positive_normal(x), x), std::log(x), 0x1p-126,      \
       kMax, 1, 1)                                                                                \

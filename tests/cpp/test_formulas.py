@@ -48,8 +48,8 @@ def library(request, tmp_path_factory):
     return ctypes.CDLL(str(path))
 
 
-def evaluate(library, name, operands, dtype):
-    """The value and the gradients in the operands: arrays."""
+def evaluate(library, name, operands, dtype, *, at_zero=False):
+    """The value and the gradients in the operands, at_zero in the parameters: arrays."""
     operands = [np.ascontiguousarray(x, dtype=dtype) for x in operands]
     n = len(operands[0])
     outputs = [np.full(n, np.nan, dtype=dtype) for _ in range(len(operands) + 1)]
@@ -58,8 +58,8 @@ def evaluate(library, name, operands, dtype):
     pointers = [
         (ctypes.c_void_p * len(x))(*(a.ctypes.data for a in x)) for x in (operands, outputs)
     ]
-    assert function(name.encode(), *pointers, ctypes.c_int64(n)), name
-    return outputs
+    assert function(name.encode(), ctypes.c_bool(at_zero), *pointers, ctypes.c_int64(n)), name
+    return outputs[:-1] if at_zero else outputs
 
 
 @dataclass(frozen=True)
@@ -280,6 +280,11 @@ CASES = [
     ),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_with_zero = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.name.endswith(("poisson_nll", "negative_binomial_nll"))],
+    ids=lambda case: case.name,
+)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -307,14 +312,10 @@ def units_off(got, exact, size, dtype):
     return float(abs(mp.mpf(got) - exact) / unit)
 
 
-@each_dtype
-@each_case
-def test_extremes_and_random_operands(library, case, dtype):
-    operands, exact = operands_and_exact(case)
-    outputs = evaluate(library, case.name, operands, dtype)
+def check(case, operands, exact, outputs, dtype):
     worst = [(0.0, 0)] * len(outputs)
     for i, results in enumerate(exact):
-        for k, result in enumerate(results):
+        for k, result in enumerate(results[: len(outputs)]):
             got = float(outputs[k][i])
             assert not math.isnan(got), (case.name, k, operands[:, i])
             if result is not None:
@@ -327,10 +328,35 @@ def test_extremes_and_random_operands(library, case, dtype):
 
 @each_dtype
 @each_case
+def test_extremes_and_random_operands(library, case, dtype):
+    operands, exact = operands_and_exact(case)
+    check(case, operands, exact, evaluate(library, case.name, operands, dtype), dtype)
+
+
+@each_dtype
+@each_with_zero
+def test_the_formula_of_zeros(library, case, dtype):
+    operands, exact = operands_and_exact(case)
+    zeros = np.flatnonzero(operands[-1] == 0)
+    exact = [exact[i] for i in zeros]
+    outputs = evaluate(library, case.name, operands[:, zeros], dtype, at_zero=True)
+    check(case, operands[:, zeros], exact, outputs, dtype)
+
+
+@each_dtype
+@each_case
 def test_invalid_operands(library, case, dtype):
     if case.invalid:
         value = evaluate(library, case.name, np.array(case.invalid).T, dtype)[0]
         assert np.isnan(value).all(), value
+
+
+@each_dtype
+@each_with_zero
+def test_invalid_parameters_at_zero(library, case, dtype):
+    operands = np.array([point for point in case.invalid if point[-1] >= 0])
+    value = evaluate(library, case.name, operands.T, dtype, at_zero=True)[0]
+    assert np.isnan(value).all(), value
 
 
 @pytest.mark.parametrize("name", ["negative_binomial_nll", "zero_inflated_negative_binomial_nll"])
