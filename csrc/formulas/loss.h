@@ -11,6 +11,9 @@
 // in list.h.
 #pragma once
 
+#include <cstddef>
+#include <utility>
+
 #include "elementary.h"
 
 namespace vae_fast {
@@ -35,8 +38,13 @@ constexpr int kOperandCount = static_cast<int>(sizeof(Formula::kOperands) / size
 template <class Formula>
 constexpr int kParameterCount = kOperandCount<Formula> - (Formula::kTarget != Target::kNone);
 
+// By a call: nvcc does not see a template whose address is taken.
+template <class Formula, size_t... P>
+constexpr bool has_zero(std::index_sequence<P...>) {
+  return requires { Formula::template evaluate_zero<float>((P, 0.f)...); };
+}
 template <class Formula>
-constexpr bool kHasZero = requires { &Formula::template evaluate_zero<float>; };
+constexpr bool kHasZero = has_zero<Formula>(std::make_index_sequence<kParameterCount<Formula>>{});
 
 }  // namespace VAE_FAST_ISA
 }  // namespace vae_fast
