@@ -22,6 +22,7 @@ using namespace vae_fast;
 struct LgammaDifferenceLoop {
   static constexpr const char* kName = "lgamma_difference";
   static constexpr const char* kOperands[] = {"x", "t"};
+  static constexpr Target kTarget = Target::kNone;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T x, T t) {
