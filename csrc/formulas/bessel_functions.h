@@ -1,5 +1,5 @@
-// What the von Mises distribution needs of the modified Bessel functions I0 and I1, in pieces that
-// do not cancel: log I0(k) = k - log(2 pi k) / 2 + a rest, and I1(k) / I0(k) = 1 - a rest / k.
+// What the von Mises distribution needs of the modified Bessel functions I0 and I1, as polynomials
+// of what is left of them: nothing cancels.
 #pragma once
 
 #include "gamma_functions.h"
@@ -7,43 +7,91 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// From here on the rests are polynomials in 1 / k; below, I0 and I1 are sums of so many positive
-// terms, in which a double loses four bits at most.
+// From here on the polynomials are in 1 / k, below in 3 / (k + 3). Fitted by
+// tests/cpp/fit_bessel_functions.py, as all of them are brought to [-1/2, 1/2].
 template <class T>
-constexpr T kBesselFrom = sizeof(T) == 8 ? 16 : 6;
-template <class T>
-constexpr int kBesselTerms = sizeof(T) == 8 ? 42 : 14;
+constexpr T kBesselFrom = sizeof(T) == 8 ? 8 : 6;
 
-// log I0(k) - k + log(2 pi k) / 2 in kBesselFrom / k, less 1/2. Fitted by
-// tests/cpp/fit_bessel_functions.py.
-VAE_FAST_FN float log_bessel_polynomial(At<float> at) {
+// log I0(k) - k, below.
+VAE_FAST_FN float log_bessel_near(At<float> at) {
+  return at(8.880676125e-02f, 2.355219688e+00f, -7.564610294e-01f, -3.692690799e+00f,
+            1.509165051e+00f, 3.102202896e+00f, -2.045677973e+00f, -1.559118303e+00f,
+            1.654571137e+00f, 7.676795983e-01f, -1.363737153e+00f, -2.331638691e-01f,
+            6.855299652e-01f, 1.817400257e+00f, -1.001212632e+00f);
+}
+VAE_FAST_FN double log_bessel_near(At<double> at) {
+  return at(7.05726098911759095e+02, -5.41337279578068760e+01, -1.83173196347885209e+03,
+            1.30159431566117348e+02, 2.38089863140772377e+03, -2.35828942500829214e+02,
+            -2.05239113647374734e+03, 3.07943817947535194e+02, 1.32450629828035403e+03,
+            -2.74249895018608640e+02, -7.08103038729807736e+02, 1.79452084736848292e+02,
+            3.59790584703406580e+02, -1.13462847846131965e+02, -1.81333992464392679e+02,
+            7.72080111586541449e+01, 8.43089546253431763e+01, -4.83771893554113461e+01,
+            -3.54583049145921763e+01, 2.48454219371339136e+01, 1.75261548360993586e+01,
+            -1.39248281855538085e+01, -9.41654826657849675e+00, 9.08443066478283079e+00,
+            4.61429063524983718e+00, -6.41431445961687530e+00, -1.12723338938918660e+00,
+            3.39626558510614984e+00, 4.03854051161885441e-01, -2.09991370729558247e+00,
+            3.54793000535906372e-02, 8.32834696200371982e-01, 1.91362998695308728e+00,
+            -1.08238941402098088e+00);
+}
+
+// (1 + 2 k) (1 - I1(k) / I0(k)), below.
+VAE_FAST_FN float bessel_ratio_near(At<float> at) {
+  return at(-1.348079275e+01f, 8.231538132e+01f, 1.668364069e+01f, -1.397511130e+02f,
+            -4.844423004e+00f, 1.269199326e+02f, -1.344990511e+01f, -8.373802077e+01f,
+            2.506869290e+01f, 4.239777298e+01f, -2.312834151e+01f, -1.630564227e+01f,
+            1.403161101e+01f, 5.406109454e+00f, -6.216789470e+00f, -2.945848794e+00f,
+            8.148531943e-01f, 1.615467040e+00f);
+}
+VAE_FAST_FN double bessel_ratio_near(At<double> at) {
+  return at(9.14059875896879239e+04, 3.08430457833981427e+03, -2.52020715918922797e+05,
+            -5.89709936589861081e+03, 3.36317866783709556e+05, 4.34228000121841615e+03,
+            -2.96164802981917863e+05, 1.58725369798231463e+03, 1.98722844060138043e+05,
+            -8.27796969410639394e+03, -1.10209077912230132e+05, 1.06140040061600030e+04,
+            5.32575223369773521e+04, -8.25922781153227515e+03, -2.39825492063810525e+04,
+            5.08960526320975441e+03, 1.07872709561083939e+04, -3.13379566702221564e+03,
+            -4.75003652931454872e+03, 1.90701020910819875e+03, 1.91751043107518399e+03,
+            -9.93398136029051443e+02, -7.55564604016410271e+02, 4.60837433452105074e+02,
+            3.33087690727765789e+02, -2.34908389965373345e+02, -1.46490485264547800e+02,
+            1.31836909476665312e+02, 4.99196102783650204e+01, -6.59226498112566333e+01,
+            -1.14034734647639659e+01, 2.66864041249966562e+01, 2.54890330303972457e+00,
+            -8.93615650115952853e+00, -2.43396209108689066e+00, 1.13717461578963186e+00,
+            1.57294586048795448e+00);
+}
+
+// log I0(k) - k + log(2 pi k) / 2, from there on.
+VAE_FAST_FN float log_bessel_far(At<float> at) {
   return at(-9.596461195e-05f, 5.567548018e-05f, 2.188189111e-04f, 2.796231455e-04f,
             5.797665919e-04f, 2.355965147e-03f, 2.284627819e-02f, 1.089436505e-02f);
 }
-VAE_FAST_FN double log_bessel_polynomial(At<double> at) {
-  return at(-4.18842630219915689e-10, -5.17187094473101598e-10, 1.14759326801060806e-10,
-            4.64371489351394281e-10, 2.98615873561310793e-10, 1.85782496890362345e-10,
-            2.66382126858721024e-10, 4.51272544009012137e-10, 8.53649856396931988e-10,
-            1.93104435493977592e-09, 5.23545682269701901e-09, 1.71087924267429291e-08,
-            6.83348038550382386e-08, 3.41060901983159557e-07, 2.20366806927595684e-06,
-            1.95898872879515318e-05, 2.70591581951645983e-04, 8.06940563283201941e-03,
-            3.96937563432584340e-03);
+VAE_FAST_FN double log_bessel_far(At<double> at) {
+  return at(1.77851250106620599e-03, -2.45873203576221734e-03, -3.22100746686078583e-03,
+            4.66174251067219374e-03, 2.74086846807225504e-03, -4.14395952584003906e-03,
+            -1.53206147544777830e-03, 2.33865722484078364e-03, 7.02491219443030662e-04,
+            -9.59624315304854992e-04, -3.23379153800124812e-04, 2.99234922787833290e-04,
+            1.58592940174073592e-04, -5.37853663900455284e-05, -6.83007943776719659e-05,
+            -1.73664356161374708e-05, 9.38614663921582495e-06, 1.34867852142776109e-05,
+            1.22445834227710573e-05, 1.36444258031482730e-05, 2.24597329057514179e-05,
+            5.47695824883192873e-05, 2.00569382826024160e-04, 1.21514639734291970e-03,
+            1.67118262988823416e-02, 8.07432469633491412e-03);
 }
 
-// k (1 - I1(k) / I0(k)), likewise.
-VAE_FAST_FN float bessel_ratio_polynomial(At<float> at) {
+// k (1 - I1(k) / I0(k)), from there on.
+VAE_FAST_FN float bessel_ratio_far(At<float> at) {
   return at(4.480158918e-05f, -2.087166087e-03f, -1.747361638e-03f, 7.673477577e-04f,
             1.658576870e-03f, 1.588821160e-03f, 2.257511813e-03f, 5.583189908e-03f,
             2.520325730e-02f, 5.114231448e-01f);
 }
-VAE_FAST_FN double bessel_ratio_polynomial(At<double> at) {
-  return at(1.14261726639557964e-08, -2.87663026659791614e-09, -2.47035035695645094e-08,
-            -7.43726811334733106e-09, 1.32433895342433616e-08, 9.77691126575668502e-09,
-            3.23359759662041355e-09, 3.91366163702491110e-09, 6.73766143281893520e-09,
-            1.10843042119801589e-08, 2.16334794241548946e-08, 5.05682194196550757e-08,
-            1.40704017027575948e-07, 4.69889818923077827e-07, 1.91030890678875079e-06,
-            9.66732452731609607e-06, 6.31769980025398956e-05, 5.70567994835257481e-04,
-            8.33999721478366485e-03, 5.04034702816416047e-01);
+VAE_FAST_FN double bessel_ratio_far(At<double> at) {
+  return at(-6.89153777132206630e-02, -2.83307169462788166e-01, 1.81503696382579544e-01,
+            5.72280556372547600e-01, -2.21322848423781360e-01, -5.37978986895425670e-01,
+            1.67544987002294948e-01, 3.17181850083354089e-01, -8.90759919901907976e-02,
+            -1.35207002611381522e-01, 3.54444640625331819e-02, 4.66143812291314810e-02,
+            -1.05919778400078123e-02, -1.45163640688622652e-02, 1.88978403328271647e-03,
+            4.35774440519917823e-03, 3.76649264488023989e-04, -1.08796372518586682e-03,
+            -5.48922509855704721e-04, -1.71826281119366753e-06, 1.50121138193380101e-04,
+            1.39640967297538412e-04, 1.24722753229214288e-04, 1.53232236559515221e-04,
+            2.75227661328932927e-04, 7.11247311234609295e-04, 2.73114686892493705e-03,
+            1.79269726962302499e-02, 5.08355913149441174e-01);
 }
 
 template <class T>
@@ -55,27 +103,15 @@ struct BesselRests {
 // For k >= 0 and its logarithm: k may have overflowed.
 template <class T>
 VAE_FAST_FN BesselRests<T> bessel_rests(T k, T log_k) {
-  constexpr T kFrom = kBesselFrom<T>;
-  const At<T> at{divide_by_normal(kFrom, max_(kFrom, k)) - T(0.5)};
-  const T near = min_(kFrom, k), quarter = T(0.25) * near * near;
-  // I0(k) = 1 + q (1 + q / 4 (1 + q / 9 ...)) and I1(k) = k / 2 (1 + q / 2 (1 + q / 6 ...)) for
-  // q = k^2 / 4: of the first all but the leading 1.
-  T above = 1, half = 1;
-#ifdef __CUDACC__
-#pragma unroll
-#else
-#pragma GCC unroll 42
-#endif
-  for (int n = kBesselTerms<T>; n > 0; --n) {
-    if (n > 1) above = above * (quarter * T(1. / (n * n))) + T(1);
-    half = half * (quarter * T(1. / (n * (n + 1)))) + T(1);
-  }
-  above *= quarter;
-  const T ratio = T(0.5) * near * half / (above + T(1));
+  constexpr T kFrom = kBesselFrom<T>, kScale = 3 * (kFrom + 3) / kFrom, kShift = 3 / kFrom;
+  const T near = min_(kFrom, k);
+  const At<T> at{divide_by_normal(kScale, near + T(3)) - (kShift + T(0.5))};
+  const At<T> at_far{divide_by_normal(kFrom, max_(kFrom, k)) - T(0.5)};
   const bool is_far = k > kFrom;
-  return {select(is_far, log_bessel_polynomial(at) - (T(0.5) * log_k + kHalfLogTwoPi<T>),
-                 log1p_above(above) - near),
-          select(is_far, bessel_ratio_polynomial(at), near - near * ratio)};
+  const T log_far = log_bessel_far(at_far) - (T(0.5) * log_k + kHalfLogTwoPi<T>);
+  const T ratio_near = divide_by_normal(near, T(1) + T(2) * near) * bessel_ratio_near(at);
+  return {select(is_far, log_far, log_bessel_near(at)),
+          select(is_far, bessel_ratio_far(at_far), ratio_near)};
 }
 
 }  // namespace VAE_FAST_ISA

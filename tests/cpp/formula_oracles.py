@@ -94,14 +94,13 @@ def von_mises(mean, log_concentration, x):
     slope = k * mp.sin(d)
     # The difference of the angles is rounded.
     moved = abs(slope * d)
-    near = min(k, 16)
     value = mp.log(2 * mp.pi) + log_i0 - k + excess
-    size = max(1, near, excess, abs(log_concentration), moved)
+    size = max(1, excess, abs(log_concentration), moved)
     of_slope = abs(k * mp.cos(d) * d)
     return [
         (value, size),
         (-slope, of_slope),
-        (excess - rest, max(excess, rest, near, moved)),
+        (excess - rest, max(excess, rest, moved)),
         (slope, of_slope),
     ]
 

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.distributions import VonMises
 
 import vae_fast as vf
 from tests.case import AllSizes, Case, Exact, normal
 
-_STEPS = 200  # of the recurrence, for concentrations up to 100
+_FROM = 500  # from here on the asymptotic series, below the recurrence of so many steps
+_STEPS = 320
 _LOG_TWO_PI = np.log(np.arctan(np.longdouble(1)) * 8)
+_SERIES = [np.longdouble(a) / b for a, b in ((1, 8), (1, 16), (25, 384), (13, 128), (1073, 5120))]
 
 
-def _bessel(k: Exact) -> tuple[Exact, Exact]:
-    """log I0(k) - k and I1(k) / I0(k), by Miller's backward recurrence: all terms positive."""
+def _bessel(log_k: Exact) -> tuple[Exact, Exact]:
+    """log I0(k) - k and k (1 - I1(k) / I0(k)), by Miller's recurrence of positive terms."""
+    k = np.exp(log_k)
+    near, far = np.minimum(k, _FROM), np.maximum(k, _FROM)
     ratio, above = np.zeros_like(k), np.zeros_like(k)
     for n in range(_STEPS, 0, -1):
-        ratio = k / (2 * n + k * ratio)  # I_n / I_(n - 1)
+        ratio = near / (2 * n + near * ratio)  # I_n / I_(n - 1)
         above = ratio * (1 + above)
-    return -np.log1p(2 * above), ratio  # exp(k) = I0 + 2 (I1 + I2 + ...)
+    series = [c / far**n for n, c in enumerate(_SERIES, 1)]
+    log_far = sum(series) - (_LOG_TWO_PI + log_k) / 2
+    rest_far = 0.5 + sum(n * c for n, c in enumerate(series, 1))
+    # exp(k) = I0 + 2 (I1 + I2 + ...)
+    return (
+        np.where(k > _FROM, log_far, -np.log1p(2 * above)),
+        np.where(k > _FROM, rest_far, near * (1 - ratio)),
+    )
 
 
 def _exact_von_mises_nll(mean: Exact, log_concentration: Exact, x: Exact) -> tuple[Exact, ...]:
     k, half = np.exp(log_concentration), (x - mean) / 2
-    log_i0, ratio = _bessel(k)
+    log_rest, ratio_rest = _bessel(log_concentration)
     excess, slope = 2 * k * np.sin(half) ** 2, 2 * k * np.sin(half) * np.cos(half)
-    return _LOG_TWO_PI + log_i0 + excess, -slope, excess - k * (1 - ratio), slope
+    return _LOG_TWO_PI + log_rest + excess, -slope, excess - ratio_rest, slope
 
 
 def _torch_von_mises_nll(mean: Tensor, log_concentration: Tensor, target: Tensor) -> Tensor:
-    return -VonMises(mean, log_concentration.exp(), validate_args=False).log_prob(target)
+    """Not VonMises.log_prob, whose polynomials are float32's in float64, too."""
+    k = log_concentration.exp()
+    return math.log(2 * math.pi) + torch.special.i0e(k).log() + k * (1 - torch.cos(target - mean))
 
 
 def _von_mises_nll(
