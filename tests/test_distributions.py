@@ -29,6 +29,15 @@ from vae_fast.distributions import (
 from vae_fast.engine.table import LIKELIHOODS
 
 
+@pytest.fixture(autouse=True)
+def _validated():
+    """By default, which torch.compile turns off for the whole process when it is first used."""
+    before = td.Distribution._validate_args
+    td.Distribution.set_default_validate_args(True)
+    yield
+    td.Distribution.set_default_validate_args(before)
+
+
 def _each(rows):
     return pytest.mark.parametrize("row", rows, ids=[row.make.__name__ for row in rows])
 

@@ -7,19 +7,24 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
-// Of an angle in radians, less its whole quarter turns: pi / 2 in three parts, of which the first
-// two times a few thousand quarters are exact. NaN where a float no longer tells one quarter from
-// the next.
+// Of half the difference of two angles in radians, less its whole quarter turns: pi / 2 in three
+// parts, of which the first two times a few thousand quarters are exact. NaN where a float no
+// longer tells one quarter from the next.
 template <class T>
-VAE_FAST_FN SineCosine<T> sine_cosine(T x) {
+VAE_FAST_FN SineCosine<T> half_difference(T a, T b) {
   constexpr bool kWide = sizeof(T) == 8;
   constexpr T kRound = kWide ? 0x1.8p52 : 0x1.8p23;  // added, it rounds to whole numbers
   constexpr T kTurn = T(0.63661977236758134308);
   constexpr T kHigh = kWide ? 1.57079632673412561417 : 1.5703125;
   constexpr T kMiddle = kWide ? 6.07710050630396597660e-11 : 4.837512969970703125e-4;
   constexpr T kLow = kWide ? 2.02226624871116645580e-21 : 7.549789948768648e-8;
+  // a - b is the difference and what its rounding has lost (Knuth's two-sum).
+  const T difference = a - b, of_b = a - difference;
+  const T lost = (a - (difference + of_b)) + (of_b - b);
+  const T x = T(0.5) * difference;
   const T quarters = (x * kTurn + kRound) - kRound;
-  const T rest = ((x - quarters * kHigh) - quarters * kMiddle) - quarters * kLow;
+  const T high = (x - quarters * kHigh) + T(0.5) * lost;
+  const T rest = (high - quarters * kMiddle) - quarters * kLow;
   const SineCosine<T> of_rest = sine_cosine_quarter(rest * kTurn);
   // Of four quarters, how many: -2 or 2, -1, 0, 1.
   const T turn = quarters - T(4) * ((quarters * T(0.25) + kRound) - kRound);
@@ -42,7 +47,7 @@ struct VonMisesNll {
   VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T log_concentration, T x) {
     const T root = exp_(T(0.5) * log_concentration);
     const BesselRests<T> rests = bessel_rests(root * root, log_concentration);
-    const SineCosine<T> half = sine_cosine(T(0.5) * (x - mean));
+    const SineCosine<T> half = half_difference(x, mean);
     const T distance = select(half.sine == T(0), T(0), half.sine * root);
     const T excess = T(2) * distance * distance;
     const T slope = select(half.sine == T(0), T(0), T(2) * distance * (half.cosine * root));

@@ -92,16 +92,13 @@ def von_mises(mean, log_concentration, x):
     ratio = mp.besseli(1, k) / mp.besseli(0, k) if k < 1e6 else 1 - 1 / (2 * k) - 1 / (8 * k * k)
     rest = k * (1 - ratio)
     slope = k * mp.sin(d)
-    # The difference of the angles is rounded.
-    moved = abs(slope * d)
     value = mp.log(2 * mp.pi) + log_i0 - k + excess
-    size = max(1, excess, abs(log_concentration), moved)
-    of_slope = abs(k * mp.cos(d) * d)
+    size = max(1, excess, abs(log_concentration))
     return [
         (value, size),
-        (-slope, of_slope),
-        (excess - rest, max(excess, rest, moved)),
-        (slope, of_slope),
+        (-slope, 0),
+        (excess - rest, max(excess, rest)),
+        (slope, 0),
     ]
 
 

@@ -40,7 +40,8 @@ class Distribution(torch.distributions.Distribution):
     ``sample`` and ``rsample`` take their noise from torch's generator, compute in float32 (float64
     where a parameter is float64), and give the parameters' dtype.
 
-    ``validate_args`` is torch's, its default too: parameters and values are checked, a ValueError.
+    ``validate_args`` is torch's, its default too: parameters and values are checked, a ValueError
+    (but the first use of ``torch.compile`` turns that default off, for torch's classes and these).
     In compiled code, where torch's own classes break the graph, what is wrong is found at run time:
     a RuntimeError, on a GPU an assertion of the device.
     """

@@ -63,8 +63,8 @@ def von_mises_nll(
 
 def _parts(mean: Tensor, log_concentration: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     """sqrt(k) times the sine and the cosine of half the difference, in float64: 0 where it is 0."""
-    half = 0.5 * (x - mean)
-    half = torch.where(half.abs() <= 2**20, half, math.nan).double()
+    half = 0.5 * (x.double() - mean.double())
+    half = torch.where(half.abs() <= 2**20, half, math.nan)
     root = torch.exp(0.5 * log_concentration.double()).clamp(max=torch.finfo(torch.float64).max)
     return torch.sin(half) * root, torch.cos(half) * root
 
