@@ -61,10 +61,6 @@ class CountLikelihood(Likelihood):
         """log(1 + x)."""
         return torch.log1p(prepared)
 
-    def forward(self, raw: Tensor) -> Params:
-        """The logits of the shares; of zeros, too, where the decoder gives them."""
-        return raw if self.per_element == 1 else raw.chunk(self.per_element, dim=1)
-
     def mean(self, params: Params) -> Tensor:
         """The expected x of a total of ``library``."""
         logits, *zero_logits = _in_full_precision(params)

@@ -33,8 +33,8 @@ class Likelihood(nn.Module):
     per_element: int = 1  # numbers that the decoder gives for each element of x
 
     def forward(self, raw: Tensor) -> Params:
-        """The distribution's parameters, from what the decoder gave."""
-        return raw
+        """The distribution's parameters, each of x's shape, from what the decoder gave."""
+        return raw if self.per_element == 1 else raw.chunk(self.per_element, dim=1)
 
     @property
     def shared(self) -> tuple[Tensor | float, ...]:

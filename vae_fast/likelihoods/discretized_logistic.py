@@ -266,10 +266,6 @@ class DiscretizedLogisticLikelihood(Likelihood):
     data = "intensities"
     per_element = 2
 
-    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """The mean and the logarithm of the scale, each of x's shape."""
-        return raw.chunk(2, dim=1)
-
     def mean(self, params: Params) -> Tensor:
         """The expected x, to half a level at most: that of a logistic clipped to [0, 1].
 

@@ -145,10 +145,6 @@ class LaplaceLikelihood(Likelihood):
     data = "numbers"
     per_element = 2
 
-    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """The mean and the logarithm of the scale, each of x's shape."""
-        return raw.chunk(2, dim=1)
-
     def mean(self, params: Params) -> Tensor:
         """The expected x."""
         return params[0]

@@ -96,10 +96,6 @@ class VonMisesLikelihood(Likelihood):
     data = "numbers"
     per_element = 2
 
-    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """The mean and the logarithm of the concentration, each of x's shape."""
-        return raw.chunk(2, dim=1)
-
     def mean(self, params: Params) -> Tensor:
         """The mean direction."""
         return params[0]
