@@ -8,8 +8,10 @@
 #include <pybind11/pybind11.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "formulas/loss.h"
 #include "kernels.h"
@@ -54,6 +56,12 @@ int loss_named(std::string_view name);
 // reference: for double backward, forward AD and functorch.
 TensorVector gradient_formula(const char* loss, at::TensorList operands);
 void set_gradient_formula(pybind11::function formula);
+
+// A function as the composition that Python has of it, by its name: of tensors, some of them
+// undefined, and numbers.
+Tensor composition(const std::string& name, const std::vector<Tensor>& tensors,
+                   const std::vector<int64_t>& numbers);
+void set_composition(pybind11::function compose);
 
 void register_losses(pybind11::module_& module);
 void register_multinomial(pybind11::module_& module);

@@ -12,8 +12,9 @@
 
 #include "bindings/arguments.h"
 #include "bindings/calls.h"
+#include "bindings/composed.h"
 #include "bindings/entry.h"
-#include "bindings/mlp.h"
+#include "bindings/products.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -92,18 +93,6 @@ struct Problem {
     }
     if (loss == kMultinomial) return rows() > rows_of_chunk();
     return features() > features_of_chunk();
-  }
-
-  bool is_plain() const {
-    if (is_watched() || kernels_for(h().device()) == nullptr) return false;
-    const auto fits = [](const Tensor& x) {
-      return !x.defined() ||
-             (x.layout() == at::kStrided && !at::isTensorSubclassLike(x) && !has_tangent(x) &&
-              !x.unsafeGetTensorImpl()->has_symbolic_sizes_strides());
-    };
-    const bool is_target_constant = !(at::GradMode::is_enabled() && target.requires_grad());
-    return std::all_of(operands.begin(), operands.end(), fits) && fits(target) &&
-           fits(mask.value_or(Tensor())) && is_target_constant;
   }
 
   // The likelihood's op on the layer's output.
@@ -258,11 +247,27 @@ Sums by_rows(const Problem& problem, Reduction reduction, const Wanted& wanted,
   return sums;
 }
 
-Sums evaluate(const Problem& problem, Reduction reduction, const Wanted& wanted,
-              const Tensor& upstream) {
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const c10::DeviceGuard guard(problem.h().device());
+// ---- as a fused function -----------------------------------------------------------------------
+
+// Behind the operands.
+constexpr size_t kTarget = kOperands, kMask = kTarget + 1;
+
+Composed::Tensors tensors_of(const Problem& problem) {
+  Composed::Tensors tensors(problem.operands.begin(), problem.operands.end());
+  tensors.insert(tensors.end(), {problem.target, problem.mask.value_or(Tensor())});
+  return tensors;
+}
+
+Problem problem_of(const Composed::Tensors& tensors, int loss) {
+  Problem problem{{}, tensors[kTarget], given(tensors[kMask]), loss};
+  std::copy_n(tensors.begin(), kOperands, problem.operands.begin());
+  return problem;
+}
+
+Composed::Tensors evaluate(const Problem& problem, Reduction reduction, const Tensor& upstream,
+                           int64_t want) {
+  Wanted wanted;
+  for (size_t k = 0; k < kOperands; ++k) wanted[k] = is_wanted(want, k);
   Sums sums;
   if (problem.loss == kMultinomial) {
     const Tensor of_rows = upstream.defined() ? upstream.reshape({problem.rows(), 1}) : upstream;
@@ -271,102 +276,22 @@ Sums evaluate(const Problem& problem, Reduction reduction, const Wanted& wanted,
     sums = by_features(problem, reduction, wanted, upstream);
   }
   if (wanted[kH]) sums.gradients[kH] = sums.gradients[kH].view(problem.h().sizes());
-  return sums;
+  Composed::Tensors results = {sums.value};
+  results.insert(results.end(), sums.gradients.begin(), sums.gradients.end());
+  return results;
 }
 
-// ---- Autograd ----------------------------------------------------------------------------------
-
-// The sum over everything made its gradients in the forward. The sums of rows have an upstream
+// The sum over everything makes its gradients in the forward. The sums of rows have an upstream
 // gradient each, which cannot be applied to what was summed over rows: their backward makes the
-// chunks again. The engine rounds to the operands' dtypes, after the upstream gradient.
-class LinearNllBackward : public NodeWithGradients {
- public:
-  LinearNllBackward(const Problem& problem, Reduction reduction)
-      : loss_(problem.loss), reduction_(reduction) {
-    for (size_t k = 0; k < kOperands; ++k) save(operands_[k], problem.operands[k]);
-    save(target_, problem.target);
-    save(mask_, problem.mask.value_or(Tensor()));
-  }
-
-  std::string name() const override { return "VaeFastBackward[linear_nll]"; }
-
-  void release_variables() override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (SavedVariable& operand : operands_) operand.reset_data();
-    target_.reset_data();
-    mask_.reset_data();
-    release_kept();
-  }
-
-  variable_list apply(variable_list&& upstream) override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!upstream[0].defined()) return variable_list(kOperands);
-    if (at::GradMode::is_enabled()) return through_graph(upstream[0]);
-    if (keeps_any()) return kept(kOperands, upstream[0]);
-    if (at::isTensorSubclassLike(upstream[0])) return through_graph(upstream[0]);
-    Wanted wanted;
-    for (size_t k = 0; k < kOperands; ++k) wanted[k] = task_should_compute_output(k);
-    const Operands gradients = evaluate(problem(), reduction_, wanted, upstream[0]).gradients;
-    return variable_list(gradients.begin(), gradients.end());
-  }
-
- private:
-  static void save(SavedVariable& saved, const Tensor& x) {
-    if (x.defined()) saved = SavedVariable(x, false);
-  }
-
-  Problem problem() const {
-    Problem result{{}, target_.unpack(), given(mask_.unpack()), loss_};
-    for (size_t k = 0; k < kOperands; ++k) result.operands[k] = operands_[k].unpack();
-    return result;
-  }
-
-  variable_list through_graph(const Tensor& upstream) {
-    const Problem own = problem();
-    std::vector<Tensor> operands;
-    std::vector<size_t> places;
-    for (size_t k = 0; k < kOperands; ++k) {
-      if (!own.operands[k].defined()) continue;
-      operands.push_back(own.operands[k]);
-      places.push_back(k);
-    }
-    const variable_list found = gradients_through_graph(
-        operands, {upstream}, [&](size_t k) { return task_should_compute_output(places[k]); },
-        [&](const std::vector<Tensor>& aliases) {
-          Problem other = own;
-          for (size_t k = 0; k < places.size(); ++k) other.operands[places[k]] = aliases[k];
-          return variable_list{other.in_two_steps(reduction_)};
-        });
-    variable_list result(kOperands);
-    for (size_t k = 0; k < places.size(); ++k) result[places[k]] = found[k];
-    return result;
-  }
-
-  int loss_;
-  Reduction reduction_;
-  std::array<SavedVariable, kOperands> operands_;
-  SavedVariable target_, mask_;
-};
-
-Tensor in_chunks(const Problem& problem, Reduction reduction) {
-  const int64_t needed = requiring_gradient(problem.operands);
-  const bool makes_gradients = reduction.keep == 0;
-  Wanted wanted{};
-  for (size_t k = 0; makes_gradients && k < kOperands; ++k) wanted[k] = (needed >> k & 1) != 0;
-  c10::intrusive_ptr<LinearNllBackward> node;
-  if (needed != 0) {
-    node = c10::make_intrusive<LinearNllBackward>(problem, reduction);
-    connect(*node, problem.operands);
-  }
-  const Sums sums = evaluate(problem, reduction, wanted, /*upstream=*/Tensor());
-  if (node) {
-    torch::autograd::set_history(sums.value, node);
-    for (size_t k = 0; k < kOperands; ++k) {
-      if (sums.gradients[k].defined()) node->keep(k, sums.gradients[k]);
-    }
-    announce(node);
-  }
-  return sums.value;
+// chunks again.
+Composed composed(int loss, Reduction reduction) {
+  return {"linear_nll", kOperands,
+          [=](const Composed::Tensors& tensors, const Tensor& upstream, int64_t want) {
+            return evaluate(problem_of(tensors, loss), reduction, upstream, want);
+          },
+          [=](const Composed::Tensors& tensors) {
+            return problem_of(tensors, loss).in_two_steps(reduction);
+          }};
 }
 
 // ---- Python ------------------------------------------------------------------------------------
@@ -410,9 +335,13 @@ Tensor linear_nll(const Tensor& h, const Tensor& weight, const OptionalTensor& b
   const Problem problem{
       {h, weight, bias.value_or(Tensor()), logvar.value_or(Tensor())}, target, mask, loss};
   check(problem);
-  if (!problem.is_plain() || !problem.is_divided()) return problem.in_two_steps({keep, mean});
   const int64_t batch_dims = problem.batch_dims();
-  const Tensor value = in_chunks(problem, {keep, std::min(mean, batch_dims)});
+  const Composed function = composed(loss, {keep, std::min(mean, batch_dims)});
+  const Composed::Tensors tensors = tensors_of(problem);
+  if (!is_plain(function, tensors) || !problem.is_divided()) {
+    return problem.in_two_steps({keep, mean});
+  }
+  const Tensor value = call_fused(function, tensors, /*in_forward=*/keep == 0);
   return mean > batch_dims ? value / problem.features() : value;
 }
 

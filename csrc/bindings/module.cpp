@@ -9,8 +9,14 @@
 namespace vae_fast::bindings {
 namespace {
 
-// Lives as long as the process: nodes of a graph may outlast the interpreter's shutdown of modules.
+// They live as long as the process: nodes of a graph may outlast the interpreter's shutdown of
+// modules.
 pybind11::handle& formula_handle() {
+  static pybind11::handle handle;
+  return handle;
+}
+
+pybind11::handle& composition_handle() {
   static pybind11::handle handle;
   return handle;
 }
@@ -27,6 +33,18 @@ TensorVector gradient_formula(const char* loss, at::TensorList operands) {
   return TensorVector(list.begin(), list.end());
 }
 
+void set_composition(pybind11::function compose) { composition_handle() = compose.release(); }
+
+Tensor composition(const std::string& name, const std::vector<Tensor>& tensors,
+                   const std::vector<int64_t>& numbers) {
+  pybind11::gil_scoped_acquire gil;
+  pybind11::list given;
+  for (const Tensor& x : tensors) {
+    given.append(x.defined() ? pybind11::cast(x) : pybind11::none());
+  }
+  return composition_handle()(name, given, numbers).cast<Tensor>();
+}
+
 }  // namespace vae_fast::bindings
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
@@ -39,6 +57,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   vae_fast::bindings::register_mlp(module);
   vae_fast::bindings::register_elbo(module);
   module.def("set_gradient_formula", &vae_fast::bindings::set_gradient_formula);
+  module.def("set_composition", &vae_fast::bindings::set_composition);
   module.def("cpu_capability", &cpu::capability);
   module.def("set_cpu_capability", &cpu::set_capability);
   module.def("cpu_capabilities", [] {
