@@ -115,6 +115,31 @@ struct MultinomialArgs {
   Output gradient;
 };
 
+// A table of numbers in CSR: row r has values[k] in columns[k], for k from starts[r] to starts[r +
+// 1]. What has no entry is 0, what has several their sum. Checked: every index is inside.
+struct Csr {
+  const void* starts = nullptr;  // null: not given
+  const void* columns = nullptr;
+  Input values;            // dense, of one dimension
+  bool has_int64 = false;  // indices are; else int32
+  int64_t rows = 1;
+};
+
+// value[r] = the loss of row r, a run of `classes` elements, and its gradients, times scale and
+// upstream, as of LossArgs. Where a library is given, which is the row's total, the formula's first
+// parameter, a mean, is made of the logits in its place: softmax(logits) * library. A mean and a
+// total count as at least kLeastMean.
+struct CountArgs {
+  LossArgs loss;
+  int64_t classes = 1;
+  bool is_log = false;      // the formula's first parameter is a mean's logarithm
+  Input library;            // a number per row
+  Output library_gradient;  // dense, a number per row
+  Csr target;               // in place of the loss's last operand; row r % target.rows is row r's
+};
+
+inline constexpr double kLeastMean = 1e-30;
+
 namespace cpu {
 
 // Calls body(context, begin, end) on parts of [0, n), each of at least `grain`, in any order and on
@@ -127,6 +152,7 @@ void loss(const LossArgs& args, ParallelFor parallel_for);
 void sample(const SampleArgs& args, ParallelFor parallel_for);
 void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for);
 void multinomial(const MultinomialArgs& args, ParallelFor parallel_for);
+void counts(const CountArgs& args, ParallelFor parallel_for);
 
 // out (columns, rows) = the transpose of x (rows, columns), whose rows are `stride` apart.
 void transpose(const float* x, int64_t rows, int64_t columns, int64_t stride, float* out,

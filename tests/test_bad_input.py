@@ -9,6 +9,7 @@ from cases import CASES, each_case
 
 import vae_fast as vf
 from vae_fast.engine.reference import evaluate
+from vae_fast.engine.table import LOSSES
 
 ones = torch.ones(2, 3)
 dense = torch.ones(2, 3, device="cpu")
@@ -52,6 +53,8 @@ def test_every_operand(case, kind, backend):
         operands[k] = bad
         if kind == "none" and name.startswith("prior"):
             continue  # half a prior has its own answer
+        if kind == "rows" and name == "target" and LOSSES[case.op].counts:
+            continue  # that is read
         check(partial(case.public, *operands), exception, message.format(name=name))
 
 

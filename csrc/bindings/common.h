@@ -66,6 +66,7 @@ void set_composition(pybind11::function compose);
 void register_losses(pybind11::module_& module);
 void register_multinomial(pybind11::module_& module);
 void register_linear(pybind11::module_& module);
+void register_counts(pybind11::module_& module);
 void register_sampling(pybind11::module_& module);
 void register_products(pybind11::module_& module);
 void register_mlp(pybind11::module_& module);

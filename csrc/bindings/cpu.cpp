@@ -67,6 +67,7 @@ const Device kCpu = {
     .sample_backward =
         [](const SampleBackwardArgs& args) { cpu::sample_backward(args, cpu_parallel_for); },
     .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, cpu_parallel_for); },
+    .counts = [](const CountArgs& args) { cpu::counts(args, cpu_parallel_for); },
     .scale =
         [](const Tensor& gradient, const Tensor& factor) {
           if (!is_one(factor)) gradient.mul_(factor);

@@ -90,6 +90,7 @@ const Device kCuda = {
     .sample = sample,
     .sample_backward = sample_backward,
     .multinomial = multinomial,
+    .counts = nullptr,
     .scale = scale,
     .draw_seeds = draw_seeds,
     .recording = recording,

@@ -16,6 +16,7 @@ struct Device {
   void (*sample)(SampleArgs& args, const Tensor& seeds);
   void (*sample_backward)(const SampleBackwardArgs& args);
   void (*multinomial)(const MultinomialArgs& args);
+  void (*counts)(const CountArgs& args);  // null: the device has no kernel for it
 
   // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
   // waits to learn whether it is one.

@@ -52,6 +52,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   vae_fast::bindings::register_losses(module);
   vae_fast::bindings::register_multinomial(module);
   vae_fast::bindings::register_linear(module);
+  vae_fast::bindings::register_counts(module);
   vae_fast::bindings::register_sampling(module);
   vae_fast::bindings::register_products(module);
   vae_fast::bindings::register_mlp(module);

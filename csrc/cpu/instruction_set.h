@@ -22,6 +22,9 @@ struct InstructionSet {
   void (*sample_backward)(const SampleBackwardArgs&, const Tiling&, int64_t begin, int64_t end,
                           const Sums&);
   void (*multinomial)(const MultinomialArgs&, int64_t begin, int64_t end, double* values);
+  // `to_library`: a number for each row of all. `room`: three rows of the arithmetic's type.
+  void (*counts)(const CountArgs&, const Tiling&, int64_t begin, int64_t end, const Sums&,
+                 double* to_library, void* room);
   void (*store)(const double* sums, double scale, const Output& out);  // dense
 };
 

@@ -179,4 +179,23 @@ void multinomial(const MultinomialArgs& args, ParallelFor parallel_for) {
   instruction_set().store(values.data(), 1, args.value);
 }
 
+void counts(const CountArgs& args, ParallelFor parallel_for) {
+  const int64_t rows = args.loss.shape.numel / args.classes;
+  const Tiling by_rows = {.group_size = args.classes,
+                          .tiles = rows,
+                          .tile_length = args.classes,
+                          .tiles_per_group = 1,
+                          .partials = rows};
+  std::vector<double> values(rows), to_library(rows);
+  run(args.loss, by_rows, values.data(), parallel_for,
+      [&](int64_t begin, int64_t end, const Sums& sums) {
+        std::vector<double> room(3 * args.classes);
+        instruction_set().counts(args, by_rows, begin, end, sums, to_library.data(), room.data());
+      });
+  if (args.loss.value.data != nullptr) instruction_set().store(values.data(), 1, args.loss.value);
+  if (args.library_gradient.data != nullptr) {
+    instruction_set().store(to_library.data(), 1, args.library_gradient);
+  }
+}
+
 }  // namespace vae_fast::cpu

@@ -32,16 +32,37 @@ class LossTiles {
       if (args.gradients[k].data != nullptr) gradient_count_ = k + 1;
     }
     prefetches_ = bytes * args.shape.numel >= kPrefetchFrom;
-    function_ = evaluator_.with_gradients(gradient_count_);
+    make_gradients(gradient_count_);
   }
 
+  // One that is not given is set by set_target().
   void load(int64_t first, int64_t n) {
     for (int k = 0; k < evaluator_.operand_count; ++k) {
-      const bool is_target = k >= evaluator_.parameter_count;
-      operands_[k] = load_tile(args_.operands[k], is_target && evaluator_.unit_interval,
-                               args_.shape, first, n, operand_buffers_[k]);
-      if (prefetches_ && operands_[k] != operand_buffers_[k]) prefetch(operands_[k] + n, n);
+      if (args_.operands[k].data != nullptr) load_operand(k, first, n);
     }
+  }
+
+  const T* load_operand(int k, int64_t first, int64_t n) {
+    const bool is_target = k >= evaluator_.parameter_count;
+    operands_[k] = load_tile(args_.operands[k], is_target && evaluator_.unit_interval, args_.shape,
+                             first, n, operand_buffers_[k]);
+    if (prefetches_ && operands_[k] != operand_buffers_[k]) prefetch(operands_[k] + n, n);
+    return operands_[k];
+  }
+
+  void set_target(const T* target) { operands_[evaluator_.parameter_count] = target; }
+
+  // A first operand made of the one that was loaded, and where its gradient goes, which is not
+  // stored then.
+  void replace_first(const T* operand, T* gradient) {
+    operands_[0] = operand;
+    gradients_[0] = in_place_[0] = gradient;
+  }
+
+  // Of at least so many operands.
+  void make_gradients(int count) {
+    gradient_count_ = gradient_count_ < count ? count : gradient_count_;
+    function_ = evaluator_.with_gradients(gradient_count_);
   }
 
   const T* operand(int k) const { return operands_[k]; }
@@ -107,11 +128,6 @@ class LossTiles {
     }
   }
 
-  T* value_buffer() { return value_buffer_; }
-  T* upstream_buffer() { return upstream_buffer_; }
-  int gradient_count() const { return gradient_count_; }
-
- private:
   // By selection: what is masked out may be NaN.
   void apply_mask(T* value, int64_t first, int64_t n) {
     copy_in<Convert<T>, uint8_t>(args_.mask, args_.shape, first, n, mask_buffer_);
@@ -119,6 +135,11 @@ class LossTiles {
     for (int k = 0; k < gradient_count_; ++k) select_by_mask(gradients_[k], n);
   }
 
+  T* value_buffer() { return value_buffer_; }
+  T* upstream_buffer() { return upstream_buffer_; }
+  int gradient_count() const { return gradient_count_; }
+
+ private:
   void select_by_mask(T* x, int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) x[i] = mask_buffer_[i] != T(0) ? x[i] : T(0);

@@ -1,6 +1,7 @@
 // The table of one instruction set. A stub includes the standard headers, sets its target and the
 // two macros, and then includes this: all of it, the formulas too, is compiled for that target, in
 // a namespace of its own, so that the linker has nothing to merge across instruction sets.
+#include "cpu/counts.h"
 #include "cpu/loops.h"
 #include "cpu/multinomial.h"
 
@@ -29,6 +30,12 @@ void multinomial(const MultinomialArgs& args, int64_t begin, int64_t end, double
   (args.float64 ? multinomial_rows<double> : multinomial_rows<float>)(args, begin, end, values);
 }
 
+void counts(const CountArgs& args, const Tiling& tiling, int64_t begin, int64_t end,
+            const Sums& sums, double* to_library, void* room) {
+  (args.loss.float64 ? count_rows<double> : count_rows<float>)(args, tiling, begin, end, sums,
+                                                               to_library, room);
+}
+
 }  // namespace
 }  // namespace VAE_FAST_ISA
 
@@ -38,6 +45,7 @@ const InstructionSet VAE_FAST_TABLE = {
     .sample = VAE_FAST_ISA::sample,
     .sample_backward = VAE_FAST_ISA::sample_backward,
     .multinomial = VAE_FAST_ISA::multinomial,
+    .counts = VAE_FAST_ISA::counts,
     .store = VAE_FAST_ISA::store_sums,
 };
 

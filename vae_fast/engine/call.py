@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine import checks, extension
+from vae_fast.engine.counts import counts_loss
 from vae_fast.engine.dtypes import arithmetic_dtype, result_dtype
 from vae_fast.engine.reductions import keep_and_mean
 from vae_fast.engine.reference import compute
@@ -39,6 +40,9 @@ def loss(
             else keep_and_mean(reduction, batch_dims, operands[0])
         )
         kernels, first = extension.kernels, operands[0]
+        if operands[-1].layout is torch.sparse_csr and LOSSES[op].counts:
+            *parameters, target = operands
+            return counts_loss(function, op, parameters, target, None, mask, batch_dims, reduction)
         # Asked in this order, because a device's name takes long to ask for.
         if (kernels is None or not first.is_cpu) and extension.use_reference(first.device.type):
             explain(function, op, operands, mask, batch_dims, reduction)
@@ -95,7 +99,7 @@ def explain(
     The kernels' own entries look at the same by themselves, and fast.
     """
     row = LOSSES[op]
-    checks.check_operands(function, row.operands, operands, mask, row.integers)
+    checks.check_operands(function, row.operands, operands, mask, row.integers, row.counts)
     checks.check_public_reduction(function, reduction, batch_dims, operands[:1])
     if row.rowwise:
         checks.check_has_classes(function, batch_dims, operands[:1])
@@ -112,6 +116,14 @@ def as_tensor(value: Tensor | float, *others: Any) -> Tensor:
     dtype = arithmetic_dtype(tensors)
     # A fill: a copy of host memory would wait for the GPU, and could not be captured in a graph.
     return torch.full((), float(value), dtype=dtype, device=tensors[0].device)
+
+
+def library_of(library: Tensor | float, *others: Any) -> Tensor:
+    """Totals that may be a number, as a tensor; sums of whole numbers as floats."""
+    total = as_tensor(library, *others)
+    if not isinstance(total, Tensor) or total.is_floating_point():
+        return total  # the checks say what it is, if it is no tensor
+    return total.to(arithmetic_dtype([x for x in others if isinstance(x, Tensor)]))
 
 
 def logvar_of(

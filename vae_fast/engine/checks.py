@@ -53,16 +53,21 @@ def is_int(value: Any) -> bool:
     return isinstance(value, (int, Integral, torch.SymInt))
 
 
-def check_tensor(function: str, argument: str, value: Any) -> None:
-    """Raises TypeError unless ``value`` is a tensor, dense, and all in this process."""
+def check_tensor(function: str, argument: str, value: Any, sparse: bool = False) -> None:
+    """Raises TypeError unless ``value`` is a tensor, dense, and all in this process.
+
+    ``sparse``: or in CSR.
+    """
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{function}: {argument} is of type {type(value).__name__}, expected torch.Tensor"
         )
-    if value.layout != torch.strided or value.is_nested:
+    has_layout = value.layout == torch.strided or (sparse and value.layout == torch.sparse_csr)
+    if not has_layout or value.is_nested:
         kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
         raise TypeError(
             f"{function}: {argument} is a tensor of layout {kind}, expected a dense one"
+            f"{' or sparse_csr' if sparse else ''}"
         )
     if _is_distributed(value):
         raise TypeError(
@@ -85,17 +90,18 @@ def check_operands(
     operands: Sequence[Any],
     mask: Any = None,
     integers: tuple[torch.dtype, ...] = (),
+    sparse: bool = False,
 ) -> None:
     """Types, dtypes, devices and shapes of a loss's operands and of its mask.
 
-    ``integers`` are what a target may be besides a float.
+    ``integers`` are what a target may be besides a float; ``sparse``: it may be in CSR.
 
     Raises:
         TypeError: An operand is no tensor, or has a dtype that it must not have.
         ValueError: The operands lie on different devices or do not broadcast together.
     """
     for name, operand in zip(names, operands, strict=True):
-        check_tensor(function, name, operand)
+        check_tensor(function, name, operand, sparse and name == "target")
     if mask is not None:
         check_tensor(function, "mask", mask)
     first = operands[0]

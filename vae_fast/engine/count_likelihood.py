@@ -7,19 +7,14 @@ where a datum is a cell, its elements are genes, and its total is the size of it
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from vae_fast.engine.counts import counts_loss, log_means, means
 from vae_fast.engine.likelihood import Kind, Likelihood, Params
 from vae_fast.engine.reductions import Reduction
-from vae_fast.engine.table import LIKELIHOODS
-
-# A mean is no less: of a share that is nothing in float32, a count would cost infinity, and its
-# gradient would be NaN. 1e8 counts over it are still finite.
-_LEAST_MEAN = 1e-30
 
 
 class CountLikelihood(Likelihood):
@@ -39,6 +34,7 @@ class CountLikelihood(Likelihood):
 
     data: ClassVar[Kind] = "counts"
     settings = ("input_shape", "library")
+    is_log: ClassVar[bool] = False  # the likelihood's function takes logarithms of means
 
     def __init__(self, input_shape: tuple[int, ...], library: float | None = None) -> None:
         super().__init__()
@@ -48,7 +44,10 @@ class CountLikelihood(Likelihood):
         self.library = float(library)
         self._dims = len(input_shape)
 
-    @abstractmethod
+    def dispersions(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """The parameters behind the mean that all data have in common."""
+        return ()
+
     def distribution(self, logits: Tensor, library: Tensor) -> tuple[Tensor, ...]:
         """The parameters of the likelihood's function, but for those of zeros.
 
@@ -56,6 +55,8 @@ class CountLikelihood(Likelihood):
             logits: (..., *input_shape), float32 or float64.
             library: the totals, which broadcast to that.
         """
+        function = log_means if self.is_log else means
+        return function(logits, library, self._dims), *self.dispersions(logits.dtype)
 
     def encoded(self, prepared: Tensor) -> Tensor:
         """log(1 + x)."""
@@ -76,22 +77,21 @@ class CountLikelihood(Likelihood):
     ) -> Tensor:
         """The negative log-likelihood given the total of each datum, in nats."""
         logits, *zero_logits = _in_full_precision(params)
-        function = LIKELIHOODS[self.name].function
-        first, *others = self.distribution(logits, self._totals(x, logits.dtype))
-        return function(first, x, *others, *zero_logits, batch_dims=batch_dims, reduction=reduction)
-
-    def means(self, logits: Tensor, library: Tensor) -> Tensor:
-        """Each element's share of the total."""
-        shares = torch.softmax(logits.flatten(-self._dims), -1).view_as(logits)
-        return (library * shares).clamp(min=_LEAST_MEAN)
-
-    def log_means(self, logits: Tensor, library: Tensor) -> Tensor:
-        """Their logarithms, which need no bound; of a total of 0, -infinity."""
-        log_shares = torch.log_softmax(logits.flatten(-self._dims), -1).view_as(logits)
-        return torch.log(library) + log_shares
+        op = f"{self.name}_nll"
+        return counts_loss(
+            op,
+            op,
+            (logits, *self.dispersions(logits.dtype), *zero_logits),
+            x,
+            self._totals(x, logits.dtype),
+            None,
+            batch_dims,
+            reduction,
+            is_log=self.is_log,
+        )
 
     def _expected(self, logits: Tensor, zero_logits: list[Tensor], library: Tensor) -> Tensor:
-        mean = self.means(logits, library)
+        mean = means(logits, library, self._dims)
         for logit in zero_logits:
             mean = mean * torch.sigmoid(-logit)
         return mean

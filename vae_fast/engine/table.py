@@ -39,6 +39,7 @@ class Loss:
         rowwise: The elements of a row, along the last dimension, hang together. All operands have
             one shape, there is no mask, and ``value`` differentiates by itself, to any order. The
             op's kernels give the gradient in the first operand.
+        counts: Its target are counts, of which most may be zero: it may be in CSR.
     """
 
     operands: tuple[str, ...]
@@ -46,6 +47,7 @@ class Loss:
     gradients: Callable[..., tuple[Tensor, ...]]
     uint8_unit: float = 1.0
     rowwise: bool = False
+    counts: bool = False
 
     @property
     def integers(self) -> tuple[torch.dtype, ...]:

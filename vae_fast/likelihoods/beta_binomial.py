@@ -127,7 +127,8 @@ def _gradients(
 
 
 enter_loss(
-    "beta_binomial_nll", Loss(("alpha", "beta", "total_count", "target"), _value, _gradients)
+    "beta_binomial_nll",
+    Loss(("alpha", "beta", "total_count", "target"), _value, _gradients, counts=True),
 )
 
 

@@ -107,7 +107,9 @@ def _gradients(logits: Tensor, total_count: Tensor, target: Tensor) -> tuple[Ten
     )
 
 
-enter_loss("binomial_nll", Loss(("logits", "total_count", "target"), _value, _gradients))
+enter_loss(
+    "binomial_nll", Loss(("logits", "total_count", "target"), _value, _gradients, counts=True)
+)
 
 
 # ---- as a distribution ---------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from vae_fast.engine.call import as_tensor, loss
+from vae_fast.engine.call import as_tensor, library_of, loss
 from vae_fast.engine.count_likelihood import CountLikelihood
+from vae_fast.engine.counts import counts_loss
 from vae_fast.engine.distribution import Distribution
 from vae_fast.engine.gamma_functions import (
     at_least_one,
@@ -23,7 +24,7 @@ from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
-__all__ = ["negative_binomial_nll"]
+__all__ = ["negative_binomial_nll", "softmax_negative_binomial_nll"]
 
 
 def negative_binomial_nll(
@@ -73,6 +74,61 @@ def negative_binomial_nll(
     return loss(op, op, operands, mask, batch_dims, reduction)
 
 
+def softmax_negative_binomial_nll(
+    logits: Tensor,
+    target: Tensor,
+    library: Tensor | float,
+    theta: Tensor | float,
+    *,
+    zero_logits: Tensor | None = None,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of counts of means softmax(logits) times a library size, in nats.
+
+    :func:`negative_binomial_nll` of mu = library * softmax(logits), the softmax over all of the
+    event; with ``zero_logits``, :func:`zero_inflated_negative_binomial_nll` (Lopez et al. 2018,
+    "Deep generative modeling for single-cell transcriptomics").
+
+    The kernel goes over a row while it is in the cache: 8 bytes per element in float32 with a theta
+    per feature (4 with a target of few counts in CSR), 12 (8) with the gradient in the logits; 16
+    (12) and 24 (20) with zero_logits and its gradient. Those in theta and library are summed in the
+    same pass. It is computed in parts, the softmax first, under ``torch.compile``, ``torch.func``
+    and forward-mode AD, for tensor subclasses, on devices other than the CPU, for a target that
+    requires a gradient and for ``reduction="none"``.
+
+    Args:
+        logits: (*batch, *event), not normalised.
+        target: Counts, of the shape of logits, as in :func:`poisson_nll`; (B, D) in
+            ``torch.sparse_csr`` too.
+        library: The total of each datum, (*batch, 1, ...) or what broadcasts to that, or a number.
+            It counts as at least 1e-30, and so does a mean; below there is no gradient.
+        theta: Inverse dispersions, as in :func:`negative_binomial_nll`: per feature, per datum, or
+            gathered per feature and batch.
+        zero_logits: Logits of a zero that is none of the negative binomial's.
+        mask: As in :func:`bernoulli_nll`; what is masked out has its share of the softmax.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, library is not one number per datum, the devices
+            differ, an unknown reduction, batch_dims that leave no event, or a target in CSR whose
+            indices are outside of it.
+    """
+    thetas = as_tensor(theta, logits, target)
+    name = "softmax_negative_binomial_nll"
+    inflated = () if zero_logits is None else (zero_logits,)
+    op = "zero_inflated_negative_binomial_nll" if inflated else "negative_binomial_nll"
+    total = library_of(library, logits, target)
+    parameters = (logits, thetas, *inflated)
+    return counts_loss(name, op, parameters, target, total, mask, batch_dims, reduction)
+
+
 # ---- in plain PyTorch ----------------------------------------------------------------------------
 
 
@@ -111,7 +167,9 @@ def _gradients(mu: Tensor, theta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     return in_mu, of_theta - digamma_rest_difference(x, t), in_target
 
 
-enter_loss("negative_binomial_nll", Loss(("mu", "theta", "target"), _value, _gradients))
+enter_loss(
+    "negative_binomial_nll", Loss(("mu", "theta", "target"), _value, _gradients, counts=True)
+)
 
 
 # ---- as a distribution ---------------------------------------------------------------------------
@@ -182,9 +240,9 @@ class NegativeBinomialLikelihood(CountLikelihood):
         super().__init__(input_shape, library)
         self.log_theta = nn.Parameter(torch.zeros(input_shape))
 
-    def distribution(self, logits: Tensor, library: Tensor) -> tuple[Tensor, ...]:
-        """The means mu and the inverse dispersions theta."""
-        return self.means(logits, library), torch.exp(self.log_theta.to(logits.dtype))
+    def dispersions(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Theta."""
+        return (torch.exp(self.log_theta.to(dtype)),)
 
 
 enter_likelihood(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_fast.engine.call import loss
+from vae_fast.engine.call import library_of, loss
 from vae_fast.engine.count_likelihood import CountLikelihood
+from vae_fast.engine.counts import counts_loss
 from vae_fast.engine.distribution import Distribution, enter_kl
 from vae_fast.engine.exponentials import half_expm1, half_expm1_minus
 from vae_fast.engine.gamma_functions import at_least_one, count_term
@@ -18,7 +19,7 @@ from vae_fast.engine.logarithms import log_distance
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
-__all__ = ["poisson_nll"]
+__all__ = ["poisson_nll", "softmax_poisson_nll"]
 
 
 def poisson_nll(
@@ -58,6 +59,48 @@ def poisson_nll(
     return loss("poisson_nll", "poisson_nll", (log_rate, target), mask, batch_dims, reduction)
 
 
+def softmax_poisson_nll(
+    logits: Tensor,
+    target: Tensor,
+    library: Tensor | float,
+    *,
+    zero_logits: Tensor | None = None,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of counts of rates softmax(logits) times a library size, in nats.
+
+    :func:`poisson_nll` of log(library) + log_softmax(logits), the softmax over all of the event;
+    with ``zero_logits``, :func:`zero_inflated_poisson_nll`. Its passes, and where it is computed in
+    parts, are those of :func:`softmax_negative_binomial_nll`.
+
+    Args:
+        logits: (*batch, *event), not normalised.
+        target: Counts, of the shape of logits, as in :func:`poisson_nll`; (B, D) in
+            ``torch.sparse_csr`` too.
+        library: As in :func:`softmax_negative_binomial_nll`.
+        zero_logits: Logits of a zero that is none of the Poisson distribution's.
+        mask: As in :func:`softmax_negative_binomial_nll`.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: As in :func:`softmax_negative_binomial_nll`.
+        ValueError: Likewise.
+    """
+    name = "softmax_poisson_nll"
+    inflated = () if zero_logits is None else (zero_logits,)
+    op = "zero_inflated_poisson_nll" if inflated else "poisson_nll"
+    total, parameters = library_of(library, logits, target), (logits, *inflated)
+    return counts_loss(
+        name, op, parameters, target, total, mask, batch_dims, reduction, is_log=True
+    )
+
+
 # ---- in plain PyTorch ----------------------------------------------------------------------------
 
 
@@ -84,7 +127,7 @@ def _gradients(log_rate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return in_log_rate, count_term(target)[1] - d
 
 
-enter_loss("poisson_nll", Loss(("log_rate", "target"), _value, _gradients))
+enter_loss("poisson_nll", Loss(("log_rate", "target"), _value, _gradients, counts=True))
 
 
 # ---- as a distribution ---------------------------------------------------------------------------
@@ -144,10 +187,7 @@ class PoissonLikelihood(CountLikelihood):
     """Counts that vary as their mean does."""
 
     name = "poisson"
-
-    def distribution(self, logits: Tensor, library: Tensor) -> tuple[Tensor, ...]:
-        """The logarithms of the rates."""
-        return (self.log_means(logits, library),)
+    is_log = True
 
 
 enter_likelihood(

@@ -80,7 +80,7 @@ def _gradients(
 
 enter_loss(
     "zero_inflated_negative_binomial_nll",
-    Loss(("mu", "theta", "zero_logits", "target"), _value, _gradients),
+    Loss(("mu", "theta", "zero_logits", "target"), _value, _gradients, counts=True),
 )
 
 

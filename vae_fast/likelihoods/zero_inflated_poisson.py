@@ -72,7 +72,8 @@ def _gradients(log_rate: Tensor, zero_logits: Tensor, target: Tensor) -> tuple[T
 
 
 enter_loss(
-    "zero_inflated_poisson_nll", Loss(("log_rate", "zero_logits", "target"), _value, _gradients)
+    "zero_inflated_poisson_nll",
+    Loss(("log_rate", "zero_logits", "target"), _value, _gradients, counts=True),
 )
 
 
