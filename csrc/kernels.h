@@ -140,6 +140,21 @@ struct CountArgs {
 
 inline constexpr double kLeastMean = 1e-30;
 
+// y += x weight, of a table x in CSR, checked, whose values are of the arithmetic's type as all
+// that is here; or weight_gradient += x' upstream. All are dense.
+struct SparseLinearArgs {
+  bool float64 = false;
+  bool has_int64 = false;  // indices are; else int32
+  int64_t rows = 0, inputs = 0, outputs = 0;
+  const void* starts = nullptr;
+  const void* columns = nullptr;
+  const void* values = nullptr;
+  const void* weight = nullptr;     // (inputs, outputs)
+  void* y = nullptr;                // (rows, outputs); null: the gradient is wanted
+  const void* upstream = nullptr;   // (rows, outputs)
+  void* weight_gradient = nullptr;  // (inputs, outputs)
+};
+
 namespace cpu {
 
 // Calls body(context, begin, end) on parts of [0, n), each of at least `grain`, in any order and on
@@ -153,6 +168,7 @@ void sample(const SampleArgs& args, ParallelFor parallel_for);
 void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for);
 void multinomial(const MultinomialArgs& args, ParallelFor parallel_for);
 void counts(const CountArgs& args, ParallelFor parallel_for);
+void sparse_linear(const SparseLinearArgs& args, ParallelFor parallel_for);
 
 // out (columns, rows) = the transpose of x (rows, columns), whose rows are `stride` apart.
 void transpose(const float* x, int64_t rows, int64_t columns, int64_t stride, float* out,

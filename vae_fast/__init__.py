@@ -30,6 +30,7 @@ from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
 from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
 from vae_fast.engine.linear import linear_nll
+from vae_fast.engine.sparse_linear import sparse_linear
 from vae_fast.info import BuildInfo, build_info
 from vae_fast.latent import draw_seed, gaussian_kl, reparameterize, reparameterize_kl
 from vae_fast.likelihoods import *  # noqa: F403  (all that the folder has)
@@ -65,6 +66,7 @@ __all__ = [
     "reparameterize",
     "reparameterize_kl",
     "set_buffer_cache_limit",
+    "sparse_linear",
 ]
 __all__ += likelihoods.__all__
 

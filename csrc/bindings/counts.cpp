@@ -7,6 +7,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/composed.h"
+#include "bindings/csr.h"
 #include "bindings/entry.h"
 
 namespace vae_fast::bindings {
@@ -54,35 +55,10 @@ bool expands_to(const Tensor& x, at::IntArrayRef shape) {
   return true;
 }
 
-template <class Index>
-bool are_inside(const Tensor& indices, int64_t end) {
-  const Index* const data = indices.const_data_ptr<Index>();
-  return std::all_of(data, data + indices.numel(),
-                     [=](Index index) { return index >= 0 && index < end; });
-}
-
-bool are_inside(const Tensor& indices, int64_t end) {
-  return indices.scalar_type() == at::kInt ? are_inside<int32_t>(indices, end)
-                                           : are_inside<int64_t>(indices, end);
-}
-
-// torch looks at the indices of CSR only when it is asked to.
-void check_csr(const char* op, const Tensors& tensors, int64_t classes) {
-  const Tensor &starts = tensors[kStarts], &columns = tensors[kColumns];
-  const bool fits = are_inside(columns, classes) && are_inside(starts, columns.numel() + 1) &&
-                    starts.diff().ge(0).all().item<bool>();
-  TORCH_CHECK_VALUE(fits, op, ": target's crow_indices or col_indices lie outside of it");
-}
-
 bool has_csr_of(const Tensors& tensors, at::IntArrayRef shape, int64_t batch_dims) {
-  const auto is_line = [](const Tensor& x) { return x.dim() == 1 && x.is_contiguous(); };
-  const Tensor &starts = tensors[kStarts], &columns = tensors[kColumns];
-  return is_line(starts) && is_line(columns) && is_line(tensors[kTarget]) && batch_dims > 0 &&
+  return is_plain_csr(tensors[kStarts], tensors[kColumns], tensors[kTarget]) && batch_dims > 0 &&
          static_cast<int64_t>(shape.size()) == batch_dims + 1 &&
-         starts.numel() == shape[batch_dims - 1] + 1 &&
-         columns.numel() == tensors[kTarget].numel() &&
-         starts.scalar_type() == columns.scalar_type() &&
-         (starts.scalar_type() == at::kInt || starts.scalar_type() == at::kLong);
+         tensors[kStarts].numel() == shape[batch_dims - 1] + 1;
 }
 
 // The composition says what is wrong with all else.
@@ -206,7 +182,7 @@ OptionalTensor counts_nll(const std::string& op, const std::vector<Tensor>& para
   TensorVector operands(parameters.begin(), parameters.end());
   operands.push_back(starts ? target.new_empty({}) : target);
   check_operands(loss_info(call.loss), op.c_str(), operands, mask);
-  if (starts) check_csr(op.c_str(), tensors, tensors[0].size(-1));
+  if (starts) check_csr(op.c_str(), "target", *starts, *columns, tensors[0].size(-1));
   const bool has_halves = std::any_of(parameters.begin(), parameters.end(),
                                       [](const Tensor& x) { return x.scalar_type() == at::kHalf; });
   return call_fused(function, tensors, /*in_forward=*/keep == 0 && !has_halves);

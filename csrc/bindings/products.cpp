@@ -78,16 +78,6 @@ Tensor by_onednn(const Tensor& x, const Tensor& weight, const OptionalTensor& bi
   return find_onednn()->call(x, whole, bias, "none", Scalars(), std::nullopt);
 }
 
-// x^T, dense. torch's copy does it on one thread, and takes as long as a tenth of the product.
-Tensor transposed(const Tensor& x) {
-  const Tensor values = in_memory(x);
-  const Tensor rows = values.stride(1) == 1 ? values : values.contiguous();
-  Tensor result = at::empty({x.size(1), x.size(0)}, x.options());
-  cpu::transpose(rows.const_data_ptr<float>(), x.size(0), x.size(1), rows.stride(0),
-                 result.mutable_data_ptr<float>(), cpu_parallel_for);
-  return result;
-}
-
 bool weight_gradient_pays(const Tensor& gradient, const Tensor& x) {
   const int64_t inputs = x.size(1), outputs = gradient.size(1);
   return std::min(inputs, outputs) >= kWorthTransposing && pays(x, x.size(0), inputs, outputs);
@@ -98,6 +88,16 @@ Tensor weight_gradient_by_onednn(const Tensor& gradient, const Tensor& x) {
 }
 
 }  // namespace
+
+Tensor transposed(const Tensor& x) {
+  if (x.scalar_type() != at::kFloat) return x.t().contiguous();
+  const Tensor values = in_memory(x);
+  const Tensor rows = values.stride(1) == 1 ? values : values.contiguous();
+  Tensor result = at::empty({x.size(1), x.size(0)}, x.options());
+  cpu::transpose(rows.const_data_ptr<float>(), x.size(0), x.size(1), rows.stride(0),
+                 result.mutable_data_ptr<float>(), cpu_parallel_for);
+  return result;
+}
 
 bool uses_onednn() {
   return is_wanted() && find_onednn() != nullptr && at::globalContext().userEnabledMkldnn();

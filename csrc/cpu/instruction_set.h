@@ -25,6 +25,8 @@ struct InstructionSet {
   // `to_library`: a number for each row of all. `room`: three rows of the arithmetic's type.
   void (*counts)(const CountArgs&, const Tiling&, int64_t begin, int64_t end, const Sums&,
                  double* to_library, void* room);
+  // Of rows of y, or of the transposed weight's gradient.
+  void (*sparse_linear)(const SparseLinearArgs&, int64_t begin, int64_t end);
   void (*store)(const double* sums, double scale, const Output& out);  // dense
 };
 

@@ -198,4 +198,13 @@ void counts(const CountArgs& args, ParallelFor parallel_for) {
   }
 }
 
+void sparse_linear(const SparseLinearArgs& args, ParallelFor parallel_for) {
+  // A row of y costs its entries; of the weight's gradient, all entries are looked at by each part.
+  const bool is_product = args.y != nullptr;
+  const int64_t parts = is_product ? args.rows : args.inputs;
+  const int64_t grain = is_product ? 1 : std::max<int64_t>(1, kGrain / args.outputs);
+  parallel(parallel_for, parts, grain,
+           [&](int64_t begin, int64_t end) { instruction_set().sparse_linear(args, begin, end); });
+}
+
 }  // namespace vae_fast::cpu

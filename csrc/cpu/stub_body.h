@@ -4,6 +4,7 @@
 #include "cpu/counts.h"
 #include "cpu/loops.h"
 #include "cpu/multinomial.h"
+#include "cpu/sparse_linear.h"
 
 namespace vae_fast::cpu {
 inline namespace VAE_FAST_ISA {
@@ -36,6 +37,21 @@ void counts(const CountArgs& args, const Tiling& tiling, int64_t begin, int64_t 
                                                                to_library, room);
 }
 
+template <class T, class Index>
+void sparse_linear(const SparseLinearArgs& args, int64_t begin, int64_t end) {
+  (args.y != nullptr ? sparse_product_rows<T, Index> : sparse_gradient_rows<T, Index>)(args, begin,
+                                                                                       end);
+}
+
+template <class T>
+void sparse_linear(const SparseLinearArgs& args, int64_t begin, int64_t end) {
+  (args.has_int64 ? sparse_linear<T, int64_t> : sparse_linear<T, int32_t>)(args, begin, end);
+}
+
+void sparse_linear(const SparseLinearArgs& args, int64_t begin, int64_t end) {
+  (args.float64 ? sparse_linear<double> : sparse_linear<float>)(args, begin, end);
+}
+
 }  // namespace
 }  // namespace VAE_FAST_ISA
 
@@ -46,6 +62,7 @@ const InstructionSet VAE_FAST_TABLE = {
     .sample_backward = VAE_FAST_ISA::sample_backward,
     .multinomial = VAE_FAST_ISA::multinomial,
     .counts = VAE_FAST_ISA::counts,
+    .sparse_linear = VAE_FAST_ISA::sparse_linear,
     .store = VAE_FAST_ISA::store_sums,
 };
 

@@ -244,13 +244,48 @@ def test_a_sparse_table_trains_as_a_dense_one(table):
         weights.append(model.state_dict())
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=0, atol=0)
+    gaussian = VAE(GENES, 3, likelihood="gaussian")
     with pytest.raises(TypeError, match=r"x is torch\.sparse_csr; expected a dense batch"):
-        model.loss(dense.to_sparse_csr())
-    trainer = Trainer(VAE(GENES, 3, likelihood="gaussian"), TrainerConfig(device="cpu"))
+        gaussian.loss(dense.to_sparse_csr())
+    trainer = Trainer(gaussian, TrainerConfig(device="cpu"))
     with pytest.raises(DataError, match="is sparse, which is for likelihoods of counts"):
         trainer.fit(dense.float().to_sparse_csr())
     with pytest.raises(DataError, match="the data holds -1, and counts"):
         Trainer(model, TrainerConfig(device="cpu")).fit(dense - 1)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_batch_in_csr_is_read_as_it_is(name, table, monkeypatch):
+    """By every method that takes data, in every dtype, and by the trainer where few are stored."""
+    dense = torch.from_numpy(table)
+    torch.manual_seed(0)
+    model = VAE(GENES, 3, hidden=(8,), likelihood=name).double()
+    assert model.reads_csr
+    assert not VAE((1, 8, 8), 3, architecture="conv", likelihood=name).reads_csr
+
+    def results(x):
+        torch.manual_seed(0)
+        terms = model.loss(x)
+        found = torch.autograd.grad(terms.loss, [*model.parameters()])
+        seen = model.reconstruct(x), model.embed(x), model.log_likelihood(x, 3)
+        return [*terms, *found, *seen]
+
+    expected = results(dense)
+    for dtype in (torch.float32, torch.int32):
+        for ours, theirs in zip(results(dense.to(dtype).to_sparse_csr()), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    read = []
+    monkeypatch.setattr(VAE, "prepare", lambda self, x: read.append(x.layout) or prepare(self, x))
+    few = torch.where(torch.rand(dense.shape) < 0.1, dense, 0).to_sparse_csr()
+    for x, layout in ((few, torch.sparse_csr), (dense.to_sparse_csr(), torch.strided)):
+        model = VAE(GENES, 3, hidden=(8,), likelihood=name)
+        Trainer(model, TrainerConfig(epochs=1, batch_size=32, device="cpu")).fit(x)
+        assert set(read) == {layout}
+        read.clear()
+
+
+prepare = VAE.prepare
 
 
 def test_a_run_on_counts(tmp_path, table, run_cli, error_of, few_codes):

@@ -20,24 +20,37 @@ if TYPE_CHECKING:
 ENTRIES = ("shape", "format", "data", "indices", "indptr")
 
 
-def rows(x: Tensor, index: Tensor) -> Tensor:
-    """Some rows of a tensor, dense whether it is or is in CSR, on its device.
+def rows(x: Tensor, index: Tensor, *, in_csr: bool = False) -> Tensor:
+    """Some rows of a tensor, on its device.
 
     Args:
         x: (N, *shape), or (N, D) in `torch.sparse_csr`.
         index: (B,) int64.
+        in_csr: of x in CSR, rows in CSR; else dense, whatever x is.
     """
     if x.layout is not torch.sparse_csr:
         return x.index_select(0, index)
     first = x.crow_indices()[index]
     counts = x.crow_indices()[index + 1] - first
     row = torch.repeat_interleave(torch.arange(len(index), device=x.device), counts)
+    ends = torch.cumsum(counts, 0)
     # Where in CSR a row's values begin, less where they do among those of these rows.
-    shift = first - (torch.cumsum(counts, 0) - counts)
+    shift = first - (ends - counts)
     source = torch.arange(len(row), device=x.device) + shift[row]
+    columns, values = x.col_indices()[source], x.values()[source]
+    if in_csr:
+        starts = torch.cat([ends.new_zeros(1), ends]).to(columns.dtype)
+        return torch.sparse_csr_tensor(starts, columns, values, (len(index), x.shape[1]))
     dense = x.values().new_zeros(len(index), x.shape[1])
-    dense[row, x.col_indices()[source].long()] = x.values()[source]
+    dense[row, columns.long()] = values
     return dense
+
+
+def density(x: Tensor) -> float:
+    """Of a tensor in CSR, which part of the elements is stored; 1 of a dense one."""
+    if x.layout is not torch.sparse_csr or x.numel() == 0:
+        return 1.0
+    return len(x.values()) / x.numel()
 
 
 def nbytes(x: Tensor) -> int:

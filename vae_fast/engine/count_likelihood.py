@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vae_fast.engine.counts import counts_loss, log_means, means
+from vae_fast.engine.counts import counts_loss, is_csr, log_means, means, row_sums
 from vae_fast.engine.likelihood import Kind, Likelihood, Params
 from vae_fast.engine.reductions import Reduction
 
@@ -98,6 +98,8 @@ class CountLikelihood(Likelihood):
 
     def _totals(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Of each datum, (*batch, 1, ...): sums of whole numbers, exact up to 2^24 in float32."""
+        if is_csr(x):
+            return row_sums(x, dtype)
         return x.sum(tuple(range(-self._dims, 0)), keepdim=True, dtype=dtype)
 
 

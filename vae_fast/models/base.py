@@ -17,7 +17,7 @@ from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.table import LIKELIHOODS
 from vae_fast.latent.checks import check_generators
 from vae_fast.latent.seeds import Generator
-from vae_fast.models.fused import Plain, as_written, can_fuse
+from vae_fast.models.fused import Plain, as_written, can_fuse, starts_with_linear
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
 
@@ -133,7 +133,9 @@ class LatentModel(nn.Module):
             self.encoder = encoder or conv_encoder(self.input_shape, channels, hidden, codes)
             self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted)
         else:
-            self.encoder = encoder or mlp_encoder(self.input_shape, hidden, codes)
+            self.encoder = encoder or mlp_encoder(
+                self.input_shape, hidden, codes, reads_csr=self._takes_csr
+            )
             self.decoder = decoder or mlp_decoder(latent, hidden, wanted)
 
         # Has the weights' dtype and device where there are no parameters to ask: in the replicas of
@@ -161,6 +163,16 @@ class LatentModel(nn.Module):
         tensors = itertools.chain(self.parameters(), self.buffers())
         return next(tensor for tensor in tensors if tensor.is_floating_point())
 
+    @property
+    def _takes_csr(self) -> bool:
+        """Whether a batch may be in `torch.sparse_csr`: where data are rows of counts."""
+        return self.likelihood.data == "counts" and len(self.input_shape) == 1
+
+    @property
+    def reads_csr(self) -> bool:
+        """Whether a batch in `torch.sparse_csr` is read as it is, and not made dense on the way."""
+        return self._takes_csr and self._weight().is_cpu and starts_with_linear(self.encoder)
+
     def prepare(self, x: Tensor) -> Tensor:
         """Data as floats in the dtype of the weights; uint8 as x / 255, but counts as they are."""
         if not isinstance(x, Tensor):
@@ -168,7 +180,7 @@ class LatentModel(nn.Module):
         if x.dim() == 0 or x.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, ("batch", *self.input_shape)))
             raise ValueError(f"x has shape {tuple(x.shape)}; expected ({expected})")
-        if x.layout is not torch.strided:
+        if x.layout is not torch.strided and not (x.layout is torch.sparse_csr and self._takes_csr):
             raise TypeError(f"x is {x.layout}; expected a dense batch: x.to_dense()")
         dtype = self._weight().dtype
         if x.dtype != torch.uint8 or self.likelihood.data == "counts":
@@ -228,7 +240,8 @@ class LatentModel(nn.Module):
         called instead: ``wrapped(x, return_loss=True)``.
 
         Args:
-            x: (B, *input_shape), floats or uint8; of counts int32 or int64, too.
+            x: (B, *input_shape), floats or uint8; of counts int32 or int64, too, and (B, D) in
+                `torch.sparse_csr`.
             beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
             free_bits: nats of KL that each latent dimension has for nothing.
             generator: for the noise; None: torch's default one of the device. A list of them: one

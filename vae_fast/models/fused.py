@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from vae_fast.engine.extension import kernels
+from vae_fast.engine.sparse_linear import sparse_linear
 
 _has_global_hooks = cast(Callable[[], bool], _has_any_global_hook)
 
@@ -73,6 +74,7 @@ class Plain:
         )
 
 
+is_flatten = Plain(nn.Flatten)
 _is_relu = Plain(nn.ReLU)
 _is_plain_linear = Plain(nn.Linear)
 
@@ -94,8 +96,13 @@ class FusedSequential(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each module in turn."""
+        """Each module in turn; of x in CSR, the first linear layer by `sparse_linear`."""
         modules = list(self)
+        if x.layout is torch.sparse_csr:
+            if not starts_with_linear(self):
+                return self.forward(x.to_dense())
+            linear = cast(nn.Linear, modules[1])
+            x, modules = sparse_linear(x, linear.weight, linear.bias), modules[2:]
         while modules:
             run = leading_run(modules) if can_fuse(x) else []
             fused = kernels.mlp(x, parameters_of(run)) if run else None
@@ -106,6 +113,12 @@ class FusedSequential(nn.Sequential):
                 x = fused
             modules = modules[len(run) :]
         return x
+
+
+def starts_with_linear(modules: nn.Module) -> bool:
+    """Whether it is what `mlp_encoder` makes: its linear layer can read a table in CSR."""
+    first = list(modules)[:2] if isinstance(modules, FusedSequential) else []
+    return len(first) == 2 and is_flatten(first[0]) and _is_plain_linear(first[1])
 
 
 def leading_run(modules: list[nn.Module]) -> list[nn.Module]:

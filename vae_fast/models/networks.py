@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
@@ -22,13 +23,21 @@ def mlp(sizes: Sequence[int]) -> list[nn.Module]:
     return layers[:-1]
 
 
-def mlp_encoder(shape: Sequence[int], hidden: Sequence[int], outputs: int) -> FusedSequential:
+def mlp_encoder(
+    shape: Sequence[int], hidden: Sequence[int], outputs: int, *, reads_csr: bool = False
+) -> FusedSequential:
     """(B, *shape) to (B, outputs) through linear layers.
 
     Where `outputs` are the two heads of a VAE, one layer for both computes what two layers would,
     and starts in the same distribution: `nn.Linear` draws by its number of inputs alone.
+
+    `reads_csr`: the first layer's weight is held transposed, as `sparse_linear` reads it.
     """
-    return FusedSequential(nn.Flatten(), *mlp([math.prod(shape), *hidden, outputs]))
+    layers = mlp([math.prod(shape), *hidden, outputs])
+    if reads_csr:
+        weight = cast(nn.Parameter, layers[0].weight)
+        layers[0].weight = nn.Parameter(weight.detach().t().contiguous().t())
+    return FusedSequential(nn.Flatten(), *layers)
 
 
 def mlp_decoder(inputs: int, hidden: Sequence[int], shape: Sequence[int]) -> FusedSequential:

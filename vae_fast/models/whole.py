@@ -10,13 +10,18 @@ from torch import Tensor, nn
 from vae_fast.engine.call import as_tensor
 from vae_fast.engine.extension import kernels
 from vae_fast.engine.table import LIKELIHOODS
-from vae_fast.models.fused import FusedSequential, Plain, leading_run, parameters_of
+from vae_fast.models.fused import (
+    FusedSequential,
+    Plain,
+    is_flatten,
+    leading_run,
+    parameters_of,
+)
 
 if TYPE_CHECKING:
     from vae_fast.models.vae import VAE
 
 _is_fused_sequential = Plain(FusedSequential)
-_is_flatten = Plain(nn.Flatten)
 _is_unflatten = Plain(nn.Unflatten)
 
 
@@ -43,7 +48,7 @@ def whole_terms(
         return None
     first, *encoder = cast(nn.Sequential, model.encoder)
     *decoder, last = cast(nn.Sequential, model.decoder)
-    if not _is_flatten(first) or not _is_unflatten(last):
+    if not is_flatten(first) or not _is_unflatten(last):
         return None
     assert isinstance(first, nn.Flatten)
     assert isinstance(last, nn.Unflatten)

@@ -159,7 +159,8 @@ def fitting_state(stored: dict[str, Any], optimizer: torch.optim.Optimizer) -> d
         if index not in parameters:
             raise ValueError(f"there is a state of a parameter {index}, which there is not")
         parameter, fused = parameters[index]
-        state[index] = _of_fused(entries, parameter, optimizer) if fused else entries
+        fitting = _of_fused(entries, parameter, optimizer) if fused else entries
+        state[index] = {name: _as_it_lies(value, parameter) for name, value in fitting.items()}
     return {
         "state": state,
         "param_groups": [
@@ -167,6 +168,16 @@ def fitting_state(stored: dict[str, Any], optimizer: torch.optim.Optimizer) -> d
             for group, like in zip(groups, own, strict=True)
         ],
     }
+
+
+def _as_it_lies(value: Any, parameter: Tensor) -> Any:
+    """A number for each of the parameter's, in its order in memory, in which a fused kernel goes.
+
+    Files hold rows; a parameter may be held transposed, or with its channels last.
+    """
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _of_fused(

@@ -355,7 +355,8 @@ class Trainer:
         with kept_generators(self.device):
             seed_all(derived_seed(seed, purpose, "loader", epoch))
             shuffle = None if epoch is None else derived_seed(seed, purpose, "order", epoch)
-            stream = batches(source, batch_size, self.device, shuffle, Expected.of(self._module))
+            expected, in_csr = Expected.of(self._module), getattr(self._module, "reads_csr", False)
+            stream = batches(source, batch_size, self.device, shuffle, expected, in_csr=in_csr)
             first = next(stream, None)
             if first is None or len(first) == 0:
                 raise ValueError(f"there are no data for {purpose}")
