@@ -286,6 +286,16 @@ def test_gaussian_nll_of_a_fixed_variance(logvar):
 # ---- the whole -----------------------------------------------------------------------------------
 
 
+def test_a_log_normal_far_from_its_median(backend):
+    """The ends of float64, of which log x is taken, from the other end."""
+    target = torch.tensor([0.0, 2.3e-308, 1e308], dtype=torch.float64)
+    mean = torch.tensor([1e4, 700.0, -1e4], dtype=torch.float64)
+    expected = 0.5 * (mean - target.log()) ** 2 + target.log() + 0.5 * math.log(2 * math.pi)
+    expected[0] = math.inf
+    value = vf.log_normal_nll(mean, target, 0.0, reduction="none")
+    torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
+
+
 def test_elbo_terms_are_not_weighted():
     params, target, mu, logvar = (
         torch.randn(6, 9),

@@ -124,7 +124,9 @@ VAE_FAST_FN LogDistance<float> log_distance(float l, float x) {
 }
 VAE_FAST_FN LogDistance<double> log_distance(double l, double x) {
   constexpr double kLn2 = 0x1.62e42feep-1, kLn2Rest = 1.90821492927058770002e-10;
-  const double k = max_(-500., min_(500., std::rint(l * 1.44269504088896340736)));
+  // Where x is at an end of the range, not beyond it.
+  const double most = select(x < 0x1p-500, 0., 500.), least = select(x > 0x1p500, 0., -500.);
+  const double k = max_(least, min_(most, std::rint(l * 1.44269504088896340736)));
   const double rest = std::log(x * std::exp2(-k));
   return {((l - k * kLn2) - rest) - k * kLn2Rest, k * kLn2 + (k * kLn2Rest + rest)};
 }

@@ -24,9 +24,13 @@ def log_distance(l: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: E741
 
     In float64; the multiple of log 2 is taken from l first, which is exact.
     """
-    wide = l.double()
+    wide, size = l.double(), x.double()
     k = torch.round(wide.detach() / math.log(2)).clamp(-500, 500)
-    rest = torch.log(x.double() * torch.exp2(-k))
+    # Where x is at an end of the range, not beyond it.
+    k = torch.where(
+        size < 2.0**-500, k.clamp(max=0), torch.where(size > 2.0**500, k.clamp(min=0), k)
+    )
+    rest = torch.log(size * torch.exp2(-k))
     distance = ((wide - k * _LN2) - rest) - k * _LN2_REST
     return distance.to(l.dtype), (k * _LN2 + (k * _LN2_REST + rest)).to(l.dtype)
 
