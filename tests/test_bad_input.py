@@ -64,7 +64,8 @@ def test_only_targets_may_be_integers(case, bad, backend):
     for k, name in enumerate(case.names):
         operands = [ones] * len(case.names)
         operands[k] = bad
-        message = f"gaussian_kl: {name} has dtype {bad.dtype}, {floats}"
+        function = "gaussian_kl" if case.op.endswith("_kl") else case.op
+        message = f"{function}: {name} has dtype {bad.dtype}, {floats}"
         check(partial(case.public, *operands), TypeError, message)
 
 

@@ -51,10 +51,15 @@ def _linear(likelihood):
     return call
 
 
+def _of_two(case, x, y):
+    operands = [*[x] * (len(case.names) - 1), y]
+    return operands if case.has_target else case.domain(operands)
+
+
 # The call of two tensors, and what computes it: an op, or a function.
 CALLS = {
     **{
-        case.op: (lambda x, y, case=case: case.public(*[x] * (len(case.names) - 1), y), case.op)
+        case.op: (lambda x, y, case=case: case.public(*_of_two(case, x, y)), case.op)
         for case in CASES
     },
     "gaussian_nll of a number": (lambda x, y: vf.gaussian_nll(x, y, -1.0), "gaussian_nll"),

@@ -30,15 +30,15 @@ struct DiscretizedLogisticNll {
     const Logistic<T> below = logistic(minus_a), above = logistic(b);
     const T small_root = exp_(T(-0.5) * max_(T(-80), min_(T(40), log_scale)));
     const T width = step * small_root * small_root;  // a - b
-    const T rest = exp_nonpositive(-width), mass = -expm1_(-width);
-    const T log_mass = minus_log(-rest, mass * T(kFar)).log - max_(T(0), log_scale - T(40));
+    const Complement<T> inside = complement_of_exp(width);
+    const T log_mass = inside.log_mass - max_(T(0), log_scale - T(40));
 
     // Of each of the three factors its part in the value and its slopes, 0 where it is not there.
     const T part_a = select(highest, T(0), max_(T(0), minus_a) + below.softplus_neg_abs);
     const T part_b = select(lowest, T(0), max_(T(0), b) + above.softplus_neg_abs);
     const T part_mass = select(lowest, T(0), select(highest, T(0), -log_mass));
     const T to_a = select(highest, T(0), below.sigmoid), to_b = select(lowest, T(0), above.sigmoid);
-    const T odds = rest * width / mass;
+    const T odds = inside.rest * width / inside.mass;
     const T to_mass = select(lowest, T(0), select(highest, T(0), odds));
     const T scaled = ((to_a - to_b) * root) * root;
     const T in_half = (((to_a + to_b) * (step * half)) * root) * root;

@@ -15,6 +15,7 @@
 #include "laplace.h"
 #include "log_normal.h"
 #include "negative_binomial.h"
+#include "ordinal.h"
 #include "poisson.h"
 #include "student_t.h"
 #include "von_mises.h"
@@ -44,6 +45,7 @@ using Losses = FormulaList<           //
     LaplaceNll,                       //
     LogNormalNll,                     //
     NegativeBinomialNll,              //
+    OrdinalNll,                       //
     PoissonNll,                       //
     StudentTNll,                      //
     VonMisesNll,                      //

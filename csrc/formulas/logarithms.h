@@ -109,6 +109,21 @@ VAE_FAST_FN MinusLog<double> minus_log(double y, double far) {
   return {select(abs_(y) < kNear, z * (near - p * v), y - log), log};
 }
 
+// Of exp(-w) and what it lacks of 1.
+template <class T>
+struct Complement {
+  T rest;      // exp(-w)
+  T mass;      // 1 - exp(-w)
+  T log_mass;  // log(1 - exp(-w)), exact however small w is; finite at 0 and of a NaN
+};
+
+// For w >= 0.
+template <class T>
+VAE_FAST_FN Complement<T> complement_of_exp(T w) {
+  const T rest = exp_nonpositive(-w), mass = -expm1_(-w);
+  return {rest, mass, minus_log(-rest, mass * T(kFar)).log};
+}
+
 template <class T>
 struct LogDistance {
   T value;  // l - log(x): where it is small, as exact as l

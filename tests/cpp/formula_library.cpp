@@ -11,6 +11,7 @@
 #include "formulas/gamma.h"
 #include "formulas/laplace.h"
 #include "formulas/log_normal.h"
+#include "formulas/ordinal.h"
 #include "formulas/student_t.h"
 #include "formulas/von_mises.h"
 #include "formulas/zero_inflated.h"
@@ -86,7 +87,7 @@ bool evaluate_listed(const char* name, bool at_zero, const T* const* operands, T
   return evaluate<T, LgammaDifferenceLoop, NegativeBinomialNll, PoissonNll, ZeroInflatedPoissonNll,
                   ZeroInflatedNegativeBinomialNll, GammaNll, LaplaceNll, StudentTNll, LogNormalNll,
                   ContinuousBernoulliNll, DiscretizedLogisticNll, BinomialNll, BetaNll,
-                  BetaBinomialNll, VonMisesNll>(name, at_zero, operands, outputs, n);
+                  BetaBinomialNll, VonMisesNll, OrdinalNll>(name, at_zero, operands, outputs, n);
 }
 
 }  // namespace

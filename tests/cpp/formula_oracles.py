@@ -173,6 +173,22 @@ def discretized_logistic(mean, log_scale, levels, x):
     ]
 
 
+def ordinal(location, lower, upper):
+    a, b, width = upper - location, lower - location, upper - lower
+    to_a, to_b = 1 / (1 + mp.exp(a)), 1 / (1 + mp.exp(-b))
+    mass = 1 / mp.expm1(width)
+    value = mp.log1p(mp.exp(-a)) + mp.log1p(mp.exp(b)) - mp.log(-mp.expm1(-width))
+    far_a, far_b = (0 if mp.isinf(x) else abs(x) for x in (a, b))
+    # Where a is far above 0, what it is wrong by is seen in a tiny sigmoid(-a).
+    in_a, in_b = to_a * max(1, far_a), to_b * max(1, far_b)
+    return [
+        (value, max(value, in_a + in_b, mp.mpf(1) if 0 < width < 1 else 0)),
+        (to_a - to_b, in_a + in_b),
+        (to_b + mass, in_b + mass * max(1, 0 if mp.isinf(width) else width)),
+        (-(to_a + mass), in_a + mass * max(1, 0 if mp.isinf(width) else width)),
+    ]
+
+
 def log_choose(n, k):
     return mp.loggamma(n + 1) - mp.loggamma(k + 1) - mp.loggamma(n - k + 1)
 

@@ -245,6 +245,16 @@ CASES = [
         ((math.nan, 0, 9, 0), (0, math.nan, 9, 0), (0, 0, math.nan, 0), (0, 0, 9, math.nan)),
     ),
     Case(
+        "ordinal_nll",
+        oracles.ordinal,
+        lambda rng, n: (
+            lambda lower: (4 * rng.standard_normal(n), lower, lower + log_uniform(rng, 1e-4, 30, n))
+        )(4 * rng.standard_normal(n)),
+        ((-1e4, -20, 0.25, 3, 1e4), (-math.inf, -200, -1, 0), (1e-40, 1e-20, 0.25, 90, math.inf)),
+        (6, 6, 6, 6),
+        ((0, 1, 0), (math.nan, 0, 1), (0, math.nan, 1), (0, 0, math.nan)),
+    ),
+    Case(
         "binomial_nll",
         oracles.binomial,
         lambda rng, n: (

@@ -22,6 +22,7 @@ NOT_MEMORY_BOUND = {
     r"(binomial|beta_binomial|beta|gamma|student_t)_nll.*": "likewise, of several arguments",
     r"von_mises_nll.*": "a sine with its cosine, two polynomials for each Bessel function",
     r"(continuous_bernoulli|discretized_logistic|log_normal)_nll.*": "a logarithm or two more",
+    r"ordinal_nll.*": "two logistic functions, two exponentials, a logarithm and a division",
     r"multinomial_nll, gradients: bfloat16, uint8 target": "two exponentials, in 5 bytes",
     r".*: float64": "consumer cards have 2 FP64 units on a multiprocessor",
 }

@@ -44,6 +44,8 @@ _VALUES: dict[str, Callable[[Shape, torch.Generator], Tensor]] = {
     "count": _whole,
     "trials": lambda shape, generator: 255 + _whole(shape, generator),
     "levels": lambda shape, generator: 2 ** (2 + _whole(shape, generator)),
+    "below": lambda shape, generator: -_normal(shape, generator).exp(),
+    "above": lambda shape, generator: _normal(shape, generator).exp(),
 }
 _INF = float("inf")
 _EXTREMES = {
@@ -57,6 +59,8 @@ _EXTREMES = {
     "count": (0.0, 1.0, 255.0),
     "trials": (256.0, 1e3, 6e4),
     "levels": (2.0, 3.0, 256.0, 6e4),
+    "below": (0.0, -1e-3, -1e4, -_INF),
+    "above": (1e-3, 1.0, 1e4, _INF),
 }
 _EXTREME_SHARE = 0.25  # of the operands; then of each one's elements
 _TARGET_DTYPES = {

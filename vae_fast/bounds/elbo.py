@@ -65,7 +65,9 @@ def elbo_loss(
         mu: Means of q(z|x), (*batch, *latent).
         logvar: Logarithms of its variances.
         likelihood: The name of its function without ``_nll``: ``"bernoulli"`` (logits),
-            ``"gaussian"`` (mean, or mean and logvar), ``"multinomial"`` (logits; no mask), ...;
+            ``"gaussian"`` (mean, or mean and logvar), ``"multinomial"`` (logits; no mask),
+            ``"categorical"`` (logits, with one dimension more for the classes), ``"ordinal"``
+            (location and cutpoints), ...;
             ``"bernoulli_probs"`` is the Bernoulli's of probabilities.
         beta: Weight of the divergence in ``loss``; nothing else scales a term.
         prior_mu: Means of the prior; None: the standard normal.
@@ -98,8 +100,10 @@ def elbo_loss(
     checks.check_tensor("elbo_loss", "target", target)
     checks.check_tensor("elbo_loss", "mu", mu)
     checks.check_public_reduction("elbo_loss", reduction, batch_dims, (target,))
-    _check_shapes("elbo_loss", first, target, mu, batch_dims, sample_dims)
     entry = LIKELIHOODS[likelihood]
+    has_classes = entry.has_classes and not target.is_floating_point()
+    shape = first.shape[:-1] if has_classes else first.shape
+    _check_shapes("elbo_loss", shape, target, mu, batch_dims, sample_dims)
     if 1 + len(others) not in entry.parameter_counts:
         raise ValueError(
             f"elbo_loss: params has {1 + len(others)} tensors, expected "
@@ -128,7 +132,7 @@ def elbo_loss(
 
 def _check_shapes(
     function: str,
-    params: Tensor,
+    params: Sequence[int],
     target: Tensor,
     mu: Tensor,
     batch_dims: int,
@@ -138,17 +142,17 @@ def _check_shapes(
 
     Raises:
         TypeError: ``sample_dims`` is no whole number.
-        ValueError: ``params`` is not ``sample_dims`` dimensions and then the target's shape, or mu
-            has another batch than the target.
+        ValueError: The shape ``params`` is not ``sample_dims`` dimensions and then the target's,
+            or mu has another batch than the target.
     """
     if not checks.is_int(sample_dims):
         raise TypeError(
             f"{function}: sample_dims is of type {type(sample_dims).__name__}, expected int"
         )
-    if sample_dims < 0 or not same_shape(params.shape[sample_dims:], target.shape):
+    if sample_dims < 0 or not same_shape(params[sample_dims:], target.shape):
         expected = f"({'K, ' * sample_dims}*{shown(target.shape)})" if sample_dims > 0 else ""
         raise ValueError(
-            f"{function}: params has shape {shown(params.shape)}, expected "
+            f"{function}: params has shape {shown(params)}, expected "
             f"{expected or shown(target.shape)} for a target {shown(target.shape)}: samples of z "
             f"in front of it are declared by sample_dims, which is {sample_dims}"
         )

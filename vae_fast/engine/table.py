@@ -78,6 +78,8 @@ class LikelihoodEntry:
             target, at most one, is the ``logvar`` there.
         head: What makes its parameters out of a decoder's output, where models may have it.
         distribution: Its class of :mod:`vae_fast.distributions`.
+        has_classes: Whether the last dimension of its first parameter are classes, which a target
+            of whole numbers does not have.
         no_mask: Why it takes no mask, and what to do instead; None: it takes one.
         parameter_counts: How many parameters the function takes.
     """
@@ -86,6 +88,7 @@ class LikelihoodEntry:
     op: str | None = None
     head: type[Likelihood] | None = None
     distribution: type[Distribution] | None = None
+    has_classes: bool = False
     no_mask: str | None = None
     parameter_counts: range = field(init=False)
 

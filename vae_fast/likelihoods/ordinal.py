@@ -1,0 +1,171 @@
+"""The ordinal likelihood of classes in an order: the cumulative logit model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine import checks
+from vae_fast.engine.call import in_result_dtype, loss
+from vae_fast.engine.checks import shown
+from vae_fast.engine.classes import check_classes, looked_up
+from vae_fast.engine.dtypes import arithmetic_dtype
+from vae_fast.engine.logarithms import minus_log
+from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.shapes import fits_into
+from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
+
+__all__ = ["ordinal_nll"]
+
+
+def ordinal_nll(
+    location: Tensor,
+    target: Tensor,
+    cutpoints: Tensor,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of one of K classes in an order, in nats.
+
+    The cumulative logit model (McCullagh 1980, "Regression models for ordinal data"):
+    P(y <= k) = sigmoid(c_k - location). With c_-1 = -infinity and c_(K-1) = infinity the class y
+    costs
+
+        -log(sigmoid(c_y - location) - sigmoid(c_(y-1) - location)),
+
+    evaluated as three factors whose logarithms have one sign, exact however close two cutpoints
+    are. torch looks the two cutpoints of each element up, in a pass for each, and adds up their
+    gradients. The kernel reads them and the location once and, where gradients are wanted, writes
+    them once, in the forward: 12 bytes per element in float32, 16 with the location's gradient, 24
+    with all.
+
+    Args:
+        location: (*batch, *event).
+        target: Numbers of classes from 0 to K - 1, in uint8, bool, int32 or int64, of location's
+            shape; leading batch dimensions may be missing, as in :func:`bernoulli_nll`.
+        cutpoints: K - 1 along the last dimension, in rising order: (K - 1,) for all elements alike,
+            or in front of it a shape that broadcasts to location's, (*event, K - 1) for example.
+            Where the two of a class are equal it costs infinity; where they are the wrong way round
+            the result is NaN.
+        mask: As in :func:`bernoulli_nll`; where it leaves the target out that may be any number.
+        batch_dims: How many leading dimensions are batch.
+        reduction: See :mod:`vae_fast`.
+
+    Returns:
+        The negative log-likelihood, reduced.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes do not broadcast, the devices differ, an unknown reduction,
+            batch_dims beyond the dimensions, or a target that is no class: on the CPU. In compiled
+            code that is a RuntimeError, on a GPU an assertion of the device.
+    """
+    _check(location, target, cutpoints, mask, batch_dims, reduction)
+    # In the arithmetic's dtype, in which their gradients are added up.
+    lower, upper = _ends(cutpoints.to(arithmetic_dtype((location, cutpoints))), target, mask)
+    value = interval_nll(
+        location, lower, upper, mask=mask, batch_dims=batch_dims, reduction=reduction
+    )
+    return in_result_dtype(value, location, cutpoints) if reduction == "none" else value
+
+
+def interval_nll(
+    location: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    mask: Tensor | None = None,
+    batch_dims: int = 1,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """The op: :func:`ordinal_nll` of classes between these two cutpoints."""
+    return loss("ordinal_nll", "ordinal_nll", (location, lower, upper), mask, batch_dims, reduction)
+
+
+def _check(
+    location: Tensor,
+    target: Tensor,
+    cutpoints: Tensor,
+    mask: Tensor | None,
+    batch_dims: int,
+    reduction: str,
+) -> None:
+    function = "ordinal_nll"
+    checks.check_operands(function, ("location",), (location,), mask)
+    check_classes(function, target, location, "location")
+    checks.check_operands(function, ("cutpoints",), (cutpoints,))
+    if cutpoints.device != location.device:
+        raise ValueError(
+            f"{function}: cutpoints is on {cutpoints.device}, expected {location.device} like "
+            f"location"
+        )
+    checks.check_public_reduction(function, reduction, batch_dims, (location,))
+    checks.check_shapes(function, ("location", "target"), (location, target), mask, batch_dims)
+    if cutpoints.dim() == 0 or not fits_into(cutpoints.shape[:-1], location.shape):
+        raise ValueError(
+            f"{function}: cutpoints has shape {shown(cutpoints.shape)}, expected (K - 1,), or in "
+            f"front of that what broadcasts to location's shape, {shown(location.shape)}"
+        )
+
+
+def _ends(cutpoints: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The cutpoints below and above each class."""
+    sets, classes = cutpoints.shape[:-1], cutpoints.shape[-1] + 1
+    edge = cutpoints.new_full((*sets, 1), math.inf)
+    below = torch.cat((-edge, cutpoints), -1).flatten()
+    above = torch.cat((cutpoints, edge), -1).flatten()
+
+    def look_up(index: Tensor) -> Tensor:
+        if sets:  # each has its part of the flattened table, beyond which it must not be read
+            first = torch.arange(0, below.numel(), classes, device=index.device).view(sets)
+            index = torch.where((index >= 0) & (index < classes), index + first, below.numel())
+        ends = (x.index_select(0, index.flatten()).view_as(index) for x in (below, above))
+        return torch.stack(tuple(ends))
+
+    lower, upper = looked_up("ordinal_nll", target, mask, classes, look_up)
+    return lower, upper
+
+
+# ---- in plain PyTorch ----------------------------------------------------------------------------
+
+
+class _Parts:
+    """What the value and the gradients need.
+
+    Of a = upper - location and b = lower - location: -a, b, and the width a - b, NaN where it is
+    negative. An end that is infinite is so from wherever the location is.
+    """
+
+    def __init__(self, location: Tensor, lower: Tensor, upper: Tensor) -> None:
+        self.minus_a = torch.where(upper == math.inf, -math.inf, location - upper)
+        self.b = torch.where(lower == -math.inf, -math.inf, lower - location)
+        width = upper - lower
+        self.is_empty = width == 0
+        self.width = torch.where(width > 0, width, torch.where(self.is_empty, 1, math.nan))
+
+
+def _value(location: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """-log(sigmoid(upper - location) - sigmoid(lower - location))."""
+    parts = _Parts(location, lower, upper)
+    _, log_mass = minus_log(-torch.exp(-parts.width), -torch.expm1(-parts.width))
+    part_a, part_b = (
+        x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())) for x in (parts.minus_a, parts.b)
+    )
+    return (part_a + part_b) - torch.where(parts.is_empty, -math.inf, log_mass)
+
+
+def _gradients(location: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
+    parts = _Parts(location, lower, upper)
+    to_a, to_b = torch.sigmoid(parts.minus_a), torch.sigmoid(parts.b)
+    odds = torch.exp(-parts.width) / -torch.expm1(-parts.width)
+    # Of no width finite, so that 0 times it is 0.
+    odds = torch.where(parts.is_empty, torch.finfo(location.dtype).max, odds)
+    return to_a - to_b, to_b + odds, -(to_a + odds)
+
+
+enter_loss("ordinal_nll", Loss(("location", "lower", "upper"), _value, _gradients))
+enter_likelihood("ordinal", LikelihoodEntry(ordinal_nll))
