@@ -55,6 +55,10 @@ def of_the_results(value: Tensor, slopes: tuple[Tensor, ...], *operands: Tensor)
     return value.abs(), tuple(slope.abs() for slope in slopes)
 
 
+def from_the_mean(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    return x - mean, (x - mean) ** 2
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss, by its op's name.
@@ -96,7 +100,8 @@ class Distributed:
 
     ``parameters`` are ordinary ones, a tuple for each, ``outside`` is a value that it does not
     have. ``torchs`` makes PyTorch's own out of one, where the divergence of two has a closed form,
-    and ``extremes`` are parameters at which that of close neighbours must not cancel.
+    and ``extremes`` are parameters at which that of close neighbours must not cancel. ``around``
+    gives, of samples and their mean, what has a mean of 0, and what has the variance for its mean.
     """
 
     make: type[td.Distribution]
@@ -104,6 +109,7 @@ class Distributed:
     outside: float
     torchs: Callable[..., td.Distribution] | None = None
     extremes: tuple[tuple[float, ...], ...] = ()
+    around: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = from_the_mean
 
     def tensors(self, dtype: torch.dtype = torch.float64) -> list[Tensor]:
         return [torch.tensor(x, dtype=dtype) for x in self.parameters]

@@ -10,7 +10,7 @@ says what they share. Parameters have the names of the likelihood's function and
 (logarithms of scales and rates, logits), but for its ``mean``, which is ``loc``: ``mean`` is the
 expectation of every distribution. ``torch.distributions.kl_divergence`` knows, in closed form, two
 of one class, and one and torch's: of all but StudentT, the negative binomial and beta-binomial
-ones, the zero-inflated ones and DiscretizedLogistic.
+ones, the zero-inflated ones, DiscretizedLogistic and VonMises.
 
 A class is in its likelihood's file of :mod:`vae_fast.likelihoods`. Type checkers read the stub
 that build_tools/stub.py writes beside this file.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import vae_fast as vf
-from tests.case import AllSizes, Case, Exact, normal
+from tests.case import AllSizes, Case, Distributed, Exact, normal
 
 _FROM = 500  # from here on the asymptotic series, below the recurrence of so many steps
 _STEPS = 320
@@ -81,4 +81,14 @@ ROWS = (
         sizes=_sizes,
         whole_targets=range(100),
     ),
+)
+
+
+def _around(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """On the circle."""
+    return torch.sin(x - mean), 1 - torch.cos(x - mean)
+
+
+DISTRIBUTION = Distributed(
+    vf.distributions.VonMises, ((-1.0, 0.3, 2.0), (-2.0, 0.0, 4.0)), math.nan, around=_around
 )
