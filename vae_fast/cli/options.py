@@ -45,6 +45,13 @@ _OPTIONS = (
     ),
     option(
         "Data",
+        "--batch-key",
+        metavar="NAME",
+        help="Column of FILE.h5ad's obs that says under which condition (batch, donor) a cell was "
+        "measured: the encoder and the decoder are told, so that the code need not hold it.",
+    ),
+    option(
+        "Data",
         "--image-size",
         type=COUNT,
         metavar="PIXELS",

@@ -28,6 +28,8 @@ _DATA_DIR = click.option(
 _DEVICE = click.option(
     "--device", type=Device(), default="auto", show_default=True, help="Where to compute."
 )
+# What other data than a run's own are read as its own were, too.
+_READ_AS = ("image_size", "max_bytes", "batch_key")
 _SEED = click.option("--seed", type=SEED, default=0, show_default=True)
 
 
@@ -130,7 +132,7 @@ def reconstruct(
     if out.suffix == ".npy":
         x = rows(x, torch.arange(min(count, len(x))))
         x = model.prepare(x.to(next(model.parameters()).device))
-        _save_array(out, torch.stack([x, model.reconstruct(x)]), loaded)
+        _save_array(out, torch.stack([model.measured(x), model.reconstruct(x)]), loaded)
     else:
         from vae_fast.plots import draw_reconstructions
 
@@ -144,7 +146,7 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
         data = load_again(run.folder, data_dir)
     else:
         kept = run.info.get("data", {})
-        read_as = {name: kept[name] for name in ("image_size", "max_bytes") if name in kept}
+        read_as = {name: kept[name] for name in _READ_AS if name in kept}
         counts = run.model.likelihood.data == "counts"
         data = load(source, data_dir=data_dir, whole=True, counts=counts, **read_as)
         scaling = scaling_of(run.folder, run.info)
@@ -153,6 +155,11 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
     if data.shape != run.model.input_shape:
         raise DataError(
             f"{data.name} has the shape {data.shape}, and the model takes {run.model.input_shape}"
+        )
+    if data.conditions != run.model.conditions:
+        raise DataError(
+            f"{data.name} was measured under {data.conditions}, and the model knows "
+            f"{run.model.conditions}"
         )
     data.require_kind(run.model.likelihood.data)
     return data

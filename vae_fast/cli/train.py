@@ -56,7 +56,7 @@ def train(
       vae-fast train --data digits --latent 2 --epochs 100
       vae-fast train --data mnist --out runs/mnist
       vae-fast train --data photos/ --image-size 64 --arch conv --likelihood gaussian
-      vae-fast train --data cells.h5ad --likelihood negative_binomial --latent 10
+      vae-fast train --data cells.h5ad --likelihood negative_binomial --batch-key donor
       vae-fast train --resume --out runs/mnist --epochs 20
     """  # noqa: D301  (click reads the \b: what follows keeps its lines)
     from vae_fast.cli.progress import ProgressBar
@@ -120,6 +120,7 @@ def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -
         "image_size": options["image_size"],
         "max_bytes": options["max_bytes"],
         "counts": HEADS[options["likelihood"]].data == "counts",
+        **({} if options["batch_key"] is None else {"batch_key": options["batch_key"]}),
     }
 
 
@@ -182,6 +183,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
                 "likelihood": options["likelihood"],
                 "decoder_logvar": logvar,
                 **totals,
+                "conditions": data.conditions,
             }
         )
 
@@ -215,9 +217,10 @@ def _summary(data: Data, trainer: Trainer) -> str:
     shape = " x ".join(map(str, data.shape))
     count = sum(p.numel() for p in trainer.model.parameters())
     is_sparse = data.train.layout is torch.sparse_csr
+    conditions = f", under {len(data.conditions)} conditions" if data.conditions else ""
     return (
         f"{data.name}: {len(data.train):,} to train on, {len(data.test):,} held out, {shape} "
-        f"{str(data.train.dtype).removeprefix('torch.')}{' in CSR' * is_sparse}\n"
+        f"{str(data.train.dtype).removeprefix('torch.')}{' in CSR' * is_sparse}{conditions}\n"
         f"{_name(trainer.model)}: {count:,} parameters, on {trainer.device}"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +38,8 @@ class Data:
         test: the held-out ones, of the same kind.
         train_labels: (N,) int64, or None where there are none.
         test_labels: likewise.
+        conditions: names of what the data were measured under, if they tell: the last column of a
+            table holds the number of each datum's own.
     """
 
     name: str
@@ -45,11 +47,13 @@ class Data:
     test: Tensor
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    conditions: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one datum."""
-        return tuple(self.train.shape[1:])
+        """The shape of one datum, without the number of its condition."""
+        whole = tuple(self.train.shape[1:])
+        return (whole[0] - 1,) if self.conditions else whole
 
     def mean_total(self) -> float:
         """The sum of a datum to train on, on average: of counts the size of a library.
@@ -58,6 +62,9 @@ class Data:
             DataError: it is 0.
         """
         total = float(self.train.sum(dtype=torch.float64))
+        if self.conditions:  # a table in CSR
+            is_number = self.train.col_indices() == self.shape[0]
+            total -= float(self.train.values()[is_number].sum(dtype=torch.float64))
         if total == 0:
             raise DataError(f"{self.name} holds nothing but zeros")
         return total / len(self.train)

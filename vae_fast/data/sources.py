@@ -19,6 +19,7 @@ def load(
     max_bytes: int = MAX_BYTES,
     whole: bool = False,
     counts: bool = False,
+    batch_key: str | None = None,
 ) -> Data:
     """Load data by name.
 
@@ -33,6 +34,8 @@ def load(
         whole: all of a file or folder is held out, but for a .npz with a test set of its own.
         counts: the data are counts: whole numbers from 0 on, which are checked, and held and read
             as they are. Of digits 0..16, of other pictures 0..255.
+        batch_key: of a .h5ad file, a column of obs that says under which condition each datum was
+            measured; see `Data.conditions`.
 
     Raises:
         DataError: the source is not there, or not usable; the message says what to do.
@@ -40,6 +43,12 @@ def load(
     _require_arguments(source, data_dir, test_fraction, image_size, max_bytes)
     if not isinstance(counts, bool):
         raise DataError(f"counts must be true or false, got {counts!r}")
+    if not isinstance(batch_key, str | None):
+        raise DataError(f"batch_key is named by text, got {batch_key!r}")
+    if batch_key is not None and not source.endswith(".h5ad"):
+        raise DataError(
+            f"batch_key {batch_key!r} is a column of an AnnData file's obs, and {source} is none"
+        )
     if source == "digits":
         from vae_fast.data.digits import load_digits
 
@@ -63,7 +72,7 @@ def load(
     if path.suffix == ".h5ad":
         from vae_fast.data.sparse import load_h5ad
 
-        return load_h5ad(path, fraction, max_bytes, counts)
+        return load_h5ad(path, fraction, max_bytes, counts, batch_key)
     raise DataError(
         f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz, FILE.h5ad or a "
         "folder of images that exists"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +83,21 @@ def sparse_counts(
     return _hold_out(path, csr_matrix((values, indices, starts), shape), fraction)
 
 
-def load_h5ad(path: Path, fraction: float | None, max_bytes: int, counts: bool) -> Data:
+def load_h5ad(
+    path: Path, fraction: float | None, max_bytes: int, counts: bool, batch_key: str | None = None
+) -> Data:
     """Data from X of an AnnData file, sparse or dense; the rest of the file is not read.
 
+    Args:
+        path: the file.
+        fraction: to hold out.
+        max_bytes: what X may take.
+        counts: must be.
+        batch_key: a column of obs, whose values are the data's conditions, in sorted order.
+
     Raises:
-        DataError: the package anndata is not there, or the file is none of its, or X is no counts.
+        DataError: the package anndata is not there, or the file is none of its, or X is no counts,
+            or obs has no such column, or not two values in it.
     """
     _require_asked_for(path, counts)
     try:
@@ -104,7 +115,35 @@ def load_h5ad(path: Path, fraction: float | None, max_bytes: int, counts: bool) 
         require_size(sum(part.nbytes for part in parts), max_bytes, path)
         x: Any = read_elem(stored)
         require_usable(tuple(x.shape), x.dtype, f"X of {path}", counts=True)
-        return _hold_out(path, csr_matrix(x), fraction)
+        matrix = csr_matrix(x)
+        if batch_key is None:
+            return _hold_out(path, matrix, fraction)
+        obs = file["obs"]
+        if batch_key not in obs:
+            names = ", ".join(name for name in obs if name != obs.attrs.get("_index"))
+            raise DataError(f"obs of {path} has no {batch_key!r}; it has {names or 'nothing'}")
+        return _with_conditions(
+            path, matrix, read_elem(obs[batch_key]), f"{batch_key!r} of {path}", fraction
+        )
+
+
+def _with_conditions(
+    path: Path, matrix: Any, values: Any, name: str, fraction: float | None
+) -> Data:
+    """The data with one column more, the number of each one's value among all that there are."""
+    from pandas import isna  # type: ignore[import-untyped]
+    from scipy.sparse import csr_matrix, hstack
+
+    if isna(values).any():
+        raise DataError(f"{name} has no value for {int(isna(values).sum())} of the cells")
+    found, numbers = np.unique(np.asarray(values).astype(str), return_inverse=True)
+    conditions = tuple(found.tolist())
+    if len(conditions) < 2:
+        raise DataError(f"{name} has one value, {conditions[0]!r:.40}: leave it out")
+    dtype = np.promote_types(matrix.dtype, np.min_scalar_type(len(conditions)))
+    column = csr_matrix(numbers.astype(dtype)[:, None])
+    data = _hold_out(path, hstack((matrix, column), format="csr", dtype=dtype), fraction)
+    return replace(data, conditions=conditions)
 
 
 def _require_asked_for(path: Path, counts: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._pytree import _register_namedtuple
 
 from vae_fast.bounds import ELBO
@@ -23,6 +24,7 @@ from vae_fast.models.wide import WideDecoder
 
 ARCHITECTURES = ("mlp", "conv")
 _BYTE = 1 / 255
+_MOST_CONDITIONS = 256
 
 # The likelihoods that a decoder may end in, by name.
 HEADS = {name: entry.head for name, entry in LIKELIHOODS.items() if entry.head is not None}
@@ -62,6 +64,10 @@ class LatentModel(nn.Module):
             smoothly: min_logvar + softplus(logvar - min_logvar). Data that the decoder reproduces
             exactly would otherwise send them, and the loss, to minus infinity. -6 is a standard
             deviation of 0.05. None: no bound.
+        conditions: of a VAE of counts (D,): the names of what its data were measured under, such as
+            the batches of cells. x is then (B, D + 1), the last column the number of the datum's
+            own, which encoder and decoder are given beside their inputs, as one-hot codes: so that
+            the code need not hold it. Loaders, wrappers and the trainer take it as it is.
         library: of counts, whose means are shares of a datum's total: the total that `sample` and
             `mean` take, which have no datum; that of the training data on average, for example.
             None is 1: shares.
@@ -77,6 +83,7 @@ class LatentModel(nn.Module):
     """
 
     kind: ClassVar[str]  # its name on the command line and in files
+    takes_conditions: ClassVar[bool] = False
     code_size: ClassVar[int]  # numbers that the encoder gives for each one in the code
     _methods: ClassVar[dict[str, Any]]  # what `forward` may leave out, as it was written
 
@@ -92,11 +99,13 @@ class LatentModel(nn.Module):
         decoder_logvar: Literal["learned", "pixel"] | float = "learned",
         min_logvar: float | None = None,
         library: float | None = None,
+        conditions: Sequence[str] = (),
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.input_shape = _shape("input_shape", input_shape)
+        self.conditions = _names("conditions", conditions)
         self.latent_shape = _shape("latent_dim", latent_dim)
         hidden = _sizes("hidden", hidden)
         channels = _sizes("channels", channels)
@@ -112,6 +121,11 @@ class LatentModel(nn.Module):
             if not channels:
                 raise ValueError("channels is empty; convolutions need at least one")
         head = HEADS[likelihood]
+        if self.conditions:
+            if not self.takes_conditions or head.data != "counts" or architecture != "mlp":
+                raise ValueError("conditions are for a VAE of counts with linear layers")
+            if len(self.input_shape) != 1:
+                raise ValueError(f"input_shape is {self.input_shape}; with conditions it is (D,)")
         given: dict[str, Any] = {"min_logvar": min_logvar, "library": library}
         given = {name: value for name, value in given.items() if value is not None}
         for name, value in given.items():
@@ -133,10 +147,10 @@ class LatentModel(nn.Module):
             self.encoder = encoder or conv_encoder(self.input_shape, channels, hidden, codes)
             self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted)
         else:
-            self.encoder = encoder or mlp_encoder(
-                self.input_shape, hidden, codes, reads_csr=self._takes_csr
-            )
-            self.decoder = decoder or mlp_decoder(latent, hidden, wanted)
+            beside = len(self.conditions)
+            shape = (self.input_shape[0] + beside,) if beside else self.input_shape
+            self.encoder = encoder or mlp_encoder(shape, hidden, codes, reads_csr=self._takes_csr)
+            self.decoder = decoder or mlp_decoder(latent + beside, hidden, wanted)
 
         # Has the weights' dtype and device where there are no parameters to ask: in the replicas of
         # nn.DataParallel, and in a model whose layers were quantized.
@@ -156,7 +170,17 @@ class LatentModel(nn.Module):
                 "likelihood": likelihood,
                 "decoder_logvar": decoder_logvar,
                 **given,
+                **({"conditions": list(self.conditions)} if self.conditions else {}),
             }
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Of one datum of x: `input_shape`, and with conditions a column more."""
+        return (self.input_shape[0] + 1,) if self.conditions else self.input_shape
+
+    def measured(self, x: Tensor) -> Tensor:
+        """x, (B, *input_shape): without the number of its condition, if it has one."""
+        return x[:, :-1] if self.conditions else x
 
     def _weight(self) -> Tensor:
         """One of the model's weights, for its dtype and device."""
@@ -165,8 +189,9 @@ class LatentModel(nn.Module):
 
     @property
     def _takes_csr(self) -> bool:
-        """Whether a batch may be in `torch.sparse_csr`: where data are rows of counts."""
-        return self.likelihood.data == "counts" and len(self.input_shape) == 1
+        """Whether a batch may be in `torch.sparse_csr`: where data are rows of counts alone."""
+        is_table = self.likelihood.data == "counts" and len(self.input_shape) == 1
+        return is_table and not self.conditions
 
     @property
     def reads_csr(self) -> bool:
@@ -177,8 +202,8 @@ class LatentModel(nn.Module):
         """Data as floats in the dtype of the weights; uint8 as x / 255, but counts as they are."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x is of type {type(x).__name__}; expected a tensor")
-        if x.dim() == 0 or x.shape[1:] != self.input_shape:
-            expected = ", ".join(map(str, ("batch", *self.input_shape)))
+        if x.dim() == 0 or x.shape[1:] != self.data_shape:
+            expected = ", ".join(map(str, ("batch", *self.data_shape)))
             raise ValueError(f"x has shape {tuple(x.shape)}; expected ({expected})")
         if x.layout is not torch.strided and not (x.layout is torch.sparse_csr and self._takes_csr):
             raise TypeError(f"x is {x.layout}; expected a dense batch: x.to_dense()")
@@ -191,6 +216,8 @@ class LatentModel(nn.Module):
     def decode(self, z: Tensor) -> Params:
         """Codes (..., *latent) to the parameters of p(x | z), (..., *input_shape).
 
+        With conditions a code has that of its datum behind it, one-hot: (..., latent + conditions).
+
         Returns:
             The logits (Bernoulli), or the mean and the log-variance (Gaussian); of counts the
             logits of the shares (before the softmax) and, where zeros are inflated, of these.
@@ -199,14 +226,15 @@ class LatentModel(nn.Module):
         if len(batch) == 1:
             params: Params = self.likelihood(self.decoder(z))
             return params
-        params = self.decode(z.reshape(-1, *self.latent_shape))
+        params = self.decode(z.reshape(-1, *z.shape[len(batch) :]))
         if isinstance(params, Tensor):
             return _unflatten(params, batch)
         return tuple(_unflatten(param, batch) for param in params)
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether the model's methods and likelihood may be left out for x: nobody will know."""
-        return can_fuse(x) and as_written(self, self._methods) and _is_plain_head(self.likelihood)
+        is_fused = can_fuse(x) and not self.conditions
+        return is_fused and as_written(self, self._methods) and _is_plain_head(self.likelihood)
 
     def _nll(self, code: Tensor, x: Tensor, prepared: Tensor, wide: WideDecoder | None) -> Tensor:
         """Negative log-likelihood of x given its codes (B, *latent), in nats per datum.
@@ -265,6 +293,8 @@ class LatentModel(nn.Module):
     def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
         """Decode `n` codes drawn from N(0, I): the expected x of each, (n, *input_shape).
 
+        With conditions, under each of them in turn.
+
         Only a VAE has been trained to have its codes there; an auto-encoder has not, and the
         difference shows.
 
@@ -281,7 +311,16 @@ class LatentModel(nn.Module):
             z = torch.cat([self._codes(1, one) for one in generator])
         else:
             z = self._codes(n, generator)
+        in_turn = torch.arange(n, device=z.device) % max(1, len(self.conditions))
+        z = self._beside(z, in_turn.unsqueeze(1))
         return self.mean(self.decode(z.to(self._weight())))
+
+    def _beside(self, values: Tensor, x: Tensor) -> Tensor:
+        """(..., B, D) with the one-hot condition of each datum of x behind, if there are any."""
+        if not self.conditions:
+            return values
+        codes = functional.one_hot(x[:, -1].long(), len(self.conditions)).to(values.dtype)
+        return torch.cat((values, codes.expand(*values.shape[:-1], -1)), -1)
 
     def _codes(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
@@ -308,6 +347,18 @@ def _shape(name: str, value: Shape) -> tuple[int, ...]:
     if not sizes:
         raise ValueError(f"{name} is empty; expected at least one size")
     return sizes
+
+
+def _names(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    """At least two different ones, or none; at most as many as bfloat16 holds one by one."""
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} is {values!r}; expected names")
+    if len(set(values)) != len(values) or len(values) == 1 or len(values) > _MOST_CONDITIONS:
+        raise ValueError(
+            f"{name} has {len(values)} names, {len(set(values))} different ones; expected from 2 "
+            f"to {_MOST_CONDITIONS}, all different"
+        )
+    return tuple(values)
 
 
 def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:

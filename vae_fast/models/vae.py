@@ -44,10 +44,13 @@ class VAE(LatentModel):
 
     kind: ClassVar[str] = "vae"
     code_size: ClassVar[int] = 2
+    takes_conditions: ClassVar[bool] = True
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x), each (B, *latent)."""
-        heads = self.encoder(self.likelihood.encoded(self.prepare(x)))
+        prepared = self.prepare(x)
+        encoded = self.likelihood.encoded(self.measured(prepared))
+        heads = self.encoder(self._beside(encoded, prepared))
         # Views of the two halves: the kernels read strides, nothing is copied.
         mu, logvar = heads.chunk(2, dim=1) if isinstance(heads, Tensor) else heads
         if mu.dim() == 2 and len(self.latent_shape) > 1:
@@ -100,7 +103,7 @@ class VAE(LatentModel):
             return ELBO(nll + kl * beta, nll, kl)
         mu, logvar = self.encode(prepared)
         z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
-        return VAEOutput(self.decode(z), mu, logvar, z, kl)
+        return VAEOutput(self.decode(self._beside(z, prepared)), mu, logvar, z, kl)
 
     def _terms(
         self, x: Tensor, prepared: Tensor, free_bits: float, generator: Generator | None
@@ -115,12 +118,14 @@ class VAE(LatentModel):
                     return terms
         mu, logvar = self.encode(prepared)
         z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
-        return self._nll(z, x, prepared, wide), kl
+        code = self._beside(z, prepared)
+        return self._nll(code, self.measured(x), self.measured(prepared), wide), kl
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The expected x under p(x | z) at the mean of q(z | x), (B, *input_shape)."""
-        return self.likelihood.reconstruction(self.decode(self.encode(x)[0]), x)
+        code = self._beside(self.encode(x)[0], x)
+        return self.likelihood.reconstruction(self.decode(code), self.measured(x))
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> Tensor:
@@ -162,7 +167,8 @@ class VAE(LatentModel):
     ) -> Tensor:
         """Of z = mu + exp(logvar / 2) noise: log p(x | z) + log p(z) - log q(z | x), (K, B)."""
         z = mu + torch.exp(0.5 * logvar) * noise
-        nll = self.likelihood.nll(self.decode(z), x, prepared, 2, "sample")
+        params = self.decode(self._beside(z, prepared))
+        nll = self.likelihood.nll(params, self.measured(x), self.measured(prepared), 2, "sample")
         ratio = 0.5 * (noise * noise - z * z + logvar)  # of the densities; 2 pi cancels
         return ratio.flatten(2).sum(2) - nll
 

@@ -70,7 +70,7 @@ def draw_reconstructions(path: Path, models: Sequence[LatentModel], data: Data, 
     assert shape is not None
     chosen = _one_of_each(data.test_labels, len(data.test), count)
     x = rows(data.test, chosen).to(_device(models[0]))
-    shown = {"Data": models[0].prepare(x)}
+    shown = {"Data": models[0].measured(models[0].prepare(x))}
     shown |= {_LONG_NAMES[model.kind]: model.reconstruct(x) for model in models}
     white = float(shown["Data"].max())
     shown = {name: _intensities(models[0], values, white) for name, values in shown.items()}
@@ -114,7 +114,7 @@ def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
     first = models[0]
     shape = picture_shape(data.shape)
     manifold = None
-    if shape is not None and first.latent_shape == (2,):
+    if shape is not None and first.latent_shape == (2,) and not first.conditions:
         pictures = first.mean(first.decode(manifold_codes().to(_device(first))))
         manifold = Manifold(_intensities(first, pictures), shape)
     plot_latent(

@@ -35,7 +35,7 @@ class Expected:
         """What this model expects; nothing of a module that is not of this package."""
         if not isinstance(model, LatentModel):
             return cls()
-        return cls(model.input_shape, model.likelihood.data)
+        return cls(model.data_shape, model.likelihood.data)
 
     def source(self, given: Given, batch_size: int, *, shuffle: bool) -> Source:
         """Data of any kind as a checked tensor or a DataLoader, which `batch` checks.
