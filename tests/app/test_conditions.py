@@ -117,6 +117,9 @@ def test_data_with_conditions(tmp_path, table):
     whole = rows(data.train, torch.arange(len(data.train)))
     assert torch.equal(whole[:, :-1], plain.train.to_dense())
     assert set(whole[:, -1].tolist()) == {0, 1, 2}
+    told = load(str(source), counts=True, batch_key="donor", label_key="donor")
+    assert torch.equal(told.train_labels, whole[:, -1].long())
+    assert plain.test_labels is None
     few = save(tmp_path / "bytes.h5ad", table.astype(np.uint8), donors())
     assert load(str(few), counts=True, batch_key="donor").train.dtype == torch.uint8
 
@@ -136,11 +139,12 @@ def test_a_run_under_conditions(tmp_path, table, run_cli, error_of, few_codes):
     source = save(tmp_path / "cells.h5ad", table, donors())
     settings = ("--likelihood", "negative_binomial", "--hidden", 16, "--latent", 2)
     told = ("train", "--data", source, *settings, "--batch-key", "donor", "--batch-size", 16)
+    told += ("--label-key", "same")
     run, whole = tmp_path / "run", tmp_path / "whole"
     said = run_cli(*told, "--out", run, "--epochs", 2)
     assert "40 float32 in CSR, under 3 conditions" in said
     config = json.loads((run / "config.json").read_text())
-    assert config["data"]["batch_key"] == "donor"
+    assert (config["data"]["batch_key"], config["data"]["label_key"]) == ("donor", "same")
     assert config["model"]["conditions"] == list(DONORS)
     figures = json.loads(run_cli("evaluate", run, "--json", "-k", 3))
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

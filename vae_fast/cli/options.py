@@ -52,6 +52,12 @@ _OPTIONS = (
     ),
     option(
         "Data",
+        "--label-key",
+        metavar="NAME",
+        help="Column of FILE.h5ad's obs that says what a cell is, for the picture of the codes.",
+    ),
+    option(
+        "Data",
         "--image-size",
         type=COUNT,
         metavar="PIXELS",

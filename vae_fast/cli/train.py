@@ -113,6 +113,7 @@ def train(
 def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `vae_fast.data.load`, as a run keeps them; files by their full path."""
     path = located(source)
+    keys = {name: options[name] for name in ("batch_key", "label_key")}
     return {
         "source": str(path.resolve()) if source not in BUILT_IN and path.exists() else source,
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
@@ -120,7 +121,7 @@ def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -
         "image_size": options["image_size"],
         "max_bytes": options["max_bytes"],
         "counts": HEADS[options["likelihood"]].data == "counts",
-        **({} if options["batch_key"] is None else {"batch_key": options["batch_key"]}),
+        **{name: key for name, key in keys.items() if key is not None},
     }
 
 

@@ -20,6 +20,7 @@ def load(
     whole: bool = False,
     counts: bool = False,
     batch_key: str | None = None,
+    label_key: str | None = None,
 ) -> Data:
     """Load data by name.
 
@@ -36,6 +37,7 @@ def load(
             as they are. Of digits 0..16, of other pictures 0..255.
         batch_key: of a .h5ad file, a column of obs that says under which condition each datum was
             measured; see `Data.conditions`.
+        label_key: likewise, a column that says what each datum is, for pictures of the codes.
 
     Raises:
         DataError: the source is not there, or not usable; the message says what to do.
@@ -43,12 +45,13 @@ def load(
     _require_arguments(source, data_dir, test_fraction, image_size, max_bytes)
     if not isinstance(counts, bool):
         raise DataError(f"counts must be true or false, got {counts!r}")
-    if not isinstance(batch_key, str | None):
-        raise DataError(f"batch_key is named by text, got {batch_key!r}")
-    if batch_key is not None and not source.endswith(".h5ad"):
-        raise DataError(
-            f"batch_key {batch_key!r} is a column of an AnnData file's obs, and {source} is none"
-        )
+    for name, key in (("batch_key", batch_key), ("label_key", label_key)):
+        if not isinstance(key, str | None):
+            raise DataError(f"{name} is named by text, got {key!r}")
+        if key is not None and not source.endswith(".h5ad"):
+            raise DataError(
+                f"{name} {key!r} is a column of an AnnData file's obs, and {source} is none"
+            )
     if source == "digits":
         from vae_fast.data.digits import load_digits
 
@@ -72,7 +75,7 @@ def load(
     if path.suffix == ".h5ad":
         from vae_fast.data.sparse import load_h5ad
 
-        return load_h5ad(path, fraction, max_bytes, counts, batch_key)
+        return load_h5ad(path, fraction, max_bytes, counts, batch_key, label_key)
     raise DataError(
         f"no data called {source!r}: expected digits, mnist, FILE.npy, FILE.npz, FILE.h5ad or a "
         "folder of images that exists"

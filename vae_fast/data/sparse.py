@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_fast.data.layout import Data, DataError, as_values, divided, require_usable
+from vae_fast.data.layout import Data, DataError, as_labels, as_values, divided, require_usable
 from vae_fast.data.reading import reading, require_size
 
 if TYPE_CHECKING:
@@ -84,7 +84,12 @@ def sparse_counts(
 
 
 def load_h5ad(
-    path: Path, fraction: float | None, max_bytes: int, counts: bool, batch_key: str | None = None
+    path: Path,
+    fraction: float | None,
+    max_bytes: int,
+    counts: bool,
+    batch_key: str | None = None,
+    label_key: str | None = None,
 ) -> Data:
     """Data from X of an AnnData file, sparse or dense; the rest of the file is not read.
 
@@ -94,10 +99,11 @@ def load_h5ad(
         max_bytes: what X may take.
         counts: must be.
         batch_key: a column of obs, whose values are the data's conditions, in sorted order.
+        label_key: a column of obs, whose values, numbered in sorted order, are the data's labels.
 
     Raises:
         DataError: the package anndata is not there, or the file is none of its, or X is no counts,
-            or obs has no such column, or not two values in it.
+            or obs has no such column, or not two conditions in it.
     """
     _require_asked_for(path, counts)
     try:
@@ -115,35 +121,45 @@ def load_h5ad(
         require_size(sum(part.nbytes for part in parts), max_bytes, path)
         x: Any = read_elem(stored)
         require_usable(tuple(x.shape), x.dtype, f"X of {path}", counts=True)
-        matrix = csr_matrix(x)
-        if batch_key is None:
-            return _hold_out(path, matrix, fraction)
-        obs = file["obs"]
-        if batch_key not in obs:
-            names = ", ".join(name for name in obs if name != obs.attrs.get("_index"))
-            raise DataError(f"obs of {path} has no {batch_key!r}; it has {names or 'nothing'}")
-        return _with_conditions(
-            path, matrix, read_elem(obs[batch_key]), f"{batch_key!r} of {path}", fraction
-        )
+        matrix, labels = csr_matrix(x), None
+        conditions: tuple[str, ...] = ()
+        if batch_key is not None:
+            values = _column(file["obs"], batch_key, path)
+            matrix, conditions = _with_conditions(matrix, values, f"{batch_key!r} of {path}")
+        if label_key is not None:
+            values = _column(file["obs"], label_key, path)
+            labels = as_labels(values, x.shape[0], f"{label_key!r} of {path}")
+        return replace(_hold_out(path, matrix, fraction, labels), conditions=conditions)
 
 
-def _with_conditions(
-    path: Path, matrix: Any, values: Any, name: str, fraction: float | None
-) -> Data:
-    """The data with one column more, the number of each one's value among all that there are."""
+def _column(obs: Any, key: str, path: Path) -> Any:
+    """A column of obs as an array of text, or of whole numbers, with a value for each cell."""
+    from anndata.io import read_elem
     from pandas import isna  # type: ignore[import-untyped]
+
+    if key not in obs:
+        names = ", ".join(name for name in obs if name != obs.attrs.get("_index"))
+        raise DataError(f"obs of {path} has no {key!r}; it has {names or 'nothing'}")
+    values = read_elem(obs[key])
+    if isna(values).any():
+        raise DataError(
+            f"{key!r} of {path} has no value for {int(isna(values).sum())} of the cells"
+        )
+    array = np.asarray(values)
+    return array if np.issubdtype(array.dtype, np.integer) else array.astype(str)
+
+
+def _with_conditions(matrix: Any, values: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+    """One column more, the number of each one's value among all that there are; and these."""
     from scipy.sparse import csr_matrix, hstack
 
-    if isna(values).any():
-        raise DataError(f"{name} has no value for {int(isna(values).sum())} of the cells")
-    found, numbers = np.unique(np.asarray(values).astype(str), return_inverse=True)
+    found, numbers = np.unique(values.astype(str), return_inverse=True)
     conditions = tuple(found.tolist())
     if len(conditions) < 2:
         raise DataError(f"{name} has one value, {conditions[0]!r:.40}: leave it out")
     dtype = np.promote_types(matrix.dtype, np.min_scalar_type(len(conditions)))
     column = csr_matrix(numbers.astype(dtype)[:, None])
-    data = _hold_out(path, hstack((matrix, column), format="csr", dtype=dtype), fraction)
-    return replace(data, conditions=conditions)
+    return hstack((matrix, column), format="csr", dtype=dtype), conditions
 
 
 def _require_asked_for(path: Path, counts: bool) -> None:
@@ -155,13 +171,16 @@ def _require_asked_for(path: Path, counts: bool) -> None:
         )
 
 
-def _hold_out(path: Path, matrix: Any, fraction: float | None) -> Data:
+def _hold_out(
+    path: Path, matrix: Any, fraction: float | None, labels: Tensor | None = None
+) -> Data:
     """What `vae_fast.data.layout.hold_out` does, of a sparse matrix of scipy."""
     matrix.check_format(full_check=True)  # what is behind its shape would be read and written
     matrix.data = as_values(matrix.data, str(path), counts=True)
     matrix.sum_duplicates()
     parts = divided(matrix.shape[0], fraction, path.stem)
-    return Data(path.stem, *(_csr_tensor(matrix[part.numpy()]) for part in parts))
+    held = (_csr_tensor(matrix[part.numpy()]) for part in parts)
+    return Data(path.stem, *held, *(None if labels is None else labels[part] for part in parts))
 
 
 def _csr_tensor(matrix: Any) -> Tensor:
