@@ -170,6 +170,14 @@ def test_a_write_that_nothing_can_replace_changes_nothing(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
 
 
+def test_an_interruption_while_a_folder_is_made(tmp_path):
+    """The handler writes into it what was not saved."""
+    (tmp_path / ".vae_fast.writing").mkdir()
+    write_atomically(tmp_path, {"file": b"content"})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
 def test_a_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
     events = []
 

@@ -39,7 +39,9 @@ def write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
         OSError: they cannot be written, and every file is as it was (it names the file); or what
             is written cannot be moved.
     """
-    settle(folder)  # an interruption may have come between
+    # An interruption may have come between: before the rename was followed, or the folder filled.
+    settle(folder)
+    remove_unwritten(folder)
     new = folder / _WRITING
     new.mkdir()
     try:
