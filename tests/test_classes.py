@@ -267,7 +267,10 @@ def test_in_the_bound(name):
     settings = {"likelihood": name.removesuffix("_nll"), "mask": mask}
     elbo = vf.elbo_loss(params, target, mu, logvar, **settings)
     assert_close(elbo.nll, getattr(vf, name)(first, target, *others, mask=mask))
-    with pytest.raises(ValueError, match=r"elbo_loss: params has shape .*for a target \(5, 3, 4\)"):
+    samples = (torch.stack((first, first)), *others)
+    of_samples = vf.elbo_loss(samples, target, mu, logvar, sample_dims=1, **settings)
+    assert_close(of_samples.nll, elbo.nll)
+    with pytest.raises(ValueError, match=r"elbo_loss: (params|mu) has shape"):
         vf.elbo_loss(params, target[:5], mu, logvar, **settings)
 
 

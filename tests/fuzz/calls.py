@@ -260,8 +260,8 @@ def _kinds(likelihood: str) -> tuple[str, ...]:
     return ("number", "count") if case is None else case.kinds  # the multinomial's are rows
 
 
-# Their targets are classes, which tests/test_classes.py tries.
-_OF_NUMBERS = tuple(name for name in LIKELIHOODS if name not in ("categorical", "ordinal"))
+# Of classes tests/test_classes.py tries.
+_OF_NUMBERS = tuple(x for x, e in LIKELIHOODS.items() if not e.own_shape and x != "ordinal")
 
 
 def elbo_loss(source: Source) -> Call:

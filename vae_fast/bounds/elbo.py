@@ -101,9 +101,7 @@ def elbo_loss(
     checks.check_tensor("elbo_loss", "mu", mu)
     checks.check_public_reduction("elbo_loss", reduction, batch_dims, (target,))
     entry = LIKELIHOODS[likelihood]
-    has_classes = entry.has_classes and not target.is_floating_point()
-    shape = first.shape[:-1] if has_classes else first.shape
-    _check_shapes("elbo_loss", shape, target, mu, batch_dims, sample_dims)
+    _check_shapes("elbo_loss", first, target, mu, batch_dims, sample_dims, entry.own_shape)
     if 1 + len(others) not in entry.parameter_counts:
         raise ValueError(
             f"elbo_loss: params has {1 + len(others)} tensors, expected "
@@ -132,27 +130,29 @@ def elbo_loss(
 
 def _check_shapes(
     function: str,
-    params: Sequence[int],
+    params: Tensor,
     target: Tensor,
     mu: Tensor,
     batch_dims: int,
     sample_dims: int,
+    own_shape: bool,
 ) -> None:
     """The shapes that the terms of the bound must have in common.
 
     Raises:
         TypeError: ``sample_dims`` is no whole number.
-        ValueError: The shape ``params`` is not ``sample_dims`` dimensions and then the target's,
-            or mu has another batch than the target.
+        ValueError: ``params`` is not ``sample_dims`` dimensions and then the target's shape, or mu
+            has another batch than the target.
     """
     if not checks.is_int(sample_dims):
         raise TypeError(
             f"{function}: sample_dims is of type {type(sample_dims).__name__}, expected int"
         )
-    if sample_dims < 0 or not same_shape(params[sample_dims:], target.shape):
+    is_right = own_shape or same_shape(params.shape[sample_dims:], target.shape)
+    if sample_dims < 0 or not is_right:
         expected = f"({'K, ' * sample_dims}*{shown(target.shape)})" if sample_dims > 0 else ""
         raise ValueError(
-            f"{function}: params has shape {shown(params)}, expected "
+            f"{function}: params has shape {shown(params.shape)}, expected "
             f"{expected or shown(target.shape)} for a target {shown(target.shape)}: samples of z "
             f"in front of it are declared by sample_dims, which is {sample_dims}"
         )

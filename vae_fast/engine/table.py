@@ -78,8 +78,7 @@ class LikelihoodEntry:
             target, at most one, is the ``logvar`` there.
         head: What makes its parameters out of a decoder's output, where models may have it.
         distribution: Its class of :mod:`vae_fast.distributions`.
-        has_classes: Whether the last dimension of its first parameter are classes, which a target
-            of whole numbers does not have.
+        own_shape: Its first parameter is not of the target's shape: the function says of which.
         no_mask: Why it takes no mask, and what to do instead; None: it takes one.
         parameter_counts: How many parameters the function takes.
     """
@@ -88,7 +87,7 @@ class LikelihoodEntry:
     op: str | None = None
     head: type[Likelihood] | None = None
     distribution: type[Distribution] | None = None
-    has_classes: bool = False
+    own_shape: bool = False
     no_mask: str | None = None
     parameter_counts: range = field(init=False)
 

@@ -93,4 +93,4 @@ def _counted(target: Tensor, mask: Tensor | None, classes: int) -> Tensor:
     return looked_up("categorical_nll", target, mask, classes, look_up)
 
 
-enter_likelihood("categorical", LikelihoodEntry(categorical_nll, has_classes=True))
+enter_likelihood("categorical", LikelihoodEntry(categorical_nll, own_shape=True))
