@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 
 #include "formulas/philox.h"
 
@@ -155,6 +156,45 @@ struct SparseLinearArgs {
   void* weight_gradient = nullptr;  // (inputs, outputs)
 };
 
+// A tensor with one part for each component of a mixture, `stride` elements apart.
+template <class Tensor>
+struct OfComponents {
+  Tensor first;
+  int64_t stride = 0;
+
+  Tensor of(int64_t component) const {
+    Tensor result = first;
+    if (result.data != nullptr) {
+      using Byte = std::conditional_t<std::is_same_v<Tensor, Input>, const char, char>;
+      result.data = static_cast<Byte*>(first.data) + component * stride * bytes_of(first.dtype);
+    }
+    return result;
+  }
+};
+
+inline constexpr int kMaxMixtureOperands = 13;
+
+// value[p] = -log sum_k softmax(logits)_k exp(-nll_k) of position p, where nll_k is the sum over
+// the position's elements, a run of `run` along the last dimension of `elements`; and its gradients
+// in the logits and in the components' parameters, times scale and upstream.
+struct MixtureArgs {
+  int loss = 0;            // index into formulas/list.h, or
+  int pixel_channels = 0;  // above 0: formulas/discretized_logistic_pixel.h
+  bool float64 = false;
+  int64_t components = 1;
+  int64_t run = 1;
+  Shape positions;
+  Shape elements;
+  double scale = 1;
+  OfComponents<Input> logits;                         // of positions
+  OfComponents<Input> operands[kMaxMixtureOperands];  // of elements: the parameters, the targets
+  Input mask;                                         // of elements
+  Input upstream;                                     // of positions
+  Output value;
+  OfComponents<Output> grad_logits;
+  OfComponents<Output> gradients[kMaxMixtureOperands];  // in the parameters, none of them summed
+};
+
 namespace cpu {
 
 // Calls body(context, begin, end) on parts of [0, n), each of at least `grain`, in any order and on
@@ -169,6 +209,7 @@ void sample_backward(const SampleBackwardArgs& args, ParallelFor parallel_for);
 void multinomial(const MultinomialArgs& args, ParallelFor parallel_for);
 void counts(const CountArgs& args, ParallelFor parallel_for);
 void sparse_linear(const SparseLinearArgs& args, ParallelFor parallel_for);
+void mixture(const MixtureArgs& args, ParallelFor parallel_for);
 
 // out (columns, rows) = the transpose of x (rows, columns), whose rows are `stride` apart.
 void transpose(const float* x, int64_t rows, int64_t columns, int64_t stride, float* out,

@@ -30,6 +30,7 @@ from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
 from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
 from vae_fast.engine.linear import linear_nll
+from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
 from vae_fast.info import BuildInfo, build_info
 from vae_fast.latent import draw_seed, gaussian_kl, reparameterize, reparameterize_kl
@@ -63,6 +64,7 @@ __all__ = [
     "empty_buffer_cache",
     "gaussian_kl",
     "linear_nll",
+    "mixture_nll",
     "reparameterize",
     "reparameterize_kl",
     "set_buffer_cache_limit",

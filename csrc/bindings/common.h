@@ -68,6 +68,7 @@ void register_multinomial(pybind11::module_& module);
 void register_linear(pybind11::module_& module);
 void register_counts(pybind11::module_& module);
 void register_sparse_linear(pybind11::module_& module);
+void register_mixture(pybind11::module_& module);
 void register_sampling(pybind11::module_& module);
 void register_products(pybind11::module_& module);
 void register_mlp(pybind11::module_& module);

@@ -54,6 +54,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   vae_fast::bindings::register_linear(module);
   vae_fast::bindings::register_counts(module);
   vae_fast::bindings::register_sparse_linear(module);
+  vae_fast::bindings::register_mixture(module);
   vae_fast::bindings::register_sampling(module);
   vae_fast::bindings::register_products(module);
   vae_fast::bindings::register_mlp(module);

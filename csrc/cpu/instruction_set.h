@@ -27,6 +27,9 @@ struct InstructionSet {
                  double* to_library, void* room);
   // Of rows of y, or of the transposed weight's gradient.
   void (*sparse_linear)(const SparseLinearArgs&, int64_t begin, int64_t end);
+  // The workspace is a thread's own.
+  void (*mixture)(const MixtureArgs&, const MixtureTiling&, int64_t begin, int64_t end,
+                  void* workspace);
   void (*store)(const double* sums, double scale, const Output& out);  // dense
 };
 

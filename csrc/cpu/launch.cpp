@@ -207,4 +207,15 @@ void sparse_linear(const SparseLinearArgs& args, ParallelFor parallel_for) {
            [&](int64_t begin, int64_t end) { instruction_set().sparse_linear(args, begin, end); });
 }
 
+void mixture(const MixtureArgs& args, ParallelFor parallel_for) {
+  const MixtureTiling tiling = make_tiling(args);
+  const int64_t numbers = mixture_workspace(args, tiling);
+  const int64_t evaluations = args.components * args.run * tiling.length;
+  parallel(parallel_for, tiling.tiles, std::max<int64_t>(1, kGrain / evaluations),
+           [&](int64_t begin, int64_t end) {
+             std::vector<double> workspace(args.float64 ? numbers : (numbers + 1) / 2);
+             instruction_set().mixture(args, tiling, begin, end, workspace.data());
+           });
+}
+
 }  // namespace vae_fast::cpu

@@ -3,6 +3,7 @@
 // a namespace of its own, so that the linker has nothing to merge across instruction sets.
 #include "cpu/counts.h"
 #include "cpu/loops.h"
+#include "cpu/mixture.h"
 #include "cpu/multinomial.h"
 #include "cpu/sparse_linear.h"
 
@@ -52,6 +53,15 @@ void sparse_linear(const SparseLinearArgs& args, int64_t begin, int64_t end) {
   (args.float64 ? sparse_linear<double> : sparse_linear<float>)(args, begin, end);
 }
 
+void mixture(const MixtureArgs& args, const MixtureTiling& tiling, int64_t begin, int64_t end,
+             void* workspace) {
+  if (args.float64) {
+    mixture_tiles(args, tiling, begin, end, static_cast<double*>(workspace));
+  } else {
+    mixture_tiles(args, tiling, begin, end, static_cast<float*>(workspace));
+  }
+}
+
 }  // namespace
 }  // namespace VAE_FAST_ISA
 
@@ -63,6 +73,7 @@ const InstructionSet VAE_FAST_TABLE = {
     .multinomial = VAE_FAST_ISA::multinomial,
     .counts = VAE_FAST_ISA::counts,
     .sparse_linear = VAE_FAST_ISA::sparse_linear,
+    .mixture = VAE_FAST_ISA::mixture,
     .store = VAE_FAST_ISA::store_sums,
 };
 

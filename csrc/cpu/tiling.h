@@ -34,4 +34,26 @@ constexpr int64_t kTileAlignment = 64;
 
 Tiling make_tiling(const LossArgs& args);
 
+// Tiles of positions of a mixture: as many as leave the operands and gradients of all components in
+// the second-level cache. They begin and end with the innermost dimension where it is longer.
+struct MixtureTiling {
+  int64_t row;     // positions of which the last tile may be shorter
+  int64_t length;  // of the other tiles
+  int64_t tiles_per_row;
+  int64_t tiles;
+
+  int64_t begin(int64_t tile) const {
+    return tile / tiles_per_row * row + tile % tiles_per_row * length;
+  }
+  int64_t size(int64_t tile) const {
+    const int64_t rest = row - tile % tiles_per_row * length;
+    return rest < length ? rest : length;
+  }
+};
+
+MixtureTiling make_tiling(const MixtureArgs& args);
+
+// Numbers of the arithmetic that a thread needs for a tile.
+int64_t mixture_workspace(const MixtureArgs& args, const MixtureTiling& tiling);
+
 }  // namespace vae_fast::cpu

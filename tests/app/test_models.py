@@ -32,6 +32,7 @@ LIKELIHOOD_KINDS = [
     {"likelihood": "gaussian", "decoder_logvar": "pixel"},
     {"likelihood": "gaussian", "decoder_logvar": -1.5},
 ]
+OF_PICTURES = {"likelihood": "discretized_logistic_mixture"}
 
 
 def data(model, count=6, dtype=torch.float32):
@@ -42,8 +43,11 @@ def data(model, count=6, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("model_type", [AutoEncoder, VAE])
-@pytest.mark.parametrize("likelihood", LIKELIHOOD_KINDS, ids=str)
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "likelihood"),
+    [(k, x) for k in KINDS for x in LIKELIHOOD_KINDS if x != OF_PICTURES or k != KINDS[0]],
+    ids=str,
+)
 def test_every_kind_trains_reconstructs_and_samples(model_type, kind, likelihood):
     model = model_type(**kind, **likelihood, latent_dim=5)
     x = data(model)
@@ -309,7 +313,7 @@ def test_a_wide_last_layer_has_the_same_loss_and_gradients(
     monkeypatch.setattr("vae_fast.models.wide._PAYS_FROM_BYTES", 0)
     request.addfinalizer(lambda: C.set_linear_chunks(0, 0))
     C.set_linear_chunks(64, 2)
-    several = model.likelihood.per_element > 1
+    several = model.likelihood.raw_shape(model.input_shape) != model.input_shape
     assert (wide_decoder(model.decoder, x) is None) == several
     torch.testing.assert_close(loss_and_gradients(), usual)
 

@@ -32,6 +32,10 @@ class Likelihood(nn.Module):
     settings: ClassVar[tuple[str, ...]] = ()  # the models' arguments that are its own
     per_element: int = 1  # numbers that the decoder gives for each element of x
 
+    def raw_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What the decoder gives for a datum."""
+        return (self.per_element * input_shape[0], *input_shape[1:])
+
     def forward(self, raw: Tensor) -> Params:
         """The distribution's parameters, each of x's shape, from what the decoder gave."""
         return raw if self.per_element == 1 else raw.chunk(self.per_element, dim=1)

@@ -81,6 +81,7 @@ class LikelihoodEntry:
         own_shape: Its first parameter is not of the target's shape: the function says of which.
         no_mask: Why it takes no mask, and what to do instead; None: it takes one.
         parameter_counts: How many parameters the function takes.
+        defaults: What stands for each of them that is not given, where something does.
     """
 
     function: Callable[..., Tensor]
@@ -90,12 +91,14 @@ class LikelihoodEntry:
     own_shape: bool = False
     no_mask: str | None = None
     parameter_counts: range = field(init=False)
+    defaults: tuple[Any, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         arguments = inspect.signature(self.function).parameters.values()
         params = [x for x in arguments if x.kind is x.POSITIONAL_OR_KEYWORD and x.name != "target"]
         least = sum(x.default is x.empty for x in params)
         object.__setattr__(self, "parameter_counts", range(least, len(params) + 1))
+        object.__setattr__(self, "defaults", tuple(x.default for x in params))
 
     def masked(self, function: str, likelihood: str, mask: Tensor | None) -> dict[str, Any]:
         """The mask as an argument of the likelihood's function; none where none is given.

@@ -259,6 +259,17 @@ class DiscretizedLogistic(Distribution):
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
+def clipped_logistic_mean(mean: Tensor, log_scale: Tensor) -> Tensor:
+    """The expected level, to half a level at most: that of a logistic clipped to [0, 1].
+
+    The integral of sigmoid((mean - t) / s) over t from 0 to 1, of which the levels' own is the
+    midpoint rule.
+    """
+    scale = torch.exp(log_scale.clamp(-10, 10))
+    above = functional.softplus(mean / scale) - functional.softplus((mean - 1) / scale)
+    return (scale * above).clamp(0, 1)
+
+
 class DiscretizedLogisticLikelihood(Likelihood):
     """Each element of x is one of 256 levels from 0 to 1; of a logistic's mean and log-scale."""
 
@@ -267,15 +278,9 @@ class DiscretizedLogisticLikelihood(Likelihood):
     per_element = 2
 
     def mean(self, params: Params) -> Tensor:
-        """The expected x, to half a level at most: that of a logistic clipped to [0, 1].
-
-        The integral of sigmoid((mean - t) / s) over t from 0 to 1, of which the levels' own is the
-        midpoint rule.
-        """
+        """The expected x, to half a level at most: that of a logistic clipped to [0, 1]."""
         mean, log_scale = params
-        scale = torch.exp(log_scale.clamp(-10, 10))
-        above = functional.softplus(mean / scale) - functional.softplus((mean - 1) / scale)
-        return (scale * above).clamp(0, 1)
+        return clipped_logistic_mean(mean, log_scale)
 
 
 enter_likelihood(

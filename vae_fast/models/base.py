@@ -74,8 +74,8 @@ class LatentModel(nn.Module):
         encoder: a module of your own in place of the encoder, from (B, *input_shape) floats to
             (B, `code_size` * latent_dim, ...).
         decoder: a module of your own in place of the decoder, from (B, *latent_dim) to
-            (B, *input_shape), or with `likelihood.per_element` times the channels: twice for
-            `decoder_logvar="pixel"`.
+            (B, *input_shape), or what else `likelihood.raw_shape(input_shape)` says: twice the
+            channels for `decoder_logvar="pixel"`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it. Of all methods that take
@@ -141,7 +141,7 @@ class LatentModel(nn.Module):
                 f"latent_dim is {self.latent_shape}; a shape is for a decoder of your own"
             )
         codes = self.code_size * math.prod(self.latent_shape)
-        wanted = (self.likelihood.per_element * self.input_shape[0], *self.input_shape[1:])
+        wanted = self.likelihood.raw_shape(self.input_shape)
         latent = math.prod(self.latent_shape)
         if architecture == "conv":
             self.encoder = encoder or conv_encoder(self.input_shape, channels, hidden, codes)
