@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class Case:
 
     Attributes:
         op: the function's name.
-        size: of every operand.
+        size: of every operand; of pictures the batch and the pixels' numbers.
         draws: an operand each, in float64.
         fused: by this package.
         plain: in plain PyTorch.
@@ -123,6 +124,29 @@ def _multinomial(rows: int, columns: int) -> Case:
     return likelihood("multinomial_nll", draws, vf.multinomial_nll, plain.multinomial_nll, size)
 
 
+def _mixed_pixels(shape: tuple[int, ...]) -> Tensor:
+    """What a decoder gives for square pictures of three channels: of ten logistics, narrow ones."""
+    side = math.isqrt(shape[1] // 3)
+    logits, *numbers = torch.randn(10, shape[0], 10, side, side, dtype=torch.float64)
+    for log_scales in numbers[1::3]:
+        log_scales -= 2
+    return torch.cat((logits, *numbers), 1)
+
+
+def _pictures(shape: tuple[int, ...]) -> Tensor:
+    side = math.isqrt(shape[1] // 3)
+    return _intensities((shape[0], 3, side, side))
+
+
+def _mixture(rows: int, columns: int) -> Case:
+    op, draws, size = (
+        "discretized_logistic_mixture_nll",
+        (_mixed_pixels, _pictures),
+        (rows, columns),
+    )
+    return likelihood(op, draws, getattr(vf, op), getattr(plain, op), size)
+
+
 def _latent(op: str, rows: int, columns: int) -> Case:
     draws = (_normal(1.0), _normal(0.5))
     return Case(op, (rows, columns), draws, getattr(vf, op), getattr(plain, op))
@@ -138,6 +162,7 @@ _KERNELS = (
     _gaussian(512, 3072),
     _gaussian(128, 20000),
     _multinomial(512, 20000),
+    _mixture(16, 3072),
     _latent("gaussian_kl", 128, 20),
     _latent("gaussian_kl", 4096, 128),
     _latent("reparameterize_kl", 128, 20),

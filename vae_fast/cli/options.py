@@ -122,9 +122,9 @@ _OPTIONS = (
         type=click.Choice(list(HEADS)),
         default="bernoulli",
         help="bernoulli or continuous_bernoulli for intensities in [0, 1], discretized_logistic "
-        "for the 256 levels of a byte; gaussian, laplace or student_t for real values, von_mises "
-        "for angles; poisson or negative_binomial for counts, zero_inflated_... where more of them "
-        "are zero.",
+        "for the 256 levels of a byte, discretized_logistic_mixture for those of colour pictures; "
+        "gaussian, laplace or student_t for real values, von_mises for angles; poisson or "
+        "negative_binomial for counts, zero_inflated_... where more of them are zero.",
     ),
     option(
         "Model",
