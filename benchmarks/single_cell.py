@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import vae_fast as vf
 from tests.cases import CASES
 from tests.likelihoods.poisson import torch_poisson_nll
-from vae_fast.bench.cases import Case, likelihood
+from vae_fast.bench.cases import Case, Draw, likelihood
 
 _EPS = 1e-8
 _SIZES = ((128, 4000), (512, 3072))
@@ -79,9 +80,53 @@ _PEERS = {
 }
 
 
+def _shares(logits: Tensor, x: Tensor) -> Tensor:
+    return torch.softmax(logits, -1) * x.sum(-1, keepdim=True)
+
+
+def _softmax_negative_binomial(logits: Tensor, theta: Tensor, x: Tensor) -> Tensor:
+    library = x.sum(-1, keepdim=True)
+    return vf.softmax_negative_binomial_nll(logits, x, library, theta)
+
+
+def _softmax_zero_inflated(logits: Tensor, theta: Tensor, zero_logits: Tensor, x: Tensor) -> Tensor:
+    library = x.sum(-1, keepdim=True)
+    return vf.softmax_negative_binomial_nll(logits, x, library, theta, zero_logits=zero_logits)
+
+
+def _softmax_poisson(logits: Tensor, x: Tensor) -> Tensor:
+    return vf.softmax_poisson_nll(logits, x, x.sum(-1, keepdim=True))
+
+
+# As a decoder gives them: the library size, which is x's sum, is taken in each of them.
+_ROWS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], tuple[Draw, ...]]] = {
+    "softmax_poisson_nll": (
+        _softmax_poisson,
+        lambda logits, x: torch_poisson_nll(torch.log(_shares(logits, x) + _EPS), x),
+        (_normal(0.0, 1.5),),
+    ),
+    "softmax_negative_binomial_nll": (
+        _softmax_negative_binomial,
+        lambda logits, theta, x: scvi_negative_binomial_nll(_shares(logits, x), theta, x),
+        (_normal(0.0, 1.5), _theta),
+    ),
+    "softmax_zero_inflated_negative_binomial_nll": (
+        _softmax_zero_inflated,
+        lambda logits, theta, zero_logits, x: scvi_zero_inflated_negative_binomial_nll(
+            _shares(logits, x), theta, zero_logits, x
+        ),
+        (_normal(0.0, 1.5), _theta, _LOGITS),
+    ),
+}
+
+
 def cases() -> Iterator[Case]:
     """Of each likelihood of counts, beside what its users write."""
     public = {loss.op: loss.public for loss in CASES}
+    for op, (ours, peer, parameters) in _ROWS.items():
+        for size in _SIZES:
+            name = f"{op.removesuffix('_nll')}, single cells"
+            yield likelihood(name, (*parameters, _counts), ours, peer, size)
     for op, (peer, parameters) in _PEERS.items():
         for size in _SIZES:
             name = f"{op.removesuffix('_nll')}, single cells"
