@@ -17,6 +17,7 @@ COUNTS = [op for op, loss in LOSSES.items() if loss.counts]
 FUNCTIONS = [
     f"{kind}{name}_nll" for name in ("poisson", "negative_binomial") for kind in ("", "inflated_")
 ]
+of_csr = pytest.mark.torch_devices_only  # the emulated one makes none
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
 # Within a tile, several tiles, one element; of events of two dimensions; of samples.
 SHAPES = [(7, 5), (3, 2500), (5, 1), (4, 3, 30), (2, 3, 40)]
@@ -115,6 +116,7 @@ def test_mask_and_strides(backend, name):
         torch.testing.assert_close(b, c, rtol=1e-11, atol=1e-12)
 
 
+@of_csr
 @each_function
 @pytest.mark.parametrize("index", [torch.int32, torch.int64])
 def test_a_target_in_csr(backend, name, index):
@@ -128,6 +130,7 @@ def test_a_target_in_csr(backend, name, index):
         tensors[1] = tensors[1].to_dense()
 
 
+@of_csr
 @pytest.mark.parametrize("op", COUNTS)
 def test_every_likelihood_of_counts_reads_csr(backend, op):
     torch.manual_seed(0)
@@ -152,6 +155,7 @@ def csr_of(columns, values, starts=(0, 2, 3)):
         )
 
 
+@of_csr
 def test_csr_as_others_leave_it(backend):
     log_rate, dense = torch.zeros(2, 4), torch.tensor([[0.0, 1.0, 0.0, 2.0], [3.0, 0.0, 0.0, 0.0]])
     expected = vf.poisson_nll(log_rate, dense)
@@ -159,6 +163,7 @@ def test_csr_as_others_leave_it(backend):
     assert vf.poisson_nll(log_rate, csr_of([3, 1, 0], [2.0, 1.0, 3.0])) == expected  # not sorted
 
 
+@of_csr
 @pytest.mark.of_the_kernels
 @pytest.mark.parametrize(
     ("columns", "starts"), [([1, 4, 0], (0, 2, 3)), ([1, -1, 0], (0, 2, 3)), ([1, 3, 0], (0, 4, 3))]
@@ -228,22 +233,17 @@ def test_extremes(backend, name):
 
 @pytest.mark.of_the_kernels
 @each_function
-def test_every_instruction_set_and_number_of_threads(name):
+def test_every_instruction_set_and_number_of_threads(name, cpu_threads, cpu_capability):
     torch.manual_seed(0)
     tensors = draw(name, (40, 1700), torch.float32)
-    best, threads = extension.C.cpu_capability(), torch.get_num_threads()
     expected = gradients(partial(fused, name), tensors)
-    try:
-        torch.set_num_threads(1)
+    cpu_threads(1)
+    for a, b in zip(gradients(partial(fused, name), tensors), expected, strict=True):
+        assert torch.equal(a, b)
+    for capability in extension.C.cpu_capabilities():
+        cpu_capability(capability)
         for a, b in zip(gradients(partial(fused, name), tensors), expected, strict=True):
-            assert torch.equal(a, b)
-        for capability in extension.C.cpu_capabilities():
-            extension.C.set_cpu_capability(capability)
-            for a, b in zip(gradients(partial(fused, name), tensors), expected, strict=True):
-                torch.testing.assert_close(a, b, rtol=3e-5, atol=1e-5)
-    finally:
-        extension.C.set_cpu_capability(best)
-        torch.set_num_threads(threads)
+            torch.testing.assert_close(a, b, rtol=3e-5, atol=1e-5)
 
 
 def check(exception, message, *args, **settings):
@@ -265,5 +265,25 @@ def test_bad_input(backend):
     )
     check(TypeError, "zero_logits is of type", logits, x, total, theta, zero_logits=1.0)
     check(ValueError, "reduction is 'all'", logits, x, total, theta, reduction="all")
-    csr, one = in_csr(x), torch.ones(1, 1)
-    check(ValueError, "target is in CSR", logits, csr, one, theta, batch_dims=0)
+
+
+@of_csr
+def test_csr_where_all_is_event(backend):
+    logits, csr, one = torch.zeros(2, 3), in_csr(torch.ones(2, 3)), torch.ones(1, 1)
+    check(ValueError, "target is in CSR", logits, csr, one, torch.ones(3), batch_dims=0)
+
+
+@of_csr
+def test_the_bound_of_a_target_in_csr(backend):
+    torch.manual_seed(0)
+    x = torch.poisson(torch.full((3, 40), 0.5))
+    params, mu = (torch.rand(3, 40), torch.rand(40)), torch.zeros(3, 2)
+    dense, sparse = (
+        vf.elbo_loss(params, target, mu, mu, likelihood="negative_binomial")
+        for target in (x, in_csr(x))
+    )
+    torch.testing.assert_close(sparse, dense)
+    with pytest.raises(
+        TypeError, match="target is a tensor of layout sparse_csr, expected a dense"
+    ):
+        vf.elbo_loss(params[0], in_csr(x), mu, mu, likelihood="bernoulli")

@@ -61,7 +61,7 @@ def elbo_loss(
         params: What the decoder gives: the likelihood's parameter, or a tuple of its parameters in
             the order of the likelihood's function (the target left out). The first one has the
             target's shape, behind ``sample_dims`` dimensions of samples of z.
-        target: The data (*batch, *event).
+        target: The data (*batch, *event); counts may be in CSR, (B, D).
         mu: Means of q(z|x), (*batch, *latent).
         logvar: Logarithms of its variances.
         likelihood: The name of its function without ``_nll``: ``"bernoulli"`` (logits),
@@ -97,7 +97,7 @@ def elbo_loss(
         raise ValueError("elbo_loss: params is empty, expected a tensor or a tuple of tensors")
     first, *others = params if isinstance(params, (tuple, list)) else (params,)
     checks.check_tensor("elbo_loss", "params", first)
-    checks.check_tensor("elbo_loss", "target", target)
+    checks.check_tensor("elbo_loss", "target", target, sparse=True)
     checks.check_tensor("elbo_loss", "mu", mu)
     checks.check_public_reduction("elbo_loss", reduction, batch_dims, (target,))
     entry = LIKELIHOODS[likelihood]

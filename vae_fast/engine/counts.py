@@ -143,7 +143,8 @@ def _of_node(tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> Tensor
     if starts is not None and columns is not None:
         size = (len(starts) - 1, given[0].shape[-1])
         target = torch.sparse_csr_tensor(starts, columns, target, size)
-    op = list(extension.kernels.LOSSES)[loss]
+    assert extension.C is not None
+    op = list(extension.C.LOSSES)[loss]
     return _in_parts(op, given, target, library, mask, batch_dims, keep, mean, bool(is_log))
 
 
