@@ -10,6 +10,7 @@ from torch import nn
 
 from vae_fast.models import VAE
 from vae_fast.training import RunError, Trainer, TrainerConfig, load_run
+from vae_fast.training.checkpoint import fitting_state
 from vae_fast.training.files import read_tensors, tensors_bytes, write_atomically
 
 
@@ -203,3 +204,25 @@ def test_a_checkpoint_cannot_run_code(make_vae, digits, tmp_path):
             json.loads(content[8 : 8 + size])
         else:
             [json.loads(part) for part in content.splitlines() if path.suffix == ".jsonl"]
+
+
+def test_an_optimizers_state_lies_as_its_parameter_does():
+    """Files hold rows; a fused kernel walks the state in the parameter's order in memory."""
+    torch.manual_seed(0)
+    lain = (
+        torch.randn(6, 4).t(),  # as sparse_linear reads it
+        torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last),
+    )
+    for start in lain:
+        parameters = [nn.Parameter(start.clone()) for _ in range(2)]
+        whole, resumed = (torch.optim.Adam([p], fused=True) for p in parameters)
+        for parameter, optimizer in zip(parameters, (whole, resumed), strict=True):
+            parameter.grad = torch.sin(start)
+            optimizer.step()
+        stored = resumed.state_dict()
+        stored["state"][0] = {k: v.contiguous() for k, v in stored["state"][0].items()}
+        resumed.load_state_dict(fitting_state(stored, resumed))
+        for parameter, optimizer in zip(parameters, (whole, resumed), strict=True):
+            parameter.grad = torch.cos(start)
+            optimizer.step()
+        assert torch.equal(*parameters)
