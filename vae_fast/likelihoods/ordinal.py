@@ -49,8 +49,8 @@ def ordinal_nll(
             shape; leading batch dimensions may be missing, as in :func:`bernoulli_nll`.
         cutpoints: K - 1 along the last dimension, in rising order: (K - 1,) for all elements alike,
             or in front of it a shape that broadcasts to location's, (*event, K - 1) for example.
-            Where the two of a class are equal it costs infinity; where they are the wrong way round
-            the result is NaN.
+            Where the two of a class are equal it costs infinity (their gradients are held at
+            1e30); where they are the wrong way round the result is NaN.
         mask: As in :func:`bernoulli_nll`; where it leaves the target out that may be any number.
         batch_dims: How many leading dimensions are batch.
         reduction: See :mod:`vae_fast`.
@@ -162,8 +162,8 @@ def _gradients(location: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, 
     parts = _Parts(location, lower, upper)
     to_a, to_b = torch.sigmoid(parts.minus_a), torch.sigmoid(parts.b)
     odds = torch.exp(-parts.width) / -torch.expm1(-parts.width)
-    # Of no width finite, so that 0 times it is 0.
-    odds = torch.where(parts.is_empty, torch.finfo(location.dtype).max, odds)
+    # Finite of no width, so that 0 times it is 0, and the same in any arithmetic.
+    odds = torch.where(parts.is_empty, 1e30, odds.clamp(max=1e30))
     return to_a - to_b, to_b + odds, -(to_a + odds)
 
 
