@@ -30,7 +30,7 @@ struct OrdinalNll {
     const bool is_empty = inside.mass == T(0);
     const T log_mass = select(is_empty, -kInfinity<T>, inside.log_mass);
     // Finite of no width, so that 0 times it is 0, and the same in any arithmetic.
-    const T odds = select(is_empty, T(1e30), min_(T(1e30), inside.rest / inside.mass));
+    const T odds = select(is_empty, T(1e30), inside.rest / inside.mass);
     const T value = (part_a + part_b) - select(width >= T(0), log_mass, kNan<T>);
     return {value, {below.sigmoid - above.sigmoid, above.sigmoid + odds, -(below.sigmoid + odds)}};
   }

@@ -163,7 +163,7 @@ def _gradients(location: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, 
     to_a, to_b = torch.sigmoid(parts.minus_a), torch.sigmoid(parts.b)
     odds = torch.exp(-parts.width) / -torch.expm1(-parts.width)
     # Finite of no width, so that 0 times it is 0, and the same in any arithmetic.
-    odds = torch.where(parts.is_empty, 1e30, odds.clamp(max=1e30))
+    odds = torch.where(parts.is_empty, 1e30, odds)
     return to_a - to_b, to_b + odds, -(to_a + odds)
 
 
