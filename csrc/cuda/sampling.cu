@@ -53,7 +53,7 @@ struct Divergence {
 
 template <class Formula>
 constexpr Divergence divergence_of() {
-  if constexpr (Formula::kTarget == Target::kNone) {
+  if constexpr (kIsDivergence<Formula>) {
     return {start_draw<SampleElement<Formula>>, start_backward<SampleBackwardElement<Formula>>};
   }
   return {};

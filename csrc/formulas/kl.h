@@ -15,6 +15,7 @@ struct StandardNormalKl {
   static constexpr const char* kName = "standard_normal_kl";
   static constexpr const char* kOperands[] = {"mu", "logvar"};
   static constexpr Target kTarget = Target::kNone;
+  static constexpr bool kIsDivergence = true;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T mu, T logvar) {
@@ -28,6 +29,7 @@ struct GaussianKl {
   static constexpr const char* kName = "gaussian_kl";
   static constexpr const char* kOperands[] = {"mu", "logvar", "prior_mu", "prior_logvar"};
   static constexpr Target kTarget = Target::kNone;
+  static constexpr bool kIsDivergence = true;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 4> evaluate(T mu, T logvar, T prior_mu, T prior_logvar) {

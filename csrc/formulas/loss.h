@@ -7,6 +7,8 @@
 //   evaluate     the value and the gradients for one element, branch-free
 // and may have, where a target of 0 is frequent and cheap,
 //   evaluate_zero  of the parameters: the value and the gradients in them at a target of 0
+// A divergence of q(z|x), which sampling computes in the same pass, has
+//   kIsDivergence
 // The loops, the instruction sets, the ops, autograd and the fake kernels follow from the list
 // in list.h.
 #pragma once
@@ -20,7 +22,7 @@ namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
 enum class Target : unsigned char {
-  kNone,          // the operands are all parameters (divergences)
+  kNone,          // the operands are all parameters
   kUnitInterval,  // in [0, 1]; uint8 means x / 255, wider integers are refused
   kNumber,        // any number; integers mean what they say
 };
@@ -45,6 +47,9 @@ constexpr bool has_zero(std::index_sequence<P...>) {
 }
 template <class Formula>
 constexpr bool kHasZero = has_zero<Formula>(std::make_index_sequence<kParameterCount<Formula>>{});
+
+template <class Formula>
+constexpr bool kIsDivergence = requires { Formula::kIsDivergence; };
 
 }  // namespace VAE_FAST_ISA
 }  // namespace vae_fast
