@@ -135,7 +135,8 @@ def _mixed_pixels(shape: tuple[int, ...]) -> Tensor:
 
 def _pictures(shape: tuple[int, ...]) -> Tensor:
     side = math.isqrt(shape[1] // 3)
-    return _intensities((shape[0], 3, side, side))
+    levels = (255 * _intensities((shape[0], 3, side, side))).round()
+    return levels / 255  # what lies between them is at an edge for some, and not for others
 
 
 def _mixture(rows: int, columns: int) -> Case:
