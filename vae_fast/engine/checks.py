@@ -84,6 +84,23 @@ def _is_distributed(value: Tensor) -> bool:
     return module is not None and isinstance(value, module.DTensor)
 
 
+def check_kind(
+    function: str,
+    name: str,
+    tensor: Tensor,
+    dtypes: tuple[torch.dtype, ...],
+    first_name: str,
+    first: Tensor,
+) -> None:
+    """Raises unless the tensor has one of these dtypes (TypeError), and the first one's device."""
+    if tensor.dtype not in dtypes:
+        raise TypeError(f"{function}: {name} has dtype {tensor.dtype}, expected {names_of(dtypes)}")
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{function}: {name} is on {tensor.device}, expected {first.device} like {first_name}"
+        )
+
+
 def check_operands(
     function: str,
     names: Sequence[str],
@@ -113,14 +130,7 @@ def check_operands(
     if mask is not None:
         arguments.append(("mask", mask, (torch.bool,)))
     for name, tensor, dtypes in arguments:
-        if tensor.dtype not in dtypes:
-            raise TypeError(
-                f"{function}: {name} has dtype {tensor.dtype}, expected {names_of(dtypes)}"
-            )
-        if tensor.device != first.device:
-            raise ValueError(
-                f"{function}: {name} is on {tensor.device}, expected {first.device} like {names[0]}"
-            )
+        check_kind(function, name, tensor, dtypes, names[0], first)
         joined = joined_shape(tensor.shape, shape)
         if joined is None:
             raise ValueError(

@@ -182,8 +182,8 @@ def _explain(
             f"{function}: batch_dims is {batch_dims}, expected less than {len(whole)}, the number "
             f"of dimensions of logits: the softmax goes over the others"
         )
-    any_shape = parameters[0].new_empty(())
-    checks.check_operands(function, ("logits", "library"), (any_shape, library))
+    checks.check_tensor(function, "library", library)
+    checks.check_kind(function, "library", library, checks.FLOATS, "logits", parameters[0])
     totals = (*whole[:batch_dims], *(1 for _ in whole[batch_dims:]))
     if not fits_into(library.shape, totals):
         raise ValueError(

@@ -187,14 +187,7 @@ def _check_tensor(
     function: str, name: str, tensor: Tensor, dtypes: Dtypes, first_name: str, first: Tensor
 ) -> None:
     checks.check_tensor(function, name, tensor)
-    if tensor.dtype not in dtypes:
-        raise TypeError(
-            f"{function}: {name} has dtype {tensor.dtype}, expected {checks.names_of(dtypes)}"
-        )
-    if tensor.device != first.device:
-        raise ValueError(
-            f"{function}: {name} is on {tensor.device}, expected {first.device} like {first_name}"
-        )
+    checks.check_kind(function, name, tensor, dtypes, first_name, first)
 
 
 def check_reduction(function: str, reduction: Any, batch_dims: Any, name: str, x: Tensor) -> None:
