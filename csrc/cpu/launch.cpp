@@ -98,8 +98,11 @@ class SummedGradients {
   void sum_over_slabs(int64_t first, int64_t n) {
     double sum[kSummedTogether] = {}, lost[kSummedTogether] = {};
     for (int64_t at = first; at < slabs_ * numel_; at += numel_) {
+      if (!args_.float64) {
+        for (int64_t i = 0; i < n; ++i) sum[i] += sums_[at + i];
+        continue;
+      }
       for (int64_t i = 0; i < n; ++i) add_compensated(sum[i], lost[i], sums_[at + i]);
-      if (!args_.float64) continue;
       for (int64_t i = 0; i < n; ++i) lost[i] += lost_[at + i];
     }
     for (int64_t i = 0; i < n; ++i) sums_[first + i] = sum[i] + lost[i];
