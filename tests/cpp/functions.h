@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "formulas/gamma_functions.h"
+#include "formulas/bessel_functions.h"
 #include "formulas/philox.h"
 
 // clang-format off
@@ -32,8 +32,12 @@
   ROW(log1p_above, log1p_above(x), std::log1p(x), -0.7, 0x1p125, 2, 2)                           \
   ROW(minus_log, minus_log(x, (1 + x) * 0x1p64f).value, oracle_minus_log1p(x),                   \
       -0.99999994, 0x1p125, 5, 5)                                                                \
-  ROW(lgamma, lgamma_(x), std::lgamma(x), 0, kInf, 5.5, 5.5)                                         \
-  ROW(digamma, digamma(x), digamma(x), 0, kInf, 4, 4)
+  ROW(lgamma, lgamma_(x), std::lgamma(x), 0, kInf, 5.5, 5.5)                                     \
+  ROW(digamma, digamma(x), digamma(x), 0, kInf, 4, 4)                                            \
+  ROW(bessel_log, exp_(bessel_rests(x, log_any(x)).log),                                         \
+      std::exp(bessel_rests(x, std::log(x)).log), 0, kMax, 48, 48)                               \
+  ROW(bessel_ratio, bessel_rests(x, log_any(x)).ratio, bessel_rests(x, std::log(x)).ratio, 0,    \
+      kMax, 10, 11.5)
 // clang-format on
 
 namespace vae_fast::testing {
