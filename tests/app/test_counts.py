@@ -174,11 +174,11 @@ def test_pictures_of_counts_are_not_intensities(tmp_path):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.array([[0.0, -2.0]] * 6), "holds -2, and counts are whole numbers from 0 on"),
-        (np.array([[3, 1.5]] * 6), "holds 1.5, and counts are whole numbers: give them as they"),
+        (np.array([[0.0, -2.0]] * 6), "holds -2, and counts and classes are whole numbers from 0"),
+        (np.array([[3, 1.5]] * 6), "holds 1.5, and counts and classes are whole numbers: give"),
         (np.array([[3, np.nan]] * 6), "NaN or infinite"),
         (np.ones((6, 2), complex), "holds complex128; expected whole numbers"),
-        (sparse.csr_matrix(np.log1p(np.eye(6))), "holds 0.693147182, and counts are"),
+        (sparse.csr_matrix(np.log1p(np.eye(6))), "holds 0.693147182, and counts and classes are"),
         (sparse.csc_matrix(np.eye(6)), "holds a sparse table in 'csc'; expected CSR"),
         (sparse.coo_matrix(np.eye(6)), "holds a sparse table in 'coo'; expected CSR"),
     ],

@@ -12,6 +12,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from vae_fast import bernoulli_nll, discretized_logistic_nll
 from vae_fast.engine.extension import C
+from vae_fast.engine.likelihood import are_whole
 from vae_fast.engine.table import LIKELIHOODS
 from vae_fast.likelihoods.discretized_logistic import DiscretizedLogisticLikelihood
 from vae_fast.models import VAE, AutoEncoder, build
@@ -28,7 +29,10 @@ KINDS = [
     {"input_shape": (1, 28, 28), "architecture": "conv", "channels": (4,), "hidden": ()},
 ]
 LIKELIHOOD_KINDS = [
-    *({"likelihood": name} for name in HEADS),
+    *(
+        {"likelihood": name, "num_classes": 9} if head.data == "classes" else {"likelihood": name}
+        for name, head in HEADS.items()
+    ),
     {"likelihood": "gaussian", "decoder_logvar": "pixel"},
     {"likelihood": "gaussian", "decoder_logvar": -1.5},
 ]
@@ -37,7 +41,7 @@ OF_PICTURES = {"likelihood": "discretized_logistic_mixture"}
 
 def data(model, count=6, dtype=torch.float32):
     x = torch.rand(count, *model.input_shape)
-    if model.likelihood.data == "counts":
+    if are_whole(model.likelihood.data):
         return (x * 9).floor().to(dtype)
     return (x * 255).to(torch.uint8) if dtype == torch.uint8 else x.to(dtype)
 
@@ -93,6 +97,9 @@ def test_loss_is_that_of_the_functions(likelihood):
     first, *others = params if isinstance(params, tuple) else (params,)
     if model.likelihood.data == "counts":  # test_counts.py has the rest
         first, *others = *model.likelihood.distribution(first, x.sum((1, 2, 3), True)), *others
+    if model.likelihood.data == "classes":
+        x = x.long()
+        others = [model.likelihood.cutpoints] if model.likelihood.name == "ordinal" else []
     torch.testing.assert_close(nll, LIKELIHOODS[model.likelihood.name].function(first, x, *others))
     torch.testing.assert_close(loss, nll + 0.3 * kl)
 

@@ -124,7 +124,22 @@ _OPTIONS = (
         help="bernoulli or continuous_bernoulli for intensities in [0, 1], discretized_logistic "
         "for the 256 levels of a byte, discretized_logistic_mixture for those of colour pictures; "
         "gaussian, laplace or student_t for real values, von_mises for angles; poisson or "
-        "negative_binomial for counts, zero_inflated_... where more of them are zero.",
+        "negative_binomial for counts, zero_inflated_... where more of them are zero; categorical "
+        "for classes 0 .. K-1 without an order, ordinal for those in one.",
+    ),
+    option(
+        "Model",
+        "--num-classes",
+        type=COUNT,
+        metavar="K",
+        help="Of categorical and ordinal data.  [default: as many as the data have]",
+    ),
+    option(
+        "Model",
+        "--num-mixtures",
+        type=COUNT,
+        metavar="K",
+        help="Of discretized_logistic_mixture.  [default: 10]",
     ),
     option(
         "Model",

@@ -17,6 +17,7 @@ from vae_fast.cli.grouped import COUNT, SEED, Device
 from vae_fast.cli.train import as_usage_error, load_again, scaling_of
 from vae_fast.data import Data, DataError, load
 from vae_fast.data.sparse import rows
+from vae_fast.engine.likelihood import are_whole
 from vae_fast.models import VAE
 from vae_fast.training import Run, RunError, Trainer, choose_device, load_run
 from vae_fast.training.batches import batches
@@ -147,8 +148,8 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
     else:
         kept = run.info.get("data", {})
         read_as = {name: kept[name] for name in _READ_AS if name in kept}
-        counts = run.model.likelihood.data == "counts"
-        data = load(source, data_dir=data_dir, whole=True, counts=counts, **read_as)
+        whole = are_whole(run.model.likelihood.data)
+        data = load(source, data_dir=data_dir, whole=True, counts=whole, **read_as)
         scaling = scaling_of(run.folder, run.info)
         if scaling is not None:
             scaling.apply(data)
@@ -161,7 +162,7 @@ def _held_out(run: Run, source: str | None, data_dir: Path | None) -> Data:
             f"{data.name} was measured under {data.conditions}, and the model knows "
             f"{run.model.conditions}"
         )
-    data.require_kind(run.model.likelihood.data)
+    data.require_kind(run.model.likelihood.data, run.model.likelihood.num_classes)
     return data
 
 

@@ -19,6 +19,7 @@ from vae_fast.cli.options import train_options
 from vae_fast.data import BUILT_IN, Data, fingerprint, load, located, require_same
 from vae_fast.data.reading import first_line
 from vae_fast.data.scaling import Scaling
+from vae_fast.engine.likelihood import are_whole
 from vae_fast.models import LatentModel, build
 from vae_fast.models.base import HEADS
 from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
@@ -81,7 +82,7 @@ def train(
         described = describe_data(data, data_dir, options)
         if options["standardize"] and described["counts"]:
             raise click.UsageError(
-                f"--standardize is for real values, and {options['likelihood']} takes counts"
+                f"--standardize is for real values, and {options['likelihood']} takes whole numbers"
             )
         loaded = load(**described)
         info: dict[str, Any] = {"data": described, "fingerprint": fingerprint(loaded)}
@@ -120,7 +121,7 @@ def describe_data(source: str, data_dir: Path | None, options: dict[str, Any]) -
         "test_fraction": options["test_fraction"],
         "image_size": options["image_size"],
         "max_bytes": options["max_bytes"],
-        "counts": HEADS[options["likelihood"]].data == "counts",
+        "counts": are_whole(HEADS[options["likelihood"]].data),
         **{name: key for name, key in keys.items() if key is not None},
     }
 
@@ -168,9 +169,13 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
             raise click.BadParameter(
                 f"{logvar!r} is not learned, pixel or a number", param_hint="--decoder-logvar"
             ) from None
-    head = HEADS[options["likelihood"]]
-    data.require_kind(head.data)
-    totals = {"library": data.mean_total()} if "library" in head.settings else {}
+    head, classes = HEADS[options["likelihood"]], options["num_classes"]
+    data.require_kind(head.data, classes)
+    settings = {name: options[name] for name in ("num_classes", "num_mixtures")}
+    if "library" in head.settings:
+        settings["library"] = data.mean_total()
+    if "num_classes" in head.settings and classes is None:
+        settings["num_classes"] = data.num_classes()
     torch.manual_seed(options["seed"])
     with as_usage_error():
         return build(
@@ -183,7 +188,7 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
                 "channels": options["channels"],
                 "likelihood": options["likelihood"],
                 "decoder_logvar": logvar,
-                **totals,
+                **settings,
                 "conditions": data.conditions,
             }
         )

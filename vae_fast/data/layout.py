@@ -32,9 +32,9 @@ class Data:
 
     Attributes:
         name: what to call them in titles and messages.
-        train: (N, C, H, W) pictures or (N, D) rows; uint8, read as x / 255, or float32. Counts are
-            uint8, int32, int64 or float32, read as they are; a table of them perhaps in
-            `torch.sparse_csr`.
+        train: (N, C, H, W) pictures or (N, D) rows; uint8, read as x / 255, or float32. Counts and
+            classes are uint8, int32, int64 or float32, read as they are; a table of counts perhaps
+            in `torch.sparse_csr`.
         test: the held-out ones, of the same kind.
         train_labels: (N,) int64, or None where there are none.
         test_labels: likewise.
@@ -69,18 +69,37 @@ class Data:
             raise DataError(f"{self.name} holds nothing but zeros")
         return total / len(self.train)
 
-    def require_kind(self, kind: Kind) -> None:
-        """Raise `DataError` unless the data are what a likelihood takes."""
+    def num_classes(self) -> int:
+        """The number of the largest class that there is, and one; at least 2."""
+        return max(2, 1 + max(int(part.max()) for part in (self.train, self.test) if len(part)))
+
+    def require_kind(self, kind: Kind, classes: int | None = None) -> None:
+        """Raise `DataError` unless the data are what a likelihood takes; see the function."""
         for part in (self.train, self.test):
-            require_kind(part, kind, self.name)
+            require_kind(part, kind, self.name, classes)
 
 
-def require_kind(values: Tensor, kind: Kind, name: str) -> None:
-    """Raise `DataError` unless all values are of a kind that a likelihood takes."""
+def require_kind(values: Tensor, kind: Kind, name: str, classes: int | None = None) -> None:
+    """Raise `DataError` unless all values are of a kind that a likelihood takes.
+
+    Args:
+        values: of the data.
+        kind: the likelihood's.
+        name: of the data, for messages.
+        classes: of classes, how many there are at most; None: any number.
+    """
     if kind == "counts":
         require_counts(values, name)
     elif values.layout is torch.sparse_csr:
         raise DataError(f"{name} is sparse, which is for likelihoods of counts: give x.to_dense()")
+    elif kind == "classes":
+        require_counts(values, name)
+        most = float(values.max()) if values.numel() else 0.0
+        if classes is not None and most >= classes:
+            raise DataError(
+                f"{name} holds {most:.9g}, and num_classes is {classes}: classes are the whole "
+                f"numbers from 0 to {classes - 1}"
+            )
     elif kind == "intensities":
         require_unit_range(values, name)
     else:
@@ -121,15 +140,17 @@ def require_counts(values: Tensor, name: str) -> None:
     require_finite(values, name)
     low = float(values.min())
     if low < 0:
-        raise DataError(f"{name} holds {low:.9g}, and counts are whole numbers from 0 on")
+        raise DataError(
+            f"{name} holds {low:.9g}, and counts and classes are whole numbers from 0 on"
+        )
     if not values.is_floating_point():
         return
     for part in torch.split(values.reshape(-1), _CHUNK):
         broken = part[part != part.round()]
         if broken.numel():
             raise DataError(
-                f"{name} holds {float(broken[0]):.9g}, and counts are whole numbers: give them as "
-                "they were counted, neither scaled nor their logarithms"
+                f"{name} holds {float(broken[0]):.9g}, and counts and classes are whole numbers: "
+                "give them as they are, neither scaled nor their logarithms"
             )
 
 
@@ -153,7 +174,8 @@ def require_usable(
     if not counts:
         raise DataError(
             f"{name} holds {dtype}; save it as uint8 where it is pictures of 0..255, as floating "
-            "point where it is measurements, or choose a likelihood of counts where it is counts"
+            "point where it is measurements, or choose a likelihood of counts or classes where it "
+            "is these"
         )
 
 

@@ -33,8 +33,8 @@ def load(
         image_size: images of a folder are cut square and scaled to this many pixels a side.
         max_bytes: what an array, the needed entries of a .npz, or the pixels of a folder may take.
         whole: all of a file or folder is held out, but for a .npz with a test set of its own.
-        counts: the data are counts: whole numbers from 0 on, which are checked, and held and read
-            as they are. Of digits 0..16, of other pictures 0..255.
+        counts: the data are counts, or numbers of classes: whole numbers from 0 on, which are
+            checked, and held and read as they are. Of digits 0..16, of other pictures 0..255.
         batch_key: of a .h5ad file, a column of obs that says under which condition each datum was
             measured; see `Data.conditions`.
         label_key: likewise, a column that says what each datum is, for pictures of the codes.

@@ -1,4 +1,4 @@
-"""Targets that are classes, by their number: what they must be, and what is looked up by them."""
+"""Data that are classes, by their number: what they must be, and what is looked up by them."""
 
 from __future__ import annotations
 
@@ -29,27 +29,33 @@ def check_classes(function: str, target: Tensor, first: Tensor, first_name: str)
         )
 
 
+def class_numbers(x: Tensor, classes: int) -> Tensor:
+    """Numbers of classes as int64; a fraction, which is no class, as ``classes``, which is none."""
+    index = x.long()
+    return torch.where(index == x, index, classes) if x.is_floating_point() else index
+
+
 def looked_up(
-    function: str,
-    target: Tensor,
+    name: str,
+    x: Tensor,
     mask: Tensor | None,
     classes: int,
     look_up: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """What ``look_up`` gives for the target as int64.
+    """What ``look_up`` gives for the classes as int64.
 
     Args:
-        function: The public function.
-        target: Numbers of classes; where the mask leaves them out they may be anything.
+        name: What x is called, where it is refused.
+        x: Numbers of classes, of any dtype; where the mask leaves them out they may be anything.
         mask: The function's own.
         classes: How many there are.
         look_up: One of torch's functions, which refuses other numbers than 0 to ``classes`` - 1: on
             the CPU by an exception, on a GPU by an assertion of the device.
 
     Raises:
-        ValueError: The target is no class (compiled, a RuntimeError at run time).
+        ValueError: One of them is no class (compiled, a RuntimeError at run time).
     """
-    index = target.long()
+    index = class_numbers(x, classes)
     if mask is not None:
         index = torch.where(mask, index, 0)
     if torch.compiler.is_compiling():  # generated code would count from the end
@@ -57,10 +63,22 @@ def looked_up(
     try:
         return look_up(index)
     except (IndexError, RuntimeError):
-        least, most = (int(x) for x in index.aminmax())
-        if 0 <= least <= most < classes:
+        is_none = (index < 0) | (index >= classes)
+        if not is_none.any():
             raise
+        wrong = x.expand(index.shape)[is_none][0].item()
         raise ValueError(
-            f"{function}: target has values from {least} to {most}, expected whole numbers from 0 "
-            f"to {classes - 1}"
+            f"{name} holds {wrong:.9g}, expected whole numbers from 0 to {classes - 1}"
         ) from None
+
+
+def one_hot(name: str, x: Tensor, mask: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor:
+    """(*shape, ``classes``): 1 for the class of each element, else 0; arguments as `looked_up`."""
+
+    def look_up(index: Tensor) -> Tensor:
+        index = index.unsqueeze(-1)
+        none = index.new_zeros((*index.shape[:-1], classes), dtype=dtype)
+        # Not scatter_, for which torch.func.vmap has no rule.
+        return none.scatter_add_(-1, index, torch.ones_like(index, dtype=dtype))
+
+    return looked_up(name, x, mask, classes, look_up)

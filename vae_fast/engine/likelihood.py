@@ -19,9 +19,14 @@ from vae_fast.engine.table import LIKELIHOODS
 # what they are made of when a datum's total is there.
 Params: TypeAlias = Tensor | tuple[Tensor, ...]
 
-# What data are: any numbers, intensities in [0, 1], or counts (whole numbers from 0 on). uint8 data
-# mean x / 255, but as counts the numbers that they hold.
-Kind: TypeAlias = Literal["numbers", "intensities", "counts"]
+# What data are: any numbers, intensities in [0, 1], counts (whole numbers from 0 on), or classes
+# (by their number, from 0 on).
+Kind: TypeAlias = Literal["numbers", "intensities", "counts", "classes"]
+
+
+def are_whole(kind: Kind) -> bool:
+    """Whether data are held and read as they are; of others uint8 means x / 255."""
+    return kind in ("counts", "classes")
 
 
 class Likelihood(nn.Module):
@@ -31,6 +36,7 @@ class Likelihood(nn.Module):
     data: ClassVar[Kind]  # what x must be
     settings: ClassVar[tuple[str, ...]] = ()  # the models' arguments that are its own
     per_element: int = 1  # numbers that the decoder gives for each element of x
+    num_classes: int | None = None  # how many there are, where x is classes
 
     def raw_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """What the decoder gives for a datum."""
@@ -48,6 +54,10 @@ class Likelihood(nn.Module):
     def encoded(self, prepared: Tensor) -> Tensor:
         """What the encoder is given of the data, floats."""
         return prepared
+
+    def encoded_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of that, of a datum."""
+        return input_shape
 
     def mean(self, params: Params) -> Tensor:
         """The expected x."""

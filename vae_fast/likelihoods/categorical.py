@@ -8,7 +8,9 @@ from torch import Tensor
 from vae_fast.engine import checks
 from vae_fast.engine.call import in_result_dtype, rowwise_loss
 from vae_fast.engine.checks import shown
-from vae_fast.engine.classes import check_classes, looked_up
+from vae_fast.engine.class_likelihood import ClassLikelihood
+from vae_fast.engine.classes import check_classes, one_hot
+from vae_fast.engine.likelihood import Params
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, enter_likelihood
 
@@ -70,7 +72,8 @@ def categorical_nll(
         shares = target
     else:
         check_classes(function, target, logits, "logits")
-        shares = _counted(target, mask, logits.shape[-1])
+        name, byte = f"{function}: target", torch.uint8
+        shares = one_hot(name, target, mask, logits.shape[-1], byte)
     if mask is not None:
         counts = mask.unsqueeze(-1)
         logits, shares = torch.where(counts, logits, 0), torch.where(counts, shares, 0)
@@ -81,16 +84,42 @@ def categorical_nll(
     return in_result_dtype(value, logits, shares) if reduction == "none" else value
 
 
-def _counted(target: Tensor, mask: Tensor | None, classes: int) -> Tensor:
-    """A byte for each class: 1 for the target's."""
-
-    def look_up(index: Tensor) -> Tensor:
-        index = index.unsqueeze(-1)
-        none = index.new_zeros((*index.shape[:-1], classes), dtype=torch.uint8)
-        # Not scatter_, for which torch.func.vmap has no rule.
-        return none.scatter_add_(-1, index, torch.ones_like(index, dtype=torch.uint8))
-
-    return looked_up("categorical_nll", target, mask, classes, look_up)
+# ---- of a decoder --------------------------------------------------------------------------------
 
 
-enter_likelihood("categorical", LikelihoodEntry(categorical_nll, own_shape=True))
+class CategoricalLikelihood(ClassLikelihood):
+    """Each element of x is one of K classes, which have no order; of the logits of all of them.
+
+    The encoder reads them one-hot, K numbers for each element, behind each other along dimension 1:
+    a class's number would tell it of an order and of distances that there are not.
+    """
+
+    name = "categorical"
+
+    def __init__(self, num_classes: int | None = None) -> None:
+        super().__init__(num_classes)
+        self.per_element = self.num_classes
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """The logits, (B, *input_shape, K)."""
+        return torch.unflatten(raw, 1, (-1, self.num_classes)).movedim(2, -1)
+
+    def encoded(self, prepared: Tensor) -> Tensor:
+        """One-hot, (B, `encoded_shape`)."""
+        codes = one_hot("x", prepared, None, self.num_classes, prepared.dtype)
+        return codes.movedim(-1, 2).flatten(1, 2)
+
+    def encoded_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """K times as many along the first dimension."""
+        return self.raw_shape(input_shape)
+
+    def mean(self, params: Params) -> Tensor:
+        """The most probable class: what has no order has no expectation."""
+        assert isinstance(params, Tensor)
+        return params.argmax(-1).to(params.dtype)
+
+
+enter_likelihood(
+    "categorical",
+    LikelihoodEntry(categorical_nll, head=CategoricalLikelihood, own_shape=True),
+)

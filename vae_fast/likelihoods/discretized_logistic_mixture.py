@@ -277,28 +277,31 @@ enter_composition(_FUNCTION, _composed)
 
 
 class DiscretizedLogisticMixtureLikelihood(Likelihood):
-    """Each pixel of x, in colour or grey, has 256 levels from 0 to 1; of ten mixed logistics.
+    """Each pixel of x, in colour or grey, has 256 levels from 0 to 1; of K mixed logistics.
 
     Args:
         input_shape: (C, H, W), C = 3 or 1.
+        num_mixtures: K; None: 10.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: It is another shape, or K is no whole number from 1 on.
     """
 
     name = "discretized_logistic_mixture"
     data = "intensities"
-    settings = ("input_shape",)
-    num_mixtures = 10
+    settings = ("input_shape", "num_mixtures")
 
-    def __init__(self, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, input_shape: tuple[int, ...], num_mixtures: int | None = None) -> None:
         super().__init__()
         if len(input_shape) != 3 or input_shape[0] not in _NUMBERS:
             raise ValueError(
                 f"input_shape is {input_shape}; likelihood {self.name!r} needs pictures (C, H, W) "
                 f"with 3 channels or one"
             )
-        self.channels = input_shape[0]
+        num_mixtures = 10 if num_mixtures is None else num_mixtures
+        if not checks.is_int(num_mixtures) or num_mixtures < 1:
+            raise ValueError(f"num_mixtures is {num_mixtures!r}; expected a whole number from 1 on")
+        self.channels, self.num_mixtures = input_shape[0], int(num_mixtures)
 
     def forward(self, raw: Tensor) -> Params:
         """What the decoder gave, (B, N, H, W)."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_fast.engine import checks
 from vae_fast.engine.call import in_result_dtype, loss
 from vae_fast.engine.checks import shown
+from vae_fast.engine.class_likelihood import ClassLikelihood
 from vae_fast.engine.classes import check_classes, looked_up
 from vae_fast.engine.dtypes import arithmetic_dtype
+from vae_fast.engine.likelihood import Params
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.shapes import fits_into
@@ -126,7 +128,7 @@ def _ends(cutpoints: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tenso
         ends = (x.index_select(0, index.flatten()).view_as(index) for x in (below, above))
         return torch.stack(tuple(ends))
 
-    lower, upper = looked_up("ordinal_nll", target, mask, classes, look_up)
+    lower, upper = looked_up("ordinal_nll: target", target, mask, classes, look_up)
     return lower, upper
 
 
@@ -168,4 +170,72 @@ def _gradients(location: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, 
 
 
 enter_loss("ordinal_nll", Loss(("location", "lower", "upper"), _value, _gradients))
-enter_likelihood("ordinal", LikelihoodEntry(ordinal_nll))
+
+
+# ---- of a decoder --------------------------------------------------------------------------------
+
+
+# The cutpoints' parameters are these times this: Adam moves each by the learning rate a step, too
+# slowly for what is to go from equal shares to those of the data.
+_GAIN = 10.0
+
+
+class OrdinalLikelihood(ClassLikelihood):
+    """Each element of x is one of K classes in an order: grades, levels, answers.
+
+    The decoder gives its location; its K - 1 cutpoints are the model's, the same for all data. They
+    are learned as the first one and the logarithms of the distances to the next, so that they
+    stay in order, and begin where a location of 0 makes all classes equally probable. The encoder
+    reads k / (K - 1): one number for each element, in [0, 1] as intensities are, which tells it of
+    the order.
+
+    Args:
+        input_shape: Of a datum.
+        num_classes: K.
+
+    Raises:
+        ValueError: K is no whole number from 2 to 256.
+    """
+
+    name = "ordinal"
+    settings = ("input_shape", "num_classes")
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int | None = None) -> None:
+        super().__init__(num_classes)
+        below = torch.arange(1, self.num_classes) / self.num_classes
+        cutpoints = torch.logit(below)
+        start = torch.cat((cutpoints[:1], cutpoints.diff().log()))
+        self.slow_steps = nn.Parameter(start.expand(*input_shape, -1) / _GAIN)
+
+    @property
+    def cutpoints(self) -> Tensor:
+        """(*input_shape, K - 1), in rising order."""
+        steps = self.slow_steps * _GAIN
+        first, logs = steps[..., :1], steps[..., 1:]
+        return torch.cat((first, torch.exp(logs)), -1).cumsum(-1)
+
+    def encoded(self, prepared: Tensor) -> Tensor:
+        """K / (K - 1)."""
+        levels = torch.linspace(
+            0, 1, self.num_classes, dtype=prepared.dtype, device=prepared.device
+        )
+
+        def look_up(index: Tensor) -> Tensor:
+            return levels.index_select(0, index.flatten()).view_as(index)
+
+        return looked_up("x", prepared, None, self.num_classes, look_up)
+
+    def mean(self, params: Params) -> Tensor:
+        """The expected class, a number from 0 to K - 1: the sum of P(y > k)."""
+        assert isinstance(params, Tensor)
+        return torch.sigmoid(params.unsqueeze(-1) - self.cutpoints).sum(-1)
+
+    def nll(
+        self, params: Params, x: Tensor, prepared: Tensor, batch_dims: int, reduction: Reduction
+    ) -> Tensor:
+        """The negative log-likelihood of the location beside the model's cutpoints, in nats."""
+        assert isinstance(params, Tensor)
+        return super().nll((params, self.cutpoints), x, prepared, batch_dims, reduction)
+
+
+enter_likelihood("ordinal", LikelihoodEntry(ordinal_nll, head=OrdinalLikelihood))

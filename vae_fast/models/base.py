@@ -14,7 +14,8 @@ from torch.nn import functional
 from torch.utils._pytree import _register_namedtuple
 
 from vae_fast.bounds import ELBO
-from vae_fast.engine.likelihood import Likelihood, Params
+from vae_fast.engine.checks import is_int
+from vae_fast.engine.likelihood import Likelihood, Params, are_whole
 from vae_fast.engine.table import LIKELIHOODS
 from vae_fast.latent.checks import check_generators
 from vae_fast.latent.seeds import Generator
@@ -71,6 +72,9 @@ class LatentModel(nn.Module):
         library: of counts, whose means are shares of a datum's total: the total that `sample` and
             `mean` take, which have no datum; that of the training data on average, for example.
             None is 1: shares.
+        num_classes: of "categorical" and "ordinal" data, which are whole numbers from 0 to
+            num_classes - 1: from 2 to 256.
+        num_mixtures: logistics that "discretized_logistic_mixture" mixes; None is 10.
         encoder: a module of your own in place of the encoder, from (B, *input_shape) floats to
             (B, `code_size` * latent_dim, ...).
         decoder: a module of your own in place of the decoder, from (B, *latent_dim) to
@@ -99,6 +103,8 @@ class LatentModel(nn.Module):
         decoder_logvar: Literal["learned", "pixel"] | float = "learned",
         min_logvar: float | None = None,
         library: float | None = None,
+        num_classes: int | None = None,
+        num_mixtures: int | None = None,
         conditions: Sequence[str] = (),
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
@@ -126,8 +132,17 @@ class LatentModel(nn.Module):
                 raise ValueError("conditions are for a VAE of counts with linear layers")
             if len(self.input_shape) != 1:
                 raise ValueError(f"input_shape is {self.input_shape}; with conditions it is (D,)")
-        given: dict[str, Any] = {"min_logvar": min_logvar, "library": library}
-        given = {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {
+            "min_logvar": min_logvar,
+            "library": library,
+            "num_classes": num_classes,
+            "num_mixtures": num_mixtures,
+        }
+        given = {
+            name: int(value) if is_int(value) else value
+            for name, value in given.items()
+            if value is not None
+        }
         for name, value in given.items():
             if name not in head.settings:
                 raise ValueError(f"{name} is {value}, which likelihood {likelihood!r} lacks")
@@ -142,13 +157,14 @@ class LatentModel(nn.Module):
             )
         codes = self.code_size * math.prod(self.latent_shape)
         wanted = self.likelihood.raw_shape(self.input_shape)
+        read = self.likelihood.encoded_shape(self.input_shape)
         latent = math.prod(self.latent_shape)
         if architecture == "conv":
-            self.encoder = encoder or conv_encoder(self.input_shape, channels, hidden, codes)
+            self.encoder = encoder or conv_encoder(read, channels, hidden, codes)
             self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted)
         else:
             beside = len(self.conditions)
-            shape = (self.input_shape[0] + beside,) if beside else self.input_shape
+            shape = (read[0] + beside, *read[1:])
             self.encoder = encoder or mlp_encoder(shape, hidden, codes, reads_csr=self._takes_csr)
             self.decoder = decoder or mlp_decoder(latent + beside, hidden, wanted)
 
@@ -199,7 +215,7 @@ class LatentModel(nn.Module):
         return self._takes_csr and self._weight().is_cpu and starts_with_linear(self.encoder)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Data as floats in the dtype of the weights; uint8 as x / 255, but counts as they are."""
+        """Data as floats in the weights' dtype; uint8 as x / 255, but of counts and classes not."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x is of type {type(x).__name__}; expected a tensor")
         if x.dim() == 0 or x.shape[1:] != self.data_shape:
@@ -208,7 +224,7 @@ class LatentModel(nn.Module):
         if x.layout is not torch.strided and not (x.layout is torch.sparse_csr and self._takes_csr):
             raise TypeError(f"x is {x.layout}; expected a dense batch: x.to_dense()")
         dtype = self._weight().dtype
-        if x.dtype != torch.uint8 or self.likelihood.data == "counts":
+        if x.dtype != torch.uint8 or are_whole(self.likelihood.data):
             return x.to(dtype)
         # A single pass over the bytes where the result is torch's default dtype anyway.
         return x * _BYTE if dtype == torch.get_default_dtype() else x.to(dtype) * _BYTE
@@ -220,7 +236,8 @@ class LatentModel(nn.Module):
 
         Returns:
             The logits (Bernoulli), or the mean and the log-variance (Gaussian); of counts the
-            logits of the shares (before the softmax) and, where zeros are inflated, of these.
+            logits of the shares (before the softmax) and, where zeros are inflated, of these; of
+            classes the logits (*input_shape, K), in an order the location.
         """
         batch = z.shape[: z.dim() - len(self.latent_shape)]
         if len(batch) == 1:
@@ -251,7 +268,10 @@ class LatentModel(nn.Module):
         return self.likelihood.linear_nll(wide.body(code), wide.layer, x, prepared)
 
     def mean(self, params: Params) -> Tensor:
-        """The expected x under p(x | z), from what `decode` gave; of counts for `library`."""
+        """The expected x under p(x | z), from what `decode` gave; of counts for `library`.
+
+        Of classes without an order the most probable one.
+        """
         return self.likelihood.mean(params)
 
     def loss(
@@ -268,8 +288,8 @@ class LatentModel(nn.Module):
         called instead: ``wrapped(x, return_loss=True)``.
 
         Args:
-            x: (B, *input_shape), floats or uint8; of counts int32 or int64, too, and (B, D) in
-                `torch.sparse_csr`.
+            x: (B, *input_shape), floats or uint8; of counts and classes int32 or int64, too, and
+                counts (B, D) in `torch.sparse_csr`.
             beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
             free_bits: nats of KL that each latent dimension has for nothing.
             generator: for the noise; None: torch's default one of the device. A list of them: one

@@ -123,7 +123,12 @@ def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
 
 
 def _intensities(model: LatentModel, pictures: Tensor, white: float | None = None) -> Tensor:
-    """Pictures as they are, but of counts divided by `white`, or else by the largest in them."""
+    """Pictures as they are, but of counts divided by `white`, or else by the largest in them.
+
+    Of classes by the largest that there may be.
+    """
+    if model.likelihood.num_classes is not None:
+        return pictures / (model.likelihood.num_classes - 1)
     if model.likelihood.data != "counts":
         return pictures
     return pictures / max(float(pictures.max()) if white is None else white, 1e-30)

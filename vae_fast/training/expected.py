@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from vae_fast.data.layout import DataError, as_tensor, require_kind
-from vae_fast.engine.likelihood import Kind
+from vae_fast.engine.likelihood import Kind, are_whole
 from vae_fast.models import LatentModel
 
 Source: TypeAlias = Tensor | DataLoader[Any]
@@ -25,17 +25,19 @@ class Expected:
     Attributes:
         shape: of one datum; None where the model is not of this package.
         kind: what all values must be.
+        classes: of classes, how many there are.
     """
 
     shape: tuple[int, ...] | None = None
     kind: Kind = "numbers"
+    classes: int | None = None
 
     @classmethod
     def of(cls, model: nn.Module) -> Expected:
         """What this model expects; nothing of a module that is not of this package."""
         if not isinstance(model, LatentModel):
             return cls()
-        return cls(model.data_shape, model.likelihood.data)
+        return cls(model.data_shape, model.likelihood.data, model.likelihood.num_classes)
 
     def source(self, given: Given, batch_size: int, *, shuffle: bool) -> Source:
         """Data of any kind as a checked tensor or a DataLoader, which `batch` checks.
@@ -45,7 +47,7 @@ class Expected:
             ValueError: a tensor or array has another shape, or values out of range.
         """
         if isinstance(given, np.ndarray):
-            given = as_tensor(given, "the array", counts=self.kind == "counts")
+            given = as_tensor(given, "the array", counts=are_whole(self.kind))
         if isinstance(given, Tensor):
             return self._checked(given)
         if isinstance(given, DataLoader):
@@ -86,7 +88,7 @@ class Expected:
                 f"the data have the shape {tuple(x.shape)}; expected (N, "
                 f"{', '.join(map(str, self.shape or ()))}), the model's input_shape"
             )
-        require_kind(shaped, self.kind, "the data")
+        require_kind(shaped, self.kind, "the data", self.classes)
         return shaped
 
     def _as_shaped(self, x: Tensor) -> Tensor | None:

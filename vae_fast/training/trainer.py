@@ -212,8 +212,8 @@ class Trainer:
 
         Args:
             train: (N, *input_shape) uint8 or floating tensor or array, a Dataset, or a DataLoader;
-                of counts int32 or int64, too, and a tensor in `torch.sparse_csr`. Of batches that
-                are sequences or mappings, the entry of the model's shape is used.
+                of counts and classes int32 or int64, too, and counts in `torch.sparse_csr`. Of
+                batches that are sequences or mappings, the entry of the model's shape is used.
             test: held-out data, likewise.
 
         Returns:
@@ -223,7 +223,7 @@ class Trainer:
             TrainingDiverged: the loss became NaN or infinite; the last checkpoint is kept.
             TypeError: the data are of another kind.
             ValueError: early stopping without test data, or no data, or data of another shape than
-                the model's, or not of its likelihood's kind: out of [0, 1], or no counts.
+                the model's, or not of its likelihood's kind: out of [0, 1], no counts, no classes.
         """
         if self.config.patience is not None and test is None:
             raise ValueError("TrainerConfig.patience needs test data to judge by: give test")
