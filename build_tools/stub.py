@@ -11,6 +11,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "vae_fast"
 FOLDER = PACKAGE / "likelihoods"
+# The distributions that are no likelihood's.
+_OF_THE_ENGINE = {"MixtureSameFamily": "vae_fast.engine.mixture_distribution"}
 
 
 def _public(tree: ast.Module) -> list[str]:
@@ -33,23 +35,25 @@ def _distributions(tree: ast.Module) -> list[str]:
     ]
 
 
-def _text(folder: Path, names_in: Callable[[ast.Module], list[str]]) -> str:
-    imports, names = [], []
+def _text(folder: Path, names_in: Callable[[ast.Module], list[str]], others: dict[str, str]) -> str:
+    """Of what the folder's files have, and of ``others``: of a name, its module."""
+    modules = dict(others)
     for file in sorted(path for path in folder.glob("*.py") if path.stem != "__init__"):
         for name in names_in(ast.parse(file.read_text())):
-            imports.append(f"from vae_fast.likelihoods.{file.stem} import {name} as {name}")
-            names.append(name)
+            modules[name] = f"vae_fast.likelihoods.{file.stem}"
+    names = list(modules)
+    imports = [f"from {module} import {name} as {name}" for name, module in modules.items()]
     return "\n".join((*imports, "", f"__all__ = {names}", ""))
 
 
 def text(folder: Path) -> str:
     """That of the likelihoods, of the files that are in the folder now."""
-    return _text(folder, _public)
+    return _text(folder, _public, {})
 
 
 def distributions_text(folder: Path) -> str:
     """That of the distributions."""
-    return _text(folder, _distributions)
+    return _text(folder, _distributions, _OF_THE_ENGINE)
 
 
 def write(folder: Path = FOLDER) -> None:

@@ -64,7 +64,9 @@ _BAD = {
 
 
 def test_every_class_has_its_row():
-    assert {row.make.__name__ for row in DISTRIBUTIONS} == set(distributions.__all__)
+    of_rows = {"Categorical", "DiscretizedLogisticMixture", "MixtureSameFamily", "Ordinal"}
+    elementwise = set(distributions.__all__) - of_rows  # those: test_row_distributions.py
+    assert {row.make.__name__ for row in DISTRIBUTIONS} == elementwise
     assert vf.distributions.Normal is Normal
 
 

@@ -10,12 +10,12 @@ from device import DEVICE
 
 import vae_fast as vf
 from vae_fast.engine import extension
-from vae_fast.engine.mixture import _has_components
+from vae_fast.engine.mixture import has_components
 from vae_fast.engine.table import LIKELIHOODS as ALL
 from vae_fast.models import VAE
 
 CAPABILITIES = extension.C.cpu_capabilities()
-LIKELIHOODS = list(filter(_has_components, ALL))
+LIKELIHOODS = list(filter(has_components, ALL))
 
 
 def _torchs(logits, target, mean, logvar, event_dims, mask):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine import checks
+from vae_fast.engine.exponentials import half_expm1_minus
 
 
 def check_classes(function: str, target: Tensor, first: Tensor, first_name: str) -> None:
@@ -82,3 +83,18 @@ def one_hot(name: str, x: Tensor, mask: Tensor | None, classes: int, dtype: torc
         return none.scatter_add_(-1, index, torch.ones_like(index, dtype=dtype))
 
     return looked_up(name, x, mask, classes, look_up)
+
+
+def classes_kl(log_p: Tensor, log_q: Tensor, dim: int) -> Tensor:
+    """KL(p || q) of two distributions over classes, by their log-probabilities along ``dim``.
+
+    With d = log q - log p, sum p (exp(d) - 1 - d): what is added to p log(p / q) is 0 in sum, and
+    no term is negative, so that close neighbours do not cancel.
+    """
+    p, q = torch.exp(log_p), torch.exp(log_q)
+    is_void = p == 0
+    d = torch.where(is_void, 0, log_q - torch.where(is_void, 0, log_p))
+    is_near = d.abs() < 1
+    near = 2 * p * half_expm1_minus(torch.where(is_near, d, 0))
+    far = (q - p) - p * torch.where(is_near, 0, d)
+    return torch.where(is_void, q, torch.where(is_near, near, far)).sum(dim)

@@ -31,11 +31,14 @@ class Distribution(torch.distributions.Distribution):
     parameters, in the function's order; ``support``; ``_draw``, its sampler; its moments.
 
     Parameters are tensors or numbers, which broadcast together to the batch's shape; the attributes
-    of their names have it, as views. ``log_prob(value)`` takes what the function takes as its
-    target (uint8, bool, int32 and int64, too, and uint8 as x / 255 where the function does so). It
-    is one call of the kernels, where there are any, which read the parameters as they were given:
-    what broadcasts is not copied, neither there nor by ``expand``, and its gradient is summed in
-    the same pass; the sign is a pass of its own. In nats.
+    of their names have it, as views. (Of a parameter that is a vector, by its constraint's
+    ``event_dim``, the dimensions in front of that do.)
+
+    ``log_prob(value)`` takes what the function takes as its target (uint8, bool, int32 and int64,
+    too, and uint8 as x / 255 where the function does so). It is one call of the kernels, where
+    there are any, which read the parameters as they were given: what broadcasts is not copied,
+    neither there nor by ``expand``, and its gradient is summed in the same pass; the sign is a pass
+    of its own. In nats.
 
     ``sample`` and ``rsample`` take their noise from torch's generator, compute in float32 (float64
     where a parameter is float64), and give the parameters' dtype.
@@ -52,28 +55,55 @@ class Distribution(torch.distributions.Distribution):
     reads_bytes: ClassVar[bool] = False  # whether nll takes a uint8 target for x / 255
 
     def __init__(self, *parameters: Tensor | float, validate_args: bool | None = None) -> None:
-        names = tuple(self.arg_constraints)
+        owner, names = type(self).__name__, tuple(self.arg_constraints)
         given = tuple(_as_tensor(x, *parameters) for x in parameters)
-        checks.check_operands(type(self).__name__, names, given)
-        self._set_parameters(given, broadcast_shape(given))
+        shown, batch = zip(*map(self._of_batch, names, given), strict=True)
+        checks.check_operands(owner, shown, batch)
+        self._set_parameters(given, broadcast_shape(batch))
         validates: bool = self._validate_args if validate_args is None else validate_args
         is_compiling = torch.compiler.is_compiling()
-        super().__init__(self._batch_shape, validate_args=validates and not is_compiling)
+        shapes = (self._batch_shape, self._shape_of_event())
+        super().__init__(*shapes, validate_args=validates and not is_compiling)
         self._validate_args = validates
         if validates and is_compiling:
             for name, constraint in self.arg_constraints.items():
-                self._assert(constraint, getattr(self, name), f"parameter {name}")
+                assert_within(owner, constraint, getattr(self, name), f"parameter {name}")
+
+    def _of_batch(self, name: str, parameter: Any) -> tuple[str, Any]:
+        """What the checks see of a parameter: its first elements, of the batch's shape."""
+        dims = self.arg_constraints[name].event_dim
+        if not isinstance(parameter, Tensor) or dims == 0:
+            return name, parameter
+        if parameter.dim() < dims:
+            raise ValueError(
+                f"{type(self).__name__}: {name} has shape {checks.shown(parameter.shape)}, "
+                f"expected at least {dims} dimensions"
+            )
+        shape = parameter.shape[: parameter.dim() - dims]
+        return f"{name}[...{', 0' * dims}]", parameter.detach().new_empty(()).expand(shape)
 
     def _set_parameters(self, given: tuple[Tensor, ...], batch_shape: torch.Size) -> None:
         self._given, self._batch_shape = given, batch_shape
-        for name, parameter in zip(self.arg_constraints, given, strict=True):
-            setattr(self, name, parameter.expand(batch_shape))
+        for name, parameter in zip(self.arg_constraints, self._wide(batch_shape), strict=True):
+            setattr(self, name, parameter)
+
+    def _wide(self, batch_shape: torch.Size) -> list[Tensor]:
+        """The parameters of a batch of this shape, as views."""
+        dims = [constraint.event_dim for constraint in self.arg_constraints.values()]
+        return [
+            x.expand(batch_shape + x.shape[x.dim() - k :])
+            for x, k in zip(self._given, dims, strict=True)
+        ]
+
+    def _shape_of_event(self) -> torch.Size:
+        return _NO_SHAPE
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """The same distribution of a larger batch; nothing is copied."""
         new: Self = type(self).__new__(type(self)) if _instance is None else _instance
         new._set_parameters(self._given, torch.Size(batch_shape))
-        super(Distribution, new).__init__(new._batch_shape, validate_args=False)
+        shapes = (new._batch_shape, new._shape_of_event())
+        super(Distribution, new).__init__(*shapes, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
@@ -106,21 +136,19 @@ class Distribution(torch.distributions.Distribution):
             if self.reads_bytes and value.dtype == torch.uint8:
                 read = read / 255
         if torch.compiler.is_compiling():
-            self._assert(self.support, read, "value")
+            assert_within(type(self).__name__, self.support, read, "value")
         else:
             super()._validate_sample(read)
-
-    def _assert(self, constraint: Any, value: Tensor, what: str) -> None:
-        """At run time: the graph has no branch for it."""
-        message = f"{type(self).__name__}: {what} is not within {type(constraint).__name__}"
-        torch._assert_async(constraint.check(value).all(), message)
 
     # ---- samples ---------------------------------------------------------------------------------
 
     def _sample(self, sample_shape: Sequence[int]) -> Tensor:
-        shape, dtype = self._extended_shape(torch.Size(sample_shape)), arithmetic_dtype(self._given)
-        sample = self._draw(*(x.to(dtype).expand(shape) for x in self._given))
-        return sample.to(promoted_dtype(self._given))
+        shape, dtype = torch.Size(sample_shape) + self._batch_shape, arithmetic_dtype(self._given)
+        return self._draw(*(x.to(dtype) for x in self._wide(shape))).to(self._sample_dtype)
+
+    @property
+    def _sample_dtype(self) -> torch.dtype:
+        return promoted_dtype(self._given)
 
     def sample(self, sample_shape: Sequence[int] = _NO_SHAPE) -> Tensor:
         """Samples, of shape (*sample_shape, *batch_shape), without a gradient."""
@@ -137,6 +165,50 @@ class Distribution(torch.distributions.Distribution):
         """What ``enumerate_support`` gives, of the values in one dimension."""
         values = values.reshape(-1, *(1 for _ in self._batch_shape))
         return values.expand(-1, *self._batch_shape) if expand else values
+
+
+class FewValued(Distribution):
+    """Of few values: its moments and entropy are sums over them, of as many times the memory."""
+
+    has_enumerate_support = True
+
+    def _values(self) -> Tensor:
+        """(n,), in the arithmetic's dtype."""
+        raise NotImplementedError
+
+    def _all(self) -> tuple[Tensor, Tensor]:
+        """The values and their costs, along a new first dimension."""
+        values = self._enumerated(self._values(), expand=False)
+        return values, self._cost(values)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """The values, along a new first dimension."""
+        return self._enumerated(self._values().to(self._sample_dtype), expand)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected value."""
+        values, costs = self._all()
+        return (torch.exp(-costs) * values).sum(0)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest value."""
+        values, costs = self._all()
+        return values.flatten()[costs.argmin(0)]
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the value."""
+        values, costs = self._all()
+        p = torch.exp(-costs)
+        return (p * (values - (p * values).sum(0)) ** 2).sum(0)
+
+    def entropy(self) -> Tensor:
+        """Of the value."""
+        _, costs = self._all()
+        p = torch.exp(-costs)
+        return torch.where(p == 0, 0, p * costs).sum(0)
 
 
 class Symmetric(Distribution):
@@ -164,15 +236,23 @@ def _as_tensor(value: Tensor | float, *others: Tensor | float) -> Tensor:
     return as_tensor(value, *others)
 
 
-def whole_numbers_to(largest: Tensor) -> constraints.Constraint:
+def whole_numbers_to(largest: Tensor | int) -> constraints.Constraint:
     """From 0 on."""
     return _integer_interval(0, largest)
 
 
+def assert_within(owner: str, constraint: Any, value: Tensor, what: str) -> None:
+    """In compiled code, at run time: the graph has no branch for it."""
+    message = f"{owner}: {what} is not within {type(constraint).__name__}"
+    torch._assert_async(constraint.check(value).all(), message)
+
+
 def enter_kl(
-    ours: type[Distribution],
+    ours: type[torch.distributions.Distribution],
     divergence: Callable[[Any, Any], Tensor],
-    theirs: dict[type[torch.distributions.Distribution], Callable[[Any], Distribution]],
+    theirs: dict[
+        type[torch.distributions.Distribution], Callable[[Any], torch.distributions.Distribution]
+    ],
 ) -> None:
     """Tells torch's ``kl_divergence`` that of two of ``ours``, and of one and one of ``theirs``.
 

@@ -94,7 +94,7 @@ def mixture_nll(
     return _elementwise(op, (logits, *parameters, target), mask, numbers)
 
 
-def _has_components(likelihood: str) -> bool:
+def has_components(likelihood: str) -> bool:
     """Whether its op has the function's parameters, the target behind them, each for itself."""
     loss = LOSSES.get(f"{likelihood}_nll")
     return loss is not None and not loss.rowwise and loss.operands[-1] == "target"
@@ -102,7 +102,7 @@ def _has_components(likelihood: str) -> bool:
 
 def _op(likelihood: str) -> str:
     """What computes a component."""
-    choices = tuple(filter(_has_components, LIKELIHOODS))
+    choices = tuple(filter(has_components, LIKELIHOODS))
     if likelihood not in choices:
         checks.check_likelihood("mixture_nll", likelihood, choices)
     return f"{likelihood}_nll"

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Typed here, as torch has it without types.
+broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
+
 
 def broadcast_shape(tensors: Sequence[Tensor]) -> torch.Size:
     """The shape that the tensors broadcast to."""
-    broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
     return broadcast_shapes(*(tensor.shape for tensor in tensors))
 
 

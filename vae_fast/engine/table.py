@@ -18,7 +18,6 @@ from vae_fast.engine import batching, checks, fakes
 from vae_fast.engine.extension import C
 
 if TYPE_CHECKING:
-    from vae_fast.engine.distribution import Distribution
     from vae_fast.engine.likelihood import Likelihood
 
 
@@ -87,7 +86,7 @@ class LikelihoodEntry:
     function: Callable[..., Tensor]
     op: str | None = None
     head: type[Likelihood] | None = None
-    distribution: type[Distribution] | None = None
+    distribution: type[torch.distributions.Distribution] | None = None
     own_shape: bool = False
     no_mask: str | None = None
     parameter_counts: range = field(init=False)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 
 from vae_fast.engine import checks
 from vae_fast.engine.call import in_result_dtype, rowwise_loss
 from vae_fast.engine.checks import shown
 from vae_fast.engine.class_likelihood import ClassLikelihood
-from vae_fast.engine.classes import check_classes, one_hot
+from vae_fast.engine.classes import check_classes, classes_kl, one_hot
+from vae_fast.engine.distribution import assert_within, enter_kl
 from vae_fast.engine.likelihood import Params
 from vae_fast.engine.reductions import Reduction
+from vae_fast.engine.shapes import broadcast_shapes
 from vae_fast.engine.table import LikelihoodEntry, enter_likelihood
 
 __all__ = ["categorical_nll"]
@@ -84,6 +91,117 @@ def categorical_nll(
     return in_result_dtype(value, logits, shares) if reduction == "none" else value
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+# Typed here, as torch has it without types.
+_torchs_log_prob: Callable[..., Tensor] = torch.distributions.Categorical.log_prob
+
+
+class Categorical(torch.distributions.Categorical):
+    """One of K classes, int64 from 0 to K - 1; log_prob is :func:`categorical_nll`'s.
+
+    It is a ``torch.distributions.Categorical``, for all that asks for one. Logits are read as they
+    were given: those that sum to 1 in exp, ``logits``, are made when they are first asked for.
+    Where a probability of ``probs`` is 0, log_prob is -infinity (torch's own is about -16 in
+    float32).
+
+    Args:
+        probs: (*batch, K), from 0 on; divided by their sum.
+        logits: (*batch, K), in place of them.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Raises:
+        TypeError: The parameter is no tensor, or not in a dtype of floats.
+        ValueError: Both are given, or none is, or there is no class.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        if (probs is None) == (logits is None):
+            raise ValueError("Categorical: expected either probs or logits, and not both")
+        name, given = ("logits", logits) if probs is None else ("probs", probs)
+        checks.check_operands("Categorical", (name,), (given,))
+        assert given is not None
+        if given.dim() == 0 or given.shape[-1] == 0:
+            raise ValueError(
+                f"Categorical: {name} has shape {shown(given.shape)}, expected (*batch, K)"
+            )
+        validates: bool = self._validate_args if validate_args is None else validate_args
+        if name == "probs":
+            given = given / given.sum(-1, keepdim=True)
+        self._set_parameter(name, given)
+        if validates:
+            self._require(self.arg_constraints[name], given, f"parameter {name}")
+        self._validate_args = validates
+
+    def _set_parameter(self, name: str, given: Tensor) -> None:
+        self._name, self._param, self._num_events = name, given, given.shape[-1]
+        if name == "probs":
+            self.probs = given
+        shape = given.shape[:-1]
+        super(torch.distributions.Categorical, self).__init__(shape, validate_args=False)
+
+    def _require(self, constraint: Any, value: Tensor, what: str) -> None:
+        if torch.compiler.is_compiling():
+            assert_within("Categorical", constraint, value, what)
+        elif not constraint.check(value).all():
+            raise ValueError(
+                f"Categorical: {what}, of shape {shown(value.shape)}, is not within {constraint}"
+            )
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        """The same distribution of a larger batch; nothing is copied."""
+        new: Self = type(self).__new__(type(self)) if _instance is None else _instance
+        new._set_parameter(self._name, self._param.expand((*batch_shape, -1)))
+        new._validate_args = self._validate_args
+        return new
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        """Logarithms of the probabilities."""
+        if self._name == "logits":
+            return torch.log_softmax(self._param, -1)
+        is_void = self.probs == 0
+        return torch.where(is_void, -math.inf, torch.log(torch.where(is_void, 1, self.probs)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The logarithm of the probability of each class; of ``probs``, looked up by torch."""
+        if self._name == "probs":
+            return _torchs_log_prob(self, value)
+        if self._validate_args:
+            self._validate_sample(value)
+        shape = broadcast_shapes(self._batch_shape, value.shape)
+        target = value if value.dtype in checks.INTEGERS else value.long()
+        return -categorical_nll(
+            self._param.expand((*shape, -1)), target.expand(shape), batch_dims=0, reduction="none"
+        )
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if torch.compiler.is_compiling():
+            self._require(self.support, value, "value")
+        else:
+            super()._validate_sample(value)
+
+
+def _kl(p: Categorical, q: Categorical) -> Tensor:
+    return classes_kl(p.logits, q.logits, -1)
+
+
+def _of_torch(p: torch.distributions.Categorical) -> Categorical:
+    """By its probabilities, where it was made of them: its own logits of 0 are not -infinity."""
+    if p._param is p.__dict__.get("probs"):
+        return Categorical(p.probs, validate_args=False)
+    return Categorical(logits=p.logits, validate_args=False)
+
+
+enter_kl(Categorical, _kl, {torch.distributions.Categorical: _of_torch})
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -121,5 +239,10 @@ class CategoricalLikelihood(ClassLikelihood):
 
 enter_likelihood(
     "categorical",
-    LikelihoodEntry(categorical_nll, head=CategoricalLikelihood, own_shape=True),
+    LikelihoodEntry(
+        categorical_nll,
+        head=CategoricalLikelihood,
+        distribution=Categorical,
+        own_shape=True,
+    ),
 )

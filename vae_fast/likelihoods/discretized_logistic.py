@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.checks import is_int
-from vae_fast.engine.distribution import Distribution
-from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype
+from vae_fast.engine.distribution import FewValued
+from vae_fast.engine.dtypes import arithmetic_dtype
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
@@ -142,7 +142,7 @@ enter_loss(
 # ---- as a distribution ---------------------------------------------------------------------------
 
 
-class _Levels(constraints.Constraint):
+class Levels(constraints.Constraint):
     """Numbers from 0 to 1 that are levels, as exactly as their dtype holds them."""
 
     is_discrete = True
@@ -161,10 +161,16 @@ class _Levels(constraints.Constraint):
         return f"{self.levels} levels from 0 to 1"
 
 
-class DiscretizedLogistic(Distribution):
+def check_levels(owner: str, levels: Any) -> None:
+    """Raises ValueError unless there are two at least."""
+    if not is_int(levels) or levels < 2:
+        raise ValueError(f"{owner}: levels is {levels!r}, expected a whole number from 2 on")
+
+
+class DiscretizedLogistic(FewValued):
     """Of levels from 0 to 1; log_prob is :func:`discretized_logistic_nll`'s.
 
-    mean, mode, variance and entropy are sums over all levels: of as many times the memory.
+    :attr:`mean`, mode, variance and entropy are sums over all levels: of as many times the memory.
 
     Args:
         loc: The function's ``mean``, that of the logistic before it is cut into levels;
@@ -180,7 +186,6 @@ class DiscretizedLogistic(Distribution):
     nll = staticmethod(discretized_logistic_nll)
     arg_constraints: ClassVar = {"loc": constraints.real, "log_scale": constraints.real}
     reads_bytes = True
-    has_enumerate_support = True
     loc: Tensor
     log_scale: Tensor
 
@@ -191,10 +196,7 @@ class DiscretizedLogistic(Distribution):
         levels: int = 256,
         validate_args: bool | None = None,
     ) -> None:
-        if not is_int(levels) or levels < 2:
-            raise ValueError(
-                f"DiscretizedLogistic: levels is {levels!r}, expected a whole number from 2 on"
-            )
+        check_levels("DiscretizedLogistic", levels)
         self.levels = levels
         super().__init__(loc, log_scale, validate_args=validate_args)
 
@@ -207,7 +209,7 @@ class DiscretizedLogistic(Distribution):
     @property
     def support(self) -> constraints.Constraint:
         """K / (levels - 1)."""
-        return _Levels(self.levels)
+        return Levels(self.levels)
 
     @property
     def _operands(self) -> tuple[Tensor | float, ...]:
@@ -219,41 +221,11 @@ class DiscretizedLogistic(Distribution):
         x = loc + torch.exp(log_scale) * torch.logit(torch.rand_like(loc))
         return (x * last).round().clamp(0, last) / last
 
-    def _all(self) -> tuple[Tensor, Tensor]:
-        """The levels and their costs, along a new first dimension."""
-        dtype = arithmetic_dtype(self._given)
-        levels = torch.arange(self.levels, dtype=dtype, device=self.loc.device) / (self.levels - 1)
-        levels = self._enumerated(levels, expand=False)
-        return levels, self._cost(levels)
-
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        """The levels, along a new first dimension."""
-        return self._enumerated(self._all()[0].to(promoted_dtype(self._given)), expand)
-
-    @property
-    def mean(self) -> Tensor:
-        """The expected level."""
-        levels, costs = self._all()
-        return (torch.exp(-costs) * levels).sum(0)
-
-    @property
-    def mode(self) -> Tensor:
-        """The likeliest level."""
-        levels, costs = self._all()
-        return levels.flatten()[costs.argmin(0)]
-
-    @property
-    def variance(self) -> Tensor:
-        """Of the level."""
-        levels, costs = self._all()
-        p = torch.exp(-costs)
-        return (p * (levels - (p * levels).sum(0)) ** 2).sum(0)
-
-    def entropy(self) -> Tensor:
-        """Of the level."""
-        _, costs = self._all()
-        p = torch.exp(-costs)
-        return torch.where(p == 0, 0, p * costs).sum(0)
+    def _values(self) -> Tensor:
+        levels = torch.arange(
+            self.levels, dtype=arithmetic_dtype(self._given), device=self.loc.device
+        )
+        return levels / (self.levels - 1)
 
 
 # ---- of a decoder --------------------------------------------------------------------------------

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from vae_fast.engine import call, checks, extension, mixture
 from vae_fast.engine.composed import enter_composition
+from vae_fast.engine.distribution import Distribution
 from vae_fast.engine.dtypes import arithmetic_dtype
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.reductions import Reduction, reduce
+from vae_fast.engine.shapes import broadcast_shapes
 from vae_fast.engine.table import LikelihoodEntry, enter_likelihood
-from vae_fast.likelihoods.discretized_logistic import clipped_logistic_mean
+from vae_fast.likelihoods.discretized_logistic import (
+    Levels,
+    check_levels,
+    clipped_logistic_mean,
+)
 
 __all__ = ["discretized_logistic_mixture_nll", "discretized_logistic_mixture_sample"]
 
@@ -24,6 +32,8 @@ _OF_CHANNEL = "discretized_logistic_nll"
 # Means, log-scales and, of three channels, coefficients: of each component and channel.
 _NUMBERS = {1: 2, 3: 3}
 _LEAST_LOG_SCALE = -7.0
+# Typed here, as torch has it without types.
+_independent: Callable[..., constraints.Constraint] = constraints.independent
 
 
 def discretized_logistic_mixture_nll(
@@ -273,6 +283,76 @@ def _composed(tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> Tenso
 enter_composition(_FUNCTION, _composed)
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class DiscretizedLogisticMixture(Distribution):
+    """Of pictures (C, H, W) whose pixels are levels; log_prob is that of a picture.
+
+    That is :func:`discretized_logistic_mixture_nll`'s, summed over the pixels, and sample is
+    :func:`discretized_logistic_mixture_sample`. There are no moments: those of a channel are sums
+    over all levels of the channels before it.
+
+    Args:
+        params: (*batch, N, H, W), as the function's.
+        num_channels: C, 3 or 1.
+        levels: How many levels there are, from 0 to 1.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Raises:
+        ValueError: Another number of channels, less than two levels, or params of another size than
+            any number of components has.
+    """
+
+    nll = staticmethod(discretized_logistic_mixture_nll)
+    arg_constraints: ClassVar = {"params": _independent(constraints.real, 3)}
+    reads_bytes = True
+    params: Tensor
+
+    def __init__(
+        self,
+        params: Tensor,
+        num_channels: int = 3,
+        levels: int = 256,
+        validate_args: bool | None = None,
+    ) -> None:
+        owner = "DiscretizedLogisticMixture"
+        if num_channels not in _NUMBERS:
+            raise ValueError(f"{owner}: num_channels is {num_channels!r}, expected 3 or 1")
+        check_levels(owner, levels)
+        self.num_channels, self.levels = num_channels, levels
+        super().__init__(params, validate_args=validate_args)
+        _check_size(owner, self._given[0], num_channels, None, params.dim() - 3)
+
+    def _shape_of_event(self) -> torch.Size:
+        return torch.Size((self.num_channels, *self._given[0].shape[-2:]))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        """The same distribution of a larger batch; nothing is copied."""
+        new: Self = type(self).__new__(type(self)) if _instance is None else _instance
+        new.num_channels, new.levels = self.num_channels, self.levels
+        return super().expand(batch_shape, new)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Pictures of levels."""
+        return _independent(Levels(self.levels), 3)
+
+    def _cost(self, value: Tensor) -> Tensor:
+        shape = broadcast_shapes(self._batch_shape, value.shape[:-3])
+        (params,), target = self._wide(shape), value.expand(shape + self._event_shape)
+        how: dict[str, Any] = {"batch_dims": len(shape), "reduction": "sample"}
+        return self.nll(params, target, levels=self.levels, **how)
+
+    def _draw(self, params: Tensor) -> Tensor:
+        return discretized_logistic_mixture_sample(
+            params,
+            num_channels=self.num_channels,
+            levels=self.levels,
+            batch_dims=params.dim() - 3,
+        )
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -327,6 +407,7 @@ enter_likelihood(
     LikelihoodEntry(
         discretized_logistic_mixture_nll,
         head=DiscretizedLogisticMixtureLikelihood,
+        distribution=DiscretizedLogisticMixture,
         own_shape=True,
     ),
 )

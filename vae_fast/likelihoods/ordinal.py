@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from vae_fast.engine import checks
 from vae_fast.engine.call import in_result_dtype, loss
 from vae_fast.engine.checks import shown
 from vae_fast.engine.class_likelihood import ClassLikelihood
-from vae_fast.engine.classes import check_classes, looked_up
+from vae_fast.engine.classes import check_classes, classes_kl, looked_up
+from vae_fast.engine.distribution import FewValued, enter_kl, whole_numbers_to
 from vae_fast.engine.dtypes import arithmetic_dtype
 from vae_fast.engine.likelihood import Params
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
-from vae_fast.engine.shapes import fits_into
+from vae_fast.engine.shapes import broadcast_shapes, fits_into
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
 __all__ = ["ordinal_nll"]
@@ -172,6 +175,76 @@ def _gradients(location: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, 
 enter_loss("ordinal_nll", Loss(("location", "lower", "upper"), _value, _gradients))
 
 
+# ---- as a distribution ---------------------------------------------------------------------------
+
+
+class _Rising(constraints.Constraint):
+    """Vectors whose elements do not fall."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        in_order = (value[..., 1:] >= value[..., :-1]).all(-1)
+        return in_order & ~value.isnan().any(-1)
+
+
+class Ordinal(FewValued):
+    """Of classes in an order, int64 from 0 to K - 1; log_prob is :func:`ordinal_nll`'s.
+
+    mean, mode, variance, entropy and the divergence of two are sums over all classes: of as many
+    times the memory.
+
+    Args:
+        location: Of the logistic that the cutpoints divide.
+        cutpoints: K - 1 along the last dimension, in rising order; what is in front of that
+            broadcasts with location.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+    """
+
+    nll = staticmethod(ordinal_nll)
+    arg_constraints: ClassVar = {"location": constraints.real, "cutpoints": _Rising()}
+    location: Tensor
+    cutpoints: Tensor
+
+    def __init__(
+        self, location: Tensor | float, cutpoints: Tensor, validate_args: bool | None = None
+    ) -> None:
+        super().__init__(location, cutpoints, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The numbers of the classes."""
+        return whole_numbers_to(self.cutpoints.shape[-1])
+
+    def _cost(self, value: Tensor) -> Tensor:
+        return super()._cost(value if value.dtype in checks.INTEGERS else value.long())
+
+    def _draw(self, location: Tensor, cutpoints: Tensor) -> Tensor:
+        """How many cutpoints lie below the logistic's."""
+        x = location + torch.logit(torch.rand_like(location))
+        return (cutpoints < x.unsqueeze(-1)).sum(-1)
+
+    @property
+    def _sample_dtype(self) -> torch.dtype:
+        return torch.int64
+
+    def _values(self) -> Tensor:
+        classes, dtype = self.cutpoints.shape[-1] + 1, arithmetic_dtype(self._given)
+        return torch.arange(classes, dtype=dtype, device=self.location.device)
+
+
+def _kl(p: Ordinal, q: Ordinal) -> Tensor:
+    shape = broadcast_shapes(p.batch_shape, q.batch_shape)
+    _, costs = p.expand(shape)._all()
+    _, others = q.expand(shape)._all()
+    if len(costs) != len(others):
+        raise ValueError(f"Ordinal: p has {len(costs)} classes and q has {len(others)}")
+    return classes_kl(-costs, -others, 0)
+
+
+enter_kl(Ordinal, _kl, {})
+
+
 # ---- of a decoder --------------------------------------------------------------------------------
 
 
@@ -238,4 +311,6 @@ class OrdinalLikelihood(ClassLikelihood):
         return super().nll((params, self.cutpoints), x, prepared, batch_dims, reduction)
 
 
-enter_likelihood("ordinal", LikelihoodEntry(ordinal_nll, head=OrdinalLikelihood))
+enter_likelihood(
+    "ordinal", LikelihoodEntry(ordinal_nll, head=OrdinalLikelihood, distribution=Ordinal)
+)
