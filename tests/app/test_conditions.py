@@ -76,6 +76,60 @@ def test_the_loss_is_that_of_networks_that_are_told(table):
     torch.testing.assert_close(compiled(x, return_loss=True).kl, terms.kl)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32], ids=str)
+def test_a_batch_in_csr_is_read_as_it_is(table, dtype, monkeypatch):
+    """Entries in any order, of one place or stored zeros, rows without any."""
+    monkeypatch.setattr(torch.Tensor, "to_dense", lambda x: pytest.fail("made dense"))
+    model, number = model_of().double(), torch.arange(CELLS) % 3
+    dense = torch.cat((torch.from_numpy(table), number[:, None]), 1).to(dtype)
+    dense[:6, :-1] = 0
+    x = dense.to_sparse_csr()
+    assert model.reads_csr
+
+    def results(x):
+        torch.manual_seed(1)
+        terms = model.loss(x)
+        slopes = torch.autograd.grad(terms.loss, list(model.parameters()))
+        torch.manual_seed(1)
+        bound = model.log_likelihood(x, 3).detach()
+        return terms, slopes, bound, model.embed(x), model.reconstruct(x)
+
+    expected = results(dense)
+    torch.testing.assert_close(results(x), expected)
+    # Each row's entries the other way round, with a zero in front of its own.
+    starts, columns, values = x.crow_indices(), x.col_indices(), x.values()
+    parts = [range(starts[i], starts[i + 1]) for i in range(CELLS)]
+    order = torch.tensor([k for part in parts for k in reversed(part)])
+    turned = torch.sparse_csr_tensor(starts, columns[order], values[order], x.shape)
+    torch.testing.assert_close(results(turned), expected)
+    values[starts[6]], dense[6, columns[starts[6]]] = 0, 0
+    torch.testing.assert_close(results(x), results(dense))
+
+    wrong = dense.clone()
+    wrong[5, -1] = 3
+    with pytest.raises(RuntimeError, match="Class values must be smaller"):
+        model.loss(wrong.to_sparse_csr())
+
+
+def test_the_trainer_gives_sparse_batches(table):
+    few = np.where(np.random.default_rng(1).random(table.shape) < 0.05, table, 0)
+    x = torch.from_numpy(np.concatenate((few, (np.arange(CELLS) % 3)[:, None]), 1)).float()
+    seen, weights = set(), []
+    for data in (x, x.to_sparse_csr()):
+        model = model_of()
+        forward = model.forward
+
+        def watched(batch, forward=forward, **how):
+            seen.add(batch.layout)
+            return forward(batch, **how)
+
+        model.forward = watched
+        Trainer(model, TrainerConfig(epochs=2, batch_size=32, device="cpu")).fit(data, data)
+        weights.append([p.detach() for p in model.parameters()])
+    assert seen == {torch.strided, torch.sparse_csr}
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
 def test_samples_are_of_each_condition_in_turn():
     model = model_of("poisson")
     generators = [torch.Generator().manual_seed(5) for _ in range(4)]

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils._pytree import _register_namedtuple
 
 from vae_fast.bounds import ELBO
@@ -19,6 +18,7 @@ from vae_fast.engine.likelihood import Likelihood, Params, are_whole
 from vae_fast.engine.table import LIKELIHOODS
 from vae_fast.latent.checks import check_generators
 from vae_fast.latent.seeds import Generator
+from vae_fast.models.conditions import condition_numbers, with_codes, without_condition
 from vae_fast.models.fused import Plain, as_written, can_fuse, starts_with_linear
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
@@ -196,7 +196,7 @@ class LatentModel(nn.Module):
 
     def measured(self, x: Tensor) -> Tensor:
         """x, (B, *input_shape): without the number of its condition, if it has one."""
-        return x[:, :-1] if self.conditions else x
+        return without_condition(x) if self.conditions else x
 
     def _weight(self) -> Tensor:
         """One of the model's weights, for its dtype and device."""
@@ -206,8 +206,7 @@ class LatentModel(nn.Module):
     @property
     def _takes_csr(self) -> bool:
         """Whether a batch may be in `torch.sparse_csr`: where data are rows of counts alone."""
-        is_table = self.likelihood.data == "counts" and len(self.input_shape) == 1
-        return is_table and not self.conditions
+        return self.likelihood.data == "counts" and len(self.input_shape) == 1
 
     @property
     def reads_csr(self) -> bool:
@@ -339,8 +338,7 @@ class LatentModel(nn.Module):
         """(..., B, D) with the one-hot condition of each datum of x behind, if there are any."""
         if not self.conditions:
             return values
-        codes = functional.one_hot(x[:, -1].long(), len(self.conditions)).to(values.dtype)
-        return torch.cat((values, codes.expand(*values.shape[:-1], -1)), -1)
+        return with_codes(values, condition_numbers(x), len(self.conditions))
 
     def _codes(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
