@@ -288,7 +288,7 @@ class OrdinalLikelihood(ClassLikelihood):
         return torch.cat((first, torch.exp(logs)), -1).cumsum(-1)
 
     def encoded(self, prepared: Tensor) -> Tensor:
-        """K / (K - 1)."""
+        """Each class over K - 1."""
         levels = torch.linspace(
             0, 1, self.num_classes, dtype=prepared.dtype, device=prepared.device
         )
