@@ -129,7 +129,7 @@ struct Csr {
 // value[r] = the loss of row r, a run of `classes` elements, and its gradients, times scale and
 // upstream, as of LossArgs. Where a library is given, which is the row's total, the formula's first
 // parameter, a mean, is made of the logits in its place: softmax(logits) * library. A mean and a
-// total count as at least kLeastMean.
+// total count as at least kLeastMean (formulas/counts.h).
 struct CountArgs {
   LossArgs loss;
   int64_t classes = 1;
@@ -138,8 +138,6 @@ struct CountArgs {
   Output library_gradient;  // dense, a number per row
   Csr target;               // in place of the loss's last operand; row r % target.rows is row r's
 };
-
-inline constexpr double kLeastMean = 1e-30;
 
 // y += x weight, of a table x in CSR, checked, whose values are of the arithmetic's type as all
 // that is here; or weight_gradient += x' upstream. All are dense.
@@ -272,6 +270,10 @@ Prepared loss(const LossArgs& args);
 Prepared sample(const SampleArgs& args, const Seed& seed);
 Prepared sample_backward(const SampleBackwardArgs& args);
 Prepared multinomial(const MultinomialArgs& args);
+// Of a dense target, with a library; a row is one run, all tensors' elements equally far apart. No
+// gradient is summed, and the one in the logits, which holds the one in the means' logarithms in
+// between, is of the arithmetic's type.
+Prepared counts(const CountArgs& args);
 Prepared scale_by_upstream(const ScaleArgs& args);
 
 // Draws a seed for each row: seed_of_generator(), the offsets kSeedStride apart.

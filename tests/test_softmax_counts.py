@@ -85,6 +85,30 @@ def test_it_is_the_composition(backend, name, reduction):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.of_the_kernels
+@each_function
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_kernel_of_its_own_computes_it(name, shape):
+    """Also on a GPU, whatever the shape: the composition's node has another name."""
+    logits, *others = draw(name, shape)
+    mask = torch.rand(shape[:1] + (1,) * (len(shape) - 2) + shape[-1:]) < 0.5
+    value = fused(name, logits.requires_grad_(), *others, mask=mask)
+    assert value.grad_fn.name() == "VaeFastBackward[counts_nll]"
+
+
+@each_function
+@pytest.mark.parametrize("target", [torch.uint8, torch.bool, torch.int32, torch.int64])
+def test_whole_number_targets(backend, name, target):
+    torch.manual_seed(0)
+    tensors = draw(name, (6, 700), torch.float32)
+    if target is torch.bool:
+        tensors[1] = (tensors[1] > 0).float()
+    expected = gradients(partial(fused, name), tensors)
+    tensors[1] = tensors[1].to(target)
+    for a, b in zip(gradients(partial(fused, name), tensors), expected, strict=True):
+        assert torch.equal(a, b)
+
+
 @each_function
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_values_and_gradients(backend, name, dtype):

@@ -91,13 +91,52 @@ void add_csr(Csr& csr, const Tensors& tensors) {
   csr.rows = tensors[kStarts].numel() - 1;
 }
 
+// For a device whose rows are runs: without the shape of the event, a copy only where the memory's
+// order demands it.
+Tensor in_row(const Tensor& x, at::IntArrayRef shape, int64_t batch_dims) {
+  if (!x.defined() || static_cast<int64_t>(shape.size()) == batch_dims + 1) return x;
+  at::DimVector sizes = gradient_shape(shape, x.sizes(), 0);
+  const auto event = sizes.begin() + batch_dims;
+  const bool is_constant = std::all_of(event, sizes.end(), [](int64_t size) { return size == 1; });
+  if (!is_constant) std::copy(shape.begin() + batch_dims, shape.end(), event);
+  return x.expand(sizes).flatten(batch_dims, -1);
+}
+
+// For such a device, which sums no gradients: those in the logits, and those that are to be summed,
+// in the arithmetic's dtype.
+TensorVector gradients_by_element(const Device& device, at::TensorList parameters,
+                                  at::ScalarType arithmetic, int64_t want) {
+  const at::IntArrayRef shape = parameters[0].sizes();
+  TensorVector gradients;
+  for (size_t k = 0; k < parameters.size(); ++k) {
+    const bool is_final = k > 0 && parameters[k].sizes() == shape;
+    const at::ScalarType dtype = is_final ? parameters[k].scalar_type() : arithmetic;
+    gradients.push_back(
+        is_wanted(want, k) ? empty_laid_out_like(device, parameters[is_final ? k : 0], shape, dtype)
+                           : Tensor());
+  }
+  return gradients;
+}
+
+// From what a kernel made of it, in the call's shape where it is to be summed.
+Tensor as_gradient_of(const Tensor& parameter, const Tensor& made, at::IntArrayRef shape) {
+  const Tensor gradient = made.numel() == parameter.numel()
+                              ? made.view(parameter.sizes())
+                              : at::sum_to(made.view(shape), parameter.sizes());
+  return gradient.to(parameter.scalar_type());
+}
+
 Tensors evaluate(const Call& call, const Tensors& tensors, const Tensor& upstream, int64_t want) {
   const Device& device = *kernels_for(tensors[0].device());
   const at::IntArrayRef shape = tensors[0].sizes();
-  const TensorVector parameters(tensors.begin(), tensors.begin() + call.parameters());
-  const Tensor& library = tensors[kLibrary];
+  Tensors given = tensors;
+  if (device.counts_by_element) {
+    for (Tensor& x : given) x = in_row(x, shape, call.batch_dims);
+  }
+  const TensorVector parameters(given.begin(), given.begin() + call.parameters());
+  const Tensor& library = given[kLibrary];
   TensorVector numbers = parameters;
-  for (const Tensor& x : {tensors[kTarget], library}) {
+  for (const Tensor& x : {given[kTarget], library}) {
     if (x.defined()) numbers.push_back(x);
   }
   const at::ScalarType dtype = sum_dtype(promoted_dtype(numbers));
@@ -108,27 +147,31 @@ Tensors evaluate(const Call& call, const Tensors& tensors, const Tensor& upstrea
   args.loss.float64 = is_float64(numbers);
   args.loss.scale = mean_factor(shape, call.reduction);
   const int64_t of_parameters = want & ((int64_t{1} << parameters.size()) - 1);
-  const TensorVector gradients = allocate_gradients(device, parameters, shape, 0, of_parameters);
+  const TensorVector gradients =
+      device.counts_by_element
+          ? gradients_by_element(device, parameters, args.loss.float64 ? at::kDouble : at::kFloat,
+                                 of_parameters)
+          : allocate_gradients(device, parameters, shape, 0, of_parameters);
   const at::DimVector batch = batch_of(call, tensors);
   Tensor value = device.empty(batch, dtype);
   const Tensor to_library = is_wanted(want, kLibrary) ? device.empty(batch, dtype) : Tensor();
 
-  IndexSpace space(shape);
+  IndexSpace space(given[0].sizes());
   for (size_t k = 0; k < parameters.size(); ++k) {
     space.add(args.loss.operands[k], parameters[k]);
     if (is_wanted(want, k)) space.add(args.loss.gradients[k], gradients[k]);
   }
-  if (tensors[kStarts].defined()) {
-    add_csr(args.target, tensors);
+  if (given[kStarts].defined()) {
+    add_csr(args.target, given);
   } else {
-    space.add(args.loss.operands[parameters.size()], tensors[kTarget]);
+    space.add(args.loss.operands[parameters.size()], given[kTarget]);
   }
   if (library.defined()) space.add(args.library, library);
-  if (tensors[kMask].defined()) space.add(args.loss.mask, tensors[kMask]);
-  const Tensor factor = upstream.defined()
-                            ? Reduction::align(in_arithmetic(upstream, args.loss.float64),
-                                               static_cast<int64_t>(shape.size()))
-                            : upstream;
+  if (given[kMask].defined()) space.add(args.loss.mask, given[kMask]);
+  const Tensor factor =
+      upstream.defined()
+          ? Reduction::align(in_arithmetic(upstream, args.loss.float64), given[0].dim())
+          : upstream;
   if (factor.defined()) space.add(args.loss.upstream, factor);
   if (to_library.defined()) space.add_value(args.library_gradient, to_library);
   space.add_value(args.loss.value, value);
@@ -139,12 +182,12 @@ Tensors evaluate(const Call& call, const Tensors& tensors, const Tensor& upstrea
   Tensors results = {value};
   for (size_t k = 0; k < kVariables; ++k) {
     const bool is_made = k < parameters.size() && is_wanted(want, k);
-    results.push_back(is_made ? gradients[k].view(parameters[k].sizes()) : Tensor());
+    results.push_back(is_made ? as_gradient_of(tensors[k], gradients[k], shape) : Tensor());
   }
   if (to_library.defined()) {
     at::DimVector sizes = batch;
     sizes.resize(shape.size(), 1);
-    results[1 + kLibrary] = at::sum_to(to_library.view(sizes), library.sizes());
+    results[1 + kLibrary] = at::sum_to(to_library.view(sizes), tensors[kLibrary].sizes());
   }
   return results;
 }
@@ -178,11 +221,18 @@ OptionalTensor counts_nll(const std::string& op, const std::vector<Tensor>& para
   }
   const Composed function = composed(call);
   if (!is_plain(function, tensors) || !takes(call, tensors)) return std::nullopt;
-  if (kernels_for(tensors[0].device())->counts == nullptr) return std::nullopt;
+  const Device& device = *kernels_for(tensors[0].device());
+  // Of what is not shares of a total, the composition is one kernel as well.
+  if (device.counts_by_element && !library) return std::nullopt;
   TensorVector operands(parameters.begin(), parameters.end());
   operands.push_back(starts ? target.new_empty({}) : target);
   check_operands(loss_info(call.loss), op.c_str(), operands, mask);
-  if (starts) check_csr(op.c_str(), "target", *starts, *columns, tensors[0].size(-1));
+  if (starts && device.counts_by_element) {
+    tensors[kTarget] = dense_of_csr(*starts, *columns, target, tensors[0].size(-1));
+    tensors[kStarts] = tensors[kColumns] = Tensor();
+  } else if (starts) {
+    check_csr(op.c_str(), "target", *starts, *columns, tensors[0].size(-1));
+  }
   const bool has_halves = std::any_of(parameters.begin(), parameters.end(),
                                       [](const Tensor& x) { return x.scalar_type() == at::kHalf; });
   return call_fused(function, tensors, /*in_forward=*/keep == 0 && !has_halves);

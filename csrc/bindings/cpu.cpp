@@ -68,6 +68,7 @@ const Device kCpu = {
         [](const SampleBackwardArgs& args) { cpu::sample_backward(args, cpu_parallel_for); },
     .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, cpu_parallel_for); },
     .counts = [](const CountArgs& args) { cpu::counts(args, cpu_parallel_for); },
+    .counts_by_element = false,
     .scale =
         [](const Tensor& gradient, const Tensor& factor) {
           if (!is_one(factor)) gradient.mul_(factor);

@@ -31,4 +31,12 @@ void check_csr(const char* op, const char* name, const Tensor& starts, const Ten
                     op, ": ", name, "'s crow_indices or col_indices lie outside of it");
 }
 
+Tensor dense_of_csr(const Tensor& starts, const Tensor& columns, const Tensor& values,
+                    int64_t width) {
+  return at::_sparse_csr_tensor_unsafe(starts, columns, values, {starts.numel() - 1, width},
+                                       values.scalar_type(), at::kSparseCsr, values.device(),
+                                       /*pin_memory=*/false)
+      .to_dense();
+}
+
 }  // namespace vae_fast::bindings

@@ -13,4 +13,9 @@ bool is_plain_csr(const Tensor& starts, const Tensor& columns, const Tensor& val
 void check_csr(const char* op, const char* name, const Tensor& starts, const Tensor& columns,
                int64_t width);
 
+// The table, (rows, width), as torch makes it dense. Not checked: to look at the indices would be
+// to wait for their device.
+Tensor dense_of_csr(const Tensor& starts, const Tensor& columns, const Tensor& values,
+                    int64_t width);
+
 }  // namespace vae_fast::bindings

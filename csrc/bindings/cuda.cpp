@@ -49,6 +49,8 @@ void sample_backward(const SampleBackwardArgs& args) { launch(cuda::sample_backw
 
 void multinomial(const MultinomialArgs& args) { launch(cuda::multinomial(args)); }
 
+void counts(const CountArgs& args) { launch(cuda::counts(args)); }
+
 void scale(const Tensor& gradient, const Tensor& factor) {
   if (gradient.numel() == 0) return;
   cuda::ScaleArgs args;
@@ -90,7 +92,8 @@ const Device kCuda = {
     .sample = sample,
     .sample_backward = sample_backward,
     .multinomial = multinomial,
-    .counts = nullptr,
+    .counts = counts,
+    .counts_by_element = true,
     .scale = scale,
     .draw_seeds = draw_seeds,
     .recording = recording,

@@ -16,7 +16,9 @@ struct Device {
   void (*sample)(SampleArgs& args, const Tensor& seeds);
   void (*sample_backward)(const SampleBackwardArgs& args);
   void (*multinomial)(const MultinomialArgs& args);
-  void (*counts)(const CountArgs& args);  // null: the device has no kernel for it
+  void (*counts)(const CountArgs& args);
+  // Whether counts() is what kernels.h says of cuda::counts.
+  bool counts_by_element;
 
   // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
   // waits to learn whether it is one.

@@ -4,41 +4,36 @@
 
 #include "cpu/loops.h"
 #include "cpu/multinomial.h"
+#include "formulas/counts.h"
 
 namespace vae_fast::cpu {
 inline namespace VAE_FAST_ISA {
 namespace {
 
-// A formula's first parameter from the weights exp(l - center), where `ratio` is the total over
-// their sum.
+// The functions of formulas/counts.h, of runs of elements.
+
 template <class T>
 VAE_FAST_FN void count_means(const T* weights, T ratio, T* means, int64_t n) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) means[i] = max_(weights[i] * ratio, T(kLeastMean));
+  for (int64_t i = 0; i < n; ++i) means[i] = count_mean(weights[i], ratio);
 }
 
 template <class T>
 VAE_FAST_FN void count_log_means(const T* logits, T shift, T* log_means, int64_t n) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) log_means[i] = logits[i] + shift;
+  for (int64_t i = 0; i < n; ++i) log_means[i] = count_log_mean(logits[i], shift);
 }
 
-// Of a gradient in the mean, the one in its logarithm: none where the mean is held at its least.
 template <class T>
 VAE_FAST_FN void to_log_means(const T* weights, T ratio, T* gradient, int64_t n) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const T mean = weights[i] * ratio;
-    gradient[i] = select(mean < T(kLeastMean), T(0), gradient[i] * mean);
-  }
+  for (int64_t i = 0; i < n; ++i) gradient[i] = to_log_mean(gradient[i], weights[i], ratio);
 }
 
-// From the logarithms of the shares, whose gradients have the sum `share` times that of the
-// weights, to the logits.
 template <class T>
 VAE_FAST_FN void to_logits(const T* gradient, const T* weights, T share, T* out, int64_t n) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = gradient[i] - weights[i] * share;
+  for (int64_t i = 0; i < n; ++i) out[i] = to_logit(gradient[i], weights[i], share);
 }
 
 template <class T>
@@ -71,7 +66,7 @@ class CountRows {
     if (row.is_softmax && tiles_.gradient_count() > 0) {
       const T share = static_cast<T>(to_logs / row.weights);
       if (args_.loss.gradients[0].data != nullptr) store_logits_gradient(index, share);
-      results.to_library = row.library < kLeastMean ? 0 : to_logs / row.library;
+      results.to_library = row.to_library(to_logs);
     }
     if (is_sparse()) spread(index, /*adds=*/false);
     return results;
@@ -80,11 +75,7 @@ class CountRows {
  private:
   static constexpr int64_t kCapacity = LossTiles<T>::kCapacity;
 
-  struct Row {
-    bool is_softmax = false;
-    double weights = 0, library = 0;
-    T ratio = 0, shift = 0;  // of a mean to its weight; of its logarithm to the logit
-  };
+  using Row = CountRow<T>;
 
   bool is_sparse() const { return args_.target.starts != nullptr; }
 
@@ -128,19 +119,15 @@ class CountRows {
       largest = max_(largest_of(tiles_.load_operand(0, first, n), n), largest);
     });
     const T center = MultinomialRow<T>(largest).center;
-    Row row;
-    row.is_softmax = true;
+    double weights = 0;
     for_each_tile(index, [&](int64_t first, int64_t at, int64_t n) {
       multinomial_weights(tiles_.load_operand(0, first, n), center, weights_ + at, n);
-      row.weights += sum_of(weights_ + at, n);
+      weights += sum_of(weights_ + at, n);
     });
     T library;
-    row.library =
-        *load_tile(args_.library, false, args_.loss.shape, index * args_.classes, 1, &library);
-    const double ratio = max_(kLeastMean, row.library) / row.weights;
-    row.ratio = static_cast<T>(ratio);
-    row.shift = static_cast<T>(log_(ratio) - static_cast<double>(center));
-    return row;
+    return Row::of(
+        center, weights,
+        *load_tile(args_.library, false, args_.loss.shape, index * args_.classes, 1, &library));
   }
 
   void evaluate(const Row& row, int64_t first, int64_t at, int64_t n, double& value,

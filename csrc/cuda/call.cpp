@@ -69,6 +69,16 @@ void Call::cut(int d, int64_t outer) {
   ++dims;
 }
 
+bool is_valid(Call& call) {
+  bool valid = call.dims >= 1 && call.dims <= kMaxDims &&
+               (!call.value_is_summed || call.numel == 0 || call.groups >= 1);
+  call.for_each([&](Tensor& tensor, bool) {
+    valid &= call.float64 || tensor.dtype != Dtype::kFloat64;
+    valid &= is_aligned(tensor, 1);
+  });
+  return valid;
+}
+
 bool is_aligned(const Tensor& tensor, int64_t elements) {
   const int64_t access = std::min<int64_t>(16, elements * bytes_of(tensor.dtype));
   return reinterpret_cast<uintptr_t>(tensor.data) % access == 0;

@@ -73,6 +73,8 @@ struct Call {
   void cut(int d, int64_t outer);
 };
 
+// float64 tensors come with float64 arithmetic only; a space has a dimension.
+bool is_valid(Call& call);
 // For the accesses that so many elements take.
 bool is_aligned(const Tensor& tensor, int64_t elements);
 // Whether every element is the same.

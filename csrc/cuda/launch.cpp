@@ -68,6 +68,14 @@ Prepared multinomial(const MultinomialArgs& args) {
                    }});
 }
 
+Prepared counts(const CountArgs& args) {
+  return Prepared({plan_counts(args),
+                   [](int loss, const Pass& pass, void* stream) {
+                     return start_counts(loss, wants_gradients(pass), pass, stream);
+                   },
+                   args.loss.loss});
+}
+
 Prepared scale_by_upstream(const ScaleArgs& args) {
   return Prepared({plan_scale(args),
                    [](int, const Pass& pass, void* stream) { return start_scale(pass, stream); }});

@@ -20,6 +20,10 @@ inline constexpr uint32_t kMinTeamShift = 2;
 // Elements of a row of classes that a thread holds, as its registers allow.
 inline constexpr int kHeldFloats = 16;
 inline constexpr int kHeldDoubles = 4;
+// Bytes of a row of counts that it has under way where little is computed of them; the elements
+// that it takes at least, where the device is busy all the same.
+inline constexpr int kCountBytesUnderWay = 32;
+inline constexpr int64_t kCountsPerThread = 8;
 // Threads that share a block of noise.
 inline constexpr int64_t kNoiseThreads = 4;
 
@@ -96,6 +100,7 @@ struct LoopArgs {
   bool value_is_summed = false;
   bool output_is_summed[kMaxOutputs] = {};
   bool any_sum = false;
+  bool is_log = false;  // as in CountArgs
   double scale = 1;
   double* partials = nullptr;
   uint32_t* tickets = nullptr;

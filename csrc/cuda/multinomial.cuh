@@ -5,7 +5,7 @@
 // holds: a row that the team holds whole is read once, a longer one twice.
 #pragma once
 
-#include "cuda/loops.cuh"
+#include "cuda/classes.cuh"
 #include "formulas/multinomial.h"
 
 namespace vae_fast::cuda {
@@ -16,30 +16,6 @@ struct MultinomialTensors {
   static constexpr int kOutputs = 1;
   static constexpr bool kTakesUpstream = true;
 };
-
-// f(a number of the dtype): a switch around a loop, not in it.
-template <class T, class F>
-__device__ __forceinline__ void with_dtype(Dtype dtype, const F& f) {
-  switch (dtype) {
-    case Dtype::kUInt8:
-    case Dtype::kBool:
-      return f(uint8_t{});
-    case Dtype::kBFloat16:
-      return f(BFloat16{});
-    case Dtype::kFloat16:
-      return f(Float16{});
-    case Dtype::kFloat64:
-      if constexpr (sizeof(T) == 8) return f(double{});
-      break;
-    case Dtype::kInt32:
-      return f(int32_t{});
-    case Dtype::kInt64:
-      return f(int64_t{});
-    case Dtype::kFloat32:
-      break;
-  }
-  f(float{});
-}
 
 // What a thread holds of a row, every team-th vector: logits and gradient of dtype S.
 template <class T, int V, class S, int kVectors>
@@ -152,18 +128,13 @@ template <class T, int V, class S>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     multinomial_rows(const __grid_constant__ LoopArgs args) {
   constexpr int kVectors = (sizeof(T) == 8 ? kHeldDoubles : kHeldFloats) / V;
-  const int shift = static_cast<int>(args.parts.team_shift), team = 1 << shift;
-  const int lane = threadIdx.x & (team - 1);
-  const int64_t row = (static_cast<int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x) >> shift;
-  const bool is_row = row < args.parts.count;
-  const int64_t classes = is_row ? args.parts.group_elements : 0;
+  const RowOfTeam own(args);
+  const int team = own.team, lane = own.lane;
+  const int64_t classes = own.classes;
   Offsets<MultinomialTensors> offsets;
   offsets.start(args, 0);
-  offsets.add(args, 0, args.space.outer_dims, row);
-  double factor = args.scale;
-  if (is_row && args.upstream.data != nullptr) {
-    factor *= number<double>(args.upstream, offsets.upstream);
-  }
+  offsets.add(args, 0, args.space.outer_dims, own.row);
+  const double factor = own.factor(args, offsets.upstream);
 
   const int64_t to_vector = -offsets.input[0] & (V - 1);
   const int64_t head = to_vector < classes ? to_vector : classes;
@@ -173,7 +144,7 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   const int64_t step = int64_t{kVectors} * team;
   // How many vectors a thread holds that begins with this one.
   const auto count_from = [&](int64_t first) VAE_FAST_INLINE {
-    const int64_t left = (end - first + team - 1) >> shift;
+    const int64_t left = (end - first + team - 1) >> own.shift;
     return left < kVectors ? static_cast<int>(left) : kVectors;
   };
 
@@ -205,9 +176,9 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   sums.weights = totals[0];
   sums.count = totals[1];
   sums.cost = totals[2];
-  if (lane == 0 && is_row) {
+  if (lane == 0 && own.exists) {
     const double value = sums.value();
-    Vectors<double, 1>::store_any(args.value, row, &value);
+    Vectors<double, 1>::store_any(args.value, own.row, &value);
   }
   if (args.outputs[0].data == nullptr) return;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/grid.h"
 #include "formulas/list.h"
 #include "formulas/philox.h"
 
@@ -16,30 +17,6 @@ constexpr int64_t kBusyBlocks = 128;
 // where a thread of it adds what is left of a column, by itself.
 constexpr int64_t kMaxSumBlocks = 2048;
 constexpr int64_t kMaxColumnBlocks = 512;
-constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// ceil(2^bits * (2^shift - divisor) / divisor), and the shift: see Divisor.
-template <class Wide>
-uint64_t multiplier_of(int64_t divisor, int shift, int bits) {
-  const Wide excess = (Wide(1) << shift) - static_cast<Wide>(divisor);
-  return static_cast<uint64_t>((excess << bits) / static_cast<Wide>(divisor) + 1);
-}
-
-Divisor make_divisor(int64_t divisor) {
-  Divisor result;
-  int shift = 0;
-  while (int64_t{1} << shift < divisor) ++shift;
-  result.divisor = divisor;
-  result.wide_shift = static_cast<uint8_t>(shift);
-  result.wide_multiplier = multiplier_of<unsigned __int128>(divisor, shift, 64);
-  const bool exceeds_all = divisor >= int64_t{1} << 31;  // numbers below 2^31 give 0
-  result.shift = static_cast<uint8_t>(exceeds_all ? 31 : shift);
-  result.multiplier =
-      exceeds_all ? 0 : static_cast<uint32_t>(multiplier_of<uint64_t>(divisor, shift, 32));
-  return result;
-}
 
 bool sums_output(const Call& call) {
   return std::any_of(call.output_is_summed, call.output_is_summed + kMaxOutputs,
@@ -77,14 +54,6 @@ Pass lay_out(Call& call, Loop loop, Path path) {
   pass.args.scale = call.scale;
   return pass;
 }
-
-uint32_t log2_up(int64_t x) {
-  uint32_t shift = 0;
-  while (int64_t{1} << shift < x) ++shift;
-  return shift;
-}
-
-constexpr uint32_t kWarpShift = 5, kBlockShift = 8;
 
 // Deals `groups` runs of `group_vectors` vectors out to teams.
 int deal_out(Pass& pass, int64_t groups, int64_t group_vectors, int64_t group_elements) {
@@ -289,17 +258,6 @@ void add_passes(Plan& plan, Call call) {
   if (!is_made) add_rows(plan, main, 1);
 }
 
-// float64 tensors come with float64 arithmetic only; a space has a dimension.
-bool is_valid(Call& call) {
-  bool valid = call.dims >= 1 && call.dims <= kMaxDims &&
-               (!call.value_is_summed || call.numel == 0 || call.groups >= 1);
-  call.for_each([&](Tensor& tensor, bool) {
-    valid &= call.float64 || tensor.dtype != Dtype::kFloat64;
-    valid &= is_aligned(tensor, 1);
-  });
-  return valid;
-}
-
 Call call_of(const LossArgs& args, int operand_count) {
   Call call(args.shape, args.float64);
   call.scale = args.scale;
@@ -330,6 +288,37 @@ Operands operands_of(const LossArgs& args) {
 }
 
 Plan invalid() { return {{}, kInvalidArguments}; }
+
+// What the kernel of counts takes (kernels.h).
+bool is_valid(const CountArgs& args, int parameters) {
+  const Dtype of_arithmetic = args.loss.float64 ? Dtype::kFloat64 : Dtype::kFloat32;
+  const Output* const gradients = args.loss.gradients;
+  bool valid = args.target.starts == nullptr && args.library.data != nullptr && args.classes > 0;
+  valid &= gradients[0].data == nullptr || gradients[0].dtype == of_arithmetic;
+  for (int k = 0; k < parameters; ++k) valid &= !gradients[k].is_summed;
+  return valid;
+}
+
+// Cuts the dimensions into those of the rows, call.groups of them, and one of a row's classes.
+bool split_rows(Call& call, int64_t classes) {
+  if (!call.split_at(call.groups)) return false;
+  const int last = call.dims - 1;
+  if (classes == 1 && call.sizes[last] != 1) call.cut(last, call.sizes[last]);
+  return call.sizes[call.dims - 1] == classes;
+}
+
+// A team of about so many threads for each row.
+Plan teams_of_rows(Pass pass, int64_t rows, int64_t classes, int64_t threads) {
+  Parts& parts = pass.args.parts;
+  parts.team_shift = std::clamp(log2_up(threads), kMinTeamShift, kBlockShift);
+  parts.group_elements = classes;
+  parts.count = rows;
+  const int64_t blocks = divide_up(rows << parts.team_shift, kBlockThreads);
+  pass.blocks = static_cast<uint32_t>(std::min(blocks, kMaxBlocks));
+  Plan plan;
+  add_pass(plan, std::move(pass), blocks > kMaxBlocks ? kInvalidArguments : 0);
+  return plan;
+}
 
 }  // namespace
 
@@ -440,27 +429,32 @@ Plan plan_multinomial(const MultinomialArgs& args) {
   call.value_is_summed = true;
   call.scale = args.scale;
   const int64_t rows = call.groups = args.value.numel;
-  if (!is_valid(call)) return invalid();
-  if (!call.split_at(rows)) return invalid();
-  const int last = call.dims - 1;
-  if (args.classes == 1 && call.sizes[last] != 1) call.cut(last, call.sizes[last]);
-  if (call.sizes[call.dims - 1] != args.classes) return invalid();
+  if (!is_valid(call) || !split_rows(call, args.classes)) return invalid();
 
   const Path path = path_of_classes(call);
   Pass pass = lay_out(call, Loop::kClasses, path);
-  Parts& parts = pass.args.parts;
   // Threads that hold the row, or as many as there are elements before and behind its vectors.
   const int64_t threads =
       std::max<int64_t>(divide_up(args.classes, args.float64 ? kHeldDoubles : kHeldFloats),
                         2 * (vector_of(path) - 1));
-  parts.team_shift = std::clamp(log2_up(threads), kMinTeamShift, kBlockShift);
-  parts.group_elements = args.classes;
-  parts.count = rows;
-  const int64_t blocks = divide_up(rows << parts.team_shift, kBlockThreads);
-  pass.blocks = static_cast<uint32_t>(std::min(blocks, kMaxBlocks));
-  Plan plan;
-  add_pass(plan, std::move(pass), blocks > kMaxBlocks ? kInvalidArguments : 0);
-  return plan;
+  return teams_of_rows(std::move(pass), rows, args.classes, threads);
+}
+
+Plan plan_counts(const CountArgs& args) {
+  const int operands = operands_of(args.loss).count, parameters = operands - 1;
+  if (operands < 1 || !is_valid(args, parameters)) return invalid();
+  Call call = call_of(args.loss, operands);
+  call.add_input(args.library);
+  for (int k = 0; k < parameters; ++k) call.add_output(args.loss.gradients[k]);
+  call.add_output(args.library_gradient);
+  call.value_is_summed = true;
+  const int64_t rows = call.groups = args.loss.value.numel;
+  if (!is_valid(call) || !split_rows(call, args.classes)) return invalid();
+  Pass pass = lay_out(call, Loop::kClasses, args.loss.float64 ? Path::kDouble : Path::kOne);
+  pass.args.is_log = args.is_log;
+  const int64_t per_thread =
+      std::clamp<int64_t>(call.numel / (kBlockThreads * kBusyBlocks), 1, kCountsPerThread);
+  return teams_of_rows(std::move(pass), rows, args.classes, divide_up(args.classes, per_thread));
 }
 
 Plan plan_scale(const ScaleArgs& args) {

@@ -46,6 +46,7 @@ Plan plan_loss(const LossArgs& args);
 Plan plan_sample(const SampleArgs& args, const Seed& seed);
 Plan plan_sample_backward(const SampleBackwardArgs& args);
 Plan plan_multinomial(const MultinomialArgs& args);
+Plan plan_counts(const CountArgs& args);
 Plan plan_scale(const ScaleArgs& args);
 
 }  // namespace vae_fast::cuda

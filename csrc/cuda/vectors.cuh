@@ -116,6 +116,30 @@ __device__ __forceinline__ void store_words(void* to, const uint32_t* word) {
   }
 }
 
+// f(a number of the dtype): a switch around a loop, not in it.
+template <class T, class F>
+__device__ __forceinline__ void with_dtype(Dtype dtype, const F& f) {
+  switch (dtype) {
+    case Dtype::kUInt8:
+    case Dtype::kBool:
+      return f(uint8_t{});
+    case Dtype::kBFloat16:
+      return f(BFloat16{});
+    case Dtype::kFloat16:
+      return f(Float16{});
+    case Dtype::kFloat64:
+      if constexpr (sizeof(T) == 8) return f(double{});
+      break;
+    case Dtype::kInt32:
+      return f(int32_t{});
+    case Dtype::kInt64:
+      return f(int64_t{});
+    case Dtype::kFloat32:
+      break;
+  }
+  f(float{});
+}
+
 // ---- vectors -----------------------------------------------------------------------------------
 
 // Of V elements, for arithmetic in T.

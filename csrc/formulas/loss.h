@@ -9,6 +9,8 @@
 //   evaluate_zero  of the parameters: the value and the gradients in them at a target of 0
 // A divergence of q(z|x), which sampling computes in the same pass, has
 //   kIsDivergence
+// A likelihood of counts whose first parameter is their mean, or its logarithm, has
+//   kIsOfMean
 // The loops, the instruction sets, the ops, autograd and the fake kernels follow from the list
 // in list.h.
 #pragma once
@@ -50,6 +52,9 @@ constexpr bool kHasZero = has_zero<Formula>(std::make_index_sequence<kParameterC
 
 template <class Formula>
 constexpr bool kIsDivergence = requires { Formula::kIsDivergence; };
+
+template <class Formula>
+constexpr bool kIsOfMean = requires { Formula::kIsOfMean; };
 
 }  // namespace VAE_FAST_ISA
 }  // namespace vae_fast

@@ -22,6 +22,7 @@ struct NegativeBinomialNll {
   static constexpr const char* kName = "negative_binomial_nll";
   static constexpr const char* kOperands[] = {"mu", "theta", "target"};
   static constexpr Target kTarget = Target::kNumber;
+  static constexpr bool kIsOfMean = true;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 3> evaluate(T mean, T theta, T x) {

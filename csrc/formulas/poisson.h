@@ -14,6 +14,7 @@ struct PoissonNll {
   static constexpr const char* kName = "poisson_nll";
   static constexpr const char* kOperands[] = {"log_rate", "target"};
   static constexpr Target kTarget = Target::kNumber;
+  static constexpr bool kIsOfMean = true;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 2> evaluate(T log_rate, T x) {

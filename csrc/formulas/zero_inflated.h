@@ -47,6 +47,7 @@ struct ZeroInflatedPoissonNll {
   static constexpr const char* kName = "zero_inflated_poisson_nll";
   static constexpr const char* kOperands[] = {"log_rate", "zero_logits", "target"};
   static constexpr Target kTarget = Target::kNumber;
+  static constexpr bool kIsOfMean = true;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 3> evaluate(T log_rate, T zero_logit, T x) {
@@ -69,6 +70,7 @@ struct ZeroInflatedNegativeBinomialNll {
   static constexpr const char* kName = "zero_inflated_negative_binomial_nll";
   static constexpr const char* kOperands[] = {"mu", "theta", "zero_logits", "target"};
   static constexpr Target kTarget = Target::kNumber;
+  static constexpr bool kIsOfMean = true;
 
   template <class T>
   VAE_FAST_FN static Loss<T, 4> evaluate(T mean, T theta, T zero_logit, T x) {

@@ -1,6 +1,6 @@
 // The loops over rows of counts and of tables in CSR on every instruction set, with threads:
-// against the textbook in long double, of dense and of sparse targets. Their tensors end where
-// their memory does, for the sanitizers.
+// against the textbook in long double, of dense and of sparse targets; any tensors (counts_case.h).
+// Their tensors end where their memory does, for the sanitizers.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -8,9 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "check.h"
-#include "formulas/list.h"
-#include "kernels.h"
+#include "counts_case.h"
 
 namespace {
 
@@ -147,6 +145,15 @@ void check_counts(int64_t rows, int64_t columns) {
   }
 }
 
+struct Cpu {
+  static constexpr int kSettings = 1;
+  static constexpr int64_t kMaxElements = 20000;
+  static constexpr bool kCountsByElement = false;
+
+  static const char* name() { return cpu::capability(); }
+  void counts(const CountArgs& args, int) { cpu::counts(args, two_threads); }
+};
+
 void check_sparse_linear(int64_t rows, int64_t inputs, int64_t outputs) {
   const Table table(rows, inputs);
   const std::vector<float> weight = drawn(inputs * outputs, 0, 1),
@@ -190,6 +197,9 @@ int main() {
     cpu::set_capability(*name);
     for (const int64_t columns : {1, 5, 64, 1023, 1024, 2500}) check_counts(9, columns);
     check_counts(1, 300);
+    Cpu device;
+    testing::Random random;
+    testing::check_counts(random, device, 40, Losses{});
     check_sparse_linear(6, 50, 19);
     check_sparse_linear(9, 300, 70);
   }

@@ -35,6 +35,8 @@ struct Emulated {
   static constexpr int64_t kMaxElements = 20000;
 #endif
 
+  static constexpr bool kCountsByElement = true;
+
   static const char* name() { return "emulated CUDA"; }
 
   // With a workspace of exactly the size asked for; before(workspace) comes first.
@@ -61,6 +63,7 @@ struct Emulated {
   void multinomial(const MultinomialArgs& args, int setting) {
     run(cuda::multinomial(args), setting);
   }
+  void counts(const CountArgs& args, int setting) { run(cuda::counts(args), setting); }
 };
 
 inline Shape shape_of(std::initializer_list<int64_t> sizes) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "counts_case.h"
 #include "emulated.h"
 #include "multinomial_case.h"
 
@@ -509,6 +510,7 @@ void check_all(FormulaList<Formula...> losses) {
   check_multinomial_edges(random, device);
   check_multinomial_empty(device);
   testing::check_multinomial(random, device, kTrials);
+  testing::check_counts(random, device, kTrials, losses);
 }
 
 }  // namespace

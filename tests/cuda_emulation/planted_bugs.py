@@ -164,6 +164,30 @@ BUGS = (
         (("if (first >= 0) held.load(args, offsets, first, team, count_from(first));", ""),),
     ),
     Bug(
+        "counts that are read past their row's end",
+        "asan",
+        "counts.cuh",
+        (("if (i < count) raw[i] = One", "raw[i] = One"),),
+    ),
+    Bug(
+        "weights of counts about a center of each thread's own",
+        "plain",
+        "counts.cuh",
+        (("softmax.move_to(MultinomialRow<T>(of_team[0]).center);", ""),),
+    ),
+    Bug(
+        "gradients of counts that each thread sums for itself",
+        "plain",
+        "counts.cuh",
+        (("team_combine<2>(sums, team, add);", ""),),
+    ),
+    Bug(
+        "logits of counts that do not share their total",
+        "plain",
+        "counts.cuh",
+        (("multinomial_weight(logits[i], center), share)", "T(0), share)"),),
+    ),
+    Bug(
         "a ticket that is not counted by an atomic",
         "tsan",
         "sums.cuh",
@@ -176,8 +200,8 @@ BUGS = (
     ),
 )
 
-# One formula is enough here, and compiles fast.
-SHORT_LIST = "-DVAE_FAST_LOSSES=StandardNormalKl"
+# One formula is enough here, and compiles fast; beside it, one of counts.
+SHORT_LIST = "-DVAE_FAST_LOSSES=StandardNormalKl,PoissonNll"
 
 
 def change(path: Path, old: str, new: str) -> None:

@@ -1,6 +1,9 @@
 // What planted_bugs.py runs on kernels with a bug in them: few cases and few kernels, compiled
-// fast, yet every way in which the loops over losses and over rows of classes share their work.
+// fast, yet every way in which the loops over losses and over rows of classes or counts share their
+// work.
+#include "counts_case.h"
 #include "cuda/call.cpp"
+#include "cuda/counts.cu"
 #include "cuda/launch.cpp"
 #include "cuda/losses_columns.cu"
 #include "cuda/losses_gradients.cu"
@@ -55,6 +58,11 @@ int main() {
       const Shape shape = shape_of({2, classes});
       testing::MultinomialCase(random, shape, dtype, dtype, 0, in_place).run_and_check(device);
     }
+  }
+  for (const int64_t classes : {5, 700, 2500}) {
+    testing::CountCase<PoissonNll>(random, shape_of({2, classes}), 1, /*float64=*/false,
+                                   testing::Emulated::kCountsByElement)
+        .run_and_check(device);
   }
   return testing::report();
 }

@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <string>
 
+#include "counts_case.h"
 #include "emulated.h"
 #include "multinomial_case.h"
 
 namespace {
 
 using namespace vae_fast;
+using testing::CountCase;
 using testing::Emulated;
 using testing::LossCase;
 using testing::MultinomialCase;
@@ -202,6 +204,20 @@ void record_multinomial(Random& random, const Shape& shape, Dtype dtype, Dtype o
   launch(cuda::multinomial(rows.args));
 }
 
+template <class Formula>
+void record_counts(Random& random, const Shape& shape, bool float64, int wanted) {
+  CountCase<Formula> rows(random, shape, 1, float64, /*by_element=*/true);
+  rows.connect(wanted, /*with_mask=*/true, /*with_upstream=*/wanted != 0);
+  for (const View& operand : rows.operands) recorder.input(operand);
+  for (const View* view : {&rows.library, &rows.mask, &rows.upstream}) recorder.input(*view);
+  for (int k = 0; k < CountCase<Formula>::kParameters && wanted != 0; ++k) {
+    recorder.output(rows.gradients[k]);
+  }
+  if (wanted != 0) recorder.output(rows.to_library);
+  recorder.output(rows.value);
+  launch(cuda::counts(rows.args));
+}
+
 }  // namespace
 
 int main() {
@@ -219,6 +235,10 @@ int main() {
   record_multinomial(random, shape_of({2, 601}), Dtype::kFloat64, Dtype::kFloat64, 0);
   record_multinomial(random, shape_of({1, 9000}), Dtype::kFloat32, Dtype::kBool, 0);
   record_multinomial(random, shape_of({2, 70}), Dtype::kFloat16, Dtype::kFloat16, 1);
+  record_counts<NegativeBinomialNll>(random, shape_of({3, 21}), false, 7);
+  record_counts<NegativeBinomialNll>(random, shape_of({1, 540}), false, 7);
+  record_counts<PoissonNll>(random, shape_of({2, 300}), false, 0);
+  record_counts<PoissonNll>(random, shape_of({2, 70}), true, 3);
   recorder.finish();
   return testing::report();
 }

@@ -1,4 +1,5 @@
 // A kernel of each loop shape and path, for nvcc to compile and ptx_test.py to interpret.
+#include "cuda/counts.cuh"
 #include "cuda/loops.cuh"
 #include "cuda/multinomial.cuh"
 #include "cuda/noise.cuh"
@@ -31,5 +32,8 @@ VAE_FAST_KERNEL(multinomial_rows<float, 4, float>);
 VAE_FAST_KERNEL(multinomial_rows<float, 8, BFloat16>);
 VAE_FAST_KERNEL(multinomial_rows<float, 1, AnyDtype>);
 VAE_FAST_KERNEL(multinomial_rows<double, 2, double>);
+VAE_FAST_KERNEL(count_rows<LossElement<NegativeBinomialNll, true>, float>);
+VAE_FAST_KERNEL(count_rows<LossElement<PoissonNll, false>, float>);
+VAE_FAST_KERNEL(count_rows<LossElement<PoissonNll, true>, double>);
 
 }  // namespace vae_fast::cuda

@@ -1,8 +1,9 @@
-"""The calls whose hot loops are looked at: each loss of the extension's list, the multinomial, and
-the sampling."""
+"""The calls whose hot loops are looked at: each loss of the extension's list, the multinomial, rows
+of counts, and the sampling."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vae_fast.engine.extension import C
 
@@ -13,6 +14,13 @@ _ROWS = (
     ("float16", 2, "float, 8, Float16", 8),
     ("float64", 8, "double, 2, double", 2),
 )
+
+
+class Loop(NamedTuple):
+    """What `sass.iteration_cost` asks for, and of how many elements an iteration is."""
+
+    accesses: dict[str, int]
+    elements: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class Call:
         vectors: of an iteration.
         scalars: bytes of what serves all elements, read anew for each vector (from the cache).
         stores_later: in a loop of its own, which reads everything once more (from the cache).
+        around: elements of an iteration of the two loops that surround that one, over rows of
+            counts: before it for the softmax, behind it for the gradient in the logits, which are
+            read again (from the cache).
     """
 
     name: str
@@ -40,13 +51,24 @@ class Call:
     vectors: int = 1
     scalars: tuple[int, ...] = ()
     stores_later: bool = False
+    around: int = 0
 
     @property
-    def loops(self) -> list[dict[str, int]]:
-        """What `sass.iteration_cost` asks for, of each of the kernel's loops over elements."""
-        if not self.stores_later:
-            return [self._accesses(self.stores)]
-        return [self._accesses(()), self._accesses(self.stores)]
+    def loops(self) -> list[Loop]:
+        """The kernel's loops over elements."""
+        under_way = self.vector * self.vectors
+        loops = [Loop(self._accesses(self.stores), under_way)]
+        if self.stores_later:
+            loops.insert(0, Loop(self._accesses(()), under_way))
+        if self.around:
+            access = self.loads[0]
+            loops.insert(0, Loop({f"load {access}": self.around}, self.around))
+        if self.around and self.stores:
+            n, kept = self.around, self.stores[0]
+            accesses = {f"load {access}": n, f"store {kept}": n}
+            accesses[f"load {kept}"] = accesses.get(f"load {kept}", 0) + n
+            loops.append(Loop(accesses, n))
+        return loops
 
     def _accesses(self, stores: tuple[int, ...]) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -95,6 +117,25 @@ def _multinomial() -> Iterator[Call]:
     yield Call("multinomial_nll", "float32", f"multinomial_rows<{_ROWS[0][2]}>", (4, 4), (), 4, 4)
 
 
+def _counts() -> Iterator[Call]:
+    """Rows of counts, means their shares of a total; every parameter by element."""
+    assert C is not None
+    for op in ("poisson_nll", "negative_binomial_nll"):
+        for of in (op, f"zero_inflated_{op}"):
+            operands = len(C.LOSSES[of])
+            for dtype, size, around in (("float", 4, 8), ("double", 8, 4)):
+                for gradients in ("true", "false") if dtype == "float" else ("true",):
+                    yield Call(
+                        f"softmax {of}" + ", gradients" * (gradients == "true"),
+                        f"float{8 * size}",
+                        f"count_rows<LossElement<{_formula(of)}, {gradients}>, {dtype}>",
+                        (size,) * operands,
+                        (size,) * (operands - 1) * (gradients == "true"),
+                        vector=1,
+                        around=around,
+                    )
+
+
 def _sampling() -> Iterator[Call]:
     draws = (
         ("reparameterize", "DrawElement", 2),
@@ -123,4 +164,4 @@ def _sampling() -> Iterator[Call]:
 
 
 def calls() -> list[Call]:
-    return [*_losses(), *_multinomial(), *_sampling()]
+    return [*_losses(), *_multinomial(), *_counts(), *_sampling()]

@@ -53,12 +53,12 @@ def figure(call: calls.Call) -> roofline.Figure:
     """
     under_way, dearest = 0, 0.0
     cheapest = dict.fromkeys(sass.Cost._fields, 0.0)
-    for accesses in call.loops:
+    for accesses, elements in call.loops:
         found = hot_loop(ARCHITECTURE, call.kernel, frozenset(accesses.items()))
         if found is None:
             raise LookupError(f"{call.kernel} has no loop with {accesses}")
         low, high, unrolled = found
-        under_way = call.vector * call.vectors * unrolled
+        under_way = elements * unrolled
         dearest += high.instructions / under_way
         for unit, n in low._asdict().items():
             cheapest[unit] += n / under_way

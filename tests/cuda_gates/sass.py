@@ -157,6 +157,9 @@ class Kernel:
 def iteration_cost(kernel: Kernel, accesses: dict[str, int]) -> tuple[Cost, Cost, int] | None:
     """The cheapest and the dearest way through the hot loop, which is the one with these accesses.
 
+    Of several the one that has the fewest besides: a loop over elements, each of which may be
+    missing, has a way for any number of them.
+
     A loop for any dtype and layout has many ways through it. Those that access global memory as a
     certain call does, so many loads and stores of such sizes (or, where the compiler has unrolled
     the loop, a multiple of that), are what an iteration of that call can be.
@@ -171,10 +174,11 @@ def iteration_cost(kernel: Kernel, accesses: dict[str, int]) -> tuple[Cost, Cost
     """
     for unrolled in (1, 2, 4, 8):
         wanted = {access: unrolled * n for access, n in accesses.items()}
-        for loop in kernel.loops:
-            found = _ways(kernel.blocks, loop, wanted)
-            if found is not None:
-                return *found, unrolled
+        ways = {loop: _ways(kernel.blocks, loop, wanted) for loop in kernel.loops}
+        found = {loop: way for loop, way in ways.items() if way is not None}
+        if found:
+            hot = min(found, key=lambda loop: sum(len(kernel.blocks[b].accesses) for b in loop))
+            return *found[hot], unrolled
     return None
 
 

@@ -79,7 +79,7 @@ def test_registers_leave_room_for_two_blocks(kernels):
 @pytest.mark.parametrize("call", calls.calls(), ids=lambda call: f"{call.name}-{call.dtype}")
 def test_the_hot_loop_moves_vectors(architecture, call):
     """There is a way through the loop that makes just the call's accesses, of their full width."""
-    for accesses in call.loops:
+    for accesses, _ in call.loops:
         assert measure.hot_loop(architecture, call.kernel, frozenset(accesses.items())) is not None
 
 

@@ -83,6 +83,27 @@ def multinomial() -> int:
     return calls
 
 
+def counts() -> int:
+    """Rows that a few threads share, a warp, a block, each thread several times over."""
+    calls = 0
+    for dtype, classes in itertools.product(DTYPES, (1, 5, 48, 509, 5003)):
+        logits, zero_logits = (torch.randn(7, classes + 1, dtype=dtype)[:, 1:] for _ in range(2))
+        target = torch.randint(4, (7, classes))
+        library, mask = 1 + target.sum(1, keepdim=True).to(dtype), torch.rand(7, 1) < 0.8
+        for theta in (torch.rand(classes, dtype=dtype) + 0.5, torch.ones(7, classes, dtype=dtype)):
+            variables = [x.requires_grad_() for x in (logits, library, theta, zero_logits)]
+            for x in (target.to(dtype), target.to(torch.uint8)):
+                for zeros in (None, variables[3]):
+                    settings = {"zero_logits": zeros, "mask": mask}
+                    vf.softmax_poisson_nll(variables[0], x, variables[1], **settings).backward()
+                    value = vf.softmax_negative_binomial_nll(
+                        variables[0], x, *variables[1:3], reduction="sample", **settings
+                    )
+                    value.sum().backward()
+                    calls += 2
+    return calls
+
+
 def sampling() -> int:
     def backward(*outputs: Tensor) -> None:
         torch.autograd.backward(outputs, [torch.randn_like(x) for x in outputs])
@@ -107,7 +128,7 @@ def sampling() -> int:
 def main() -> None:
     torch.manual_seed(0)
     with torch.device(DEVICE):
-        calls = losses() + targets_and_masks() + multinomial() + sampling()
+        calls = losses() + targets_and_masks() + multinomial() + counts() + sampling()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     print(f"{calls} calls on {DEVICE}")
