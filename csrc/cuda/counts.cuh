@@ -32,14 +32,14 @@ struct CountRun {
   int64_t offset, step;
   int count;
 
-  __device__ __forceinline__ CountRun(const LoopArgs& args, const Tensor& tensor, int64_t row,
-                                      int64_t first, int team, int64_t classes) {
+  // `begin`: where the row begins.
+  __device__ __forceinline__ CountRun(const LoopArgs& args, const RowOfTeam& own,
+                                      const Tensor& tensor, int64_t begin, int64_t first) {
     const int64_t stride = tensor.strides[args.space.outer_dims];
-    const int64_t left = classes - first;
-    offset = row + first * stride;
-    step = team * stride;
-    count = left > (kCountsUnderWay<T> - 1) * team ? kCountsUnderWay<T>
-                                                   : static_cast<int>((left + team - 1) / team);
+    const int64_t left = (own.classes - first + own.team - 1) >> own.shift;
+    offset = begin + first * stride;
+    step = own.team * stride;
+    count = left < kCountsUnderWay<T> ? static_cast<int>(left) : kCountsUnderWay<T>;
   }
 
   // All under way before one is waited for; those that are not there are excluded from the softmax.
@@ -92,27 +92,15 @@ struct CountOperands {
   }
 };
 
-template <class Loss, class T>
-__global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
-    count_rows(const __grid_constant__ LoopArgs args) {
-  using Tensors = CountTensors<Loss>;
-  using Operands = CountOperands<T, Tensors::kOperands>;
-  using One = Vectors<T, 1>;
-  const RowOfTeam own(args);
-  const int team = own.team, lane = own.lane;
-  const int64_t classes = own.classes, step = int64_t{kCountsUnderWay<T>} * team;
-  Offsets<Tensors> offsets;
-  offsets.start(args, 0);
-  offsets.add(args, 0, args.space.outer_dims, own.exists ? own.row : 0);
-  const auto logits_from = [&](int64_t first) VAE_FAST_INLINE {
-    return CountRun<T>(args, args.inputs[0], offsets.input[0], first, team, classes);
-  };
-
-  T logits[kCountsUnderWay<T>], largest = -kInfinity<T>;
+// The row's softmax, in all threads of its team: its center and the sum of its weights.
+template <class T>
+__device__ __forceinline__ MultinomialRow<T> softmax_of(const LoopArgs& args, const RowOfTeam& own,
+                                                        int64_t begin) {
+  T largest = -kInfinity<T>;
   MultinomialRow<T> softmax(largest);
-  for (int64_t first = lane; first < classes; first += step) {
-    logits_from(first).load_logits(args.inputs[0], logits);
-    T so_far = largest, weights = 0;
+  for (int64_t first = own.lane; first < own.classes; first += kCountsUnderWay<T> * own.team) {
+    T logits[kCountsUnderWay<T>], so_far = largest, weights = 0;
+    CountRun<T>(args, own, args.inputs[0], begin, first).load_logits(args.inputs[0], logits);
     VAE_FAST_UNROLL
     for (const T logit : logits) so_far = max_(logit, so_far);
     if (so_far > largest) softmax.move_to(MultinomialRow<T>(so_far).center);
@@ -122,82 +110,106 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     softmax.weights += weights;
   }
   T of_team[] = {largest};
-  team_combine<1>(of_team, team, [](T a, T b) VAE_FAST_INLINE { return max_(a, b); });
+  team_combine<1>(of_team, own.team, [](T a, T b) VAE_FAST_INLINE { return max_(a, b); });
   softmax.move_to(MultinomialRow<T>(of_team[0]).center);
-  const auto add = [](double a, double b) VAE_FAST_INLINE { return a + b; };
-  double of_weights[] = {softmax.weights};
-  team_combine<1>(of_weights, team, add);
-  const T center = softmax.center;
+  double weights[] = {softmax.weights};
+  team_combine<1>(weights, own.team, [](double a, double b) VAE_FAST_INLINE { return a + b; });
+  softmax.weights = weights[0];
+  return softmax;
+}
+
+// Of the gradients in the logarithms of a row's means, which its team has stored, those in the
+// logits: each thread of what it stored itself.
+template <class T, class Offsets>
+__device__ __forceinline__ void to_logits(const LoopArgs& args, const RowOfTeam& own,
+                                          const Offsets& begin, T center, T share) {
+  for (int64_t first = own.lane; first < own.classes; first += kCountsUnderWay<T> * own.team) {
+    const CountRun<T> of_logits(args, own, args.inputs[0], begin.input[0], first);
+    const CountRun<T> run(args, own, args.outputs[0], begin.output[0], first);
+    T gradient[kCountsUnderWay<T>], logits[kCountsUnderWay<T>];
+    T* const to = static_cast<T*>(args.outputs[0].data) + run.offset;
+    VAE_FAST_UNROLL
+    for (int i = 0; i < kCountsUnderWay<T>; ++i) {
+      if (i < run.count) gradient[i] = to[i * run.step];
+    }
+    of_logits.load_logits(args.inputs[0], logits);
+    VAE_FAST_UNROLL
+    for (int i = 0; i < kCountsUnderWay<T>; ++i) {
+      if (i >= run.count) continue;
+      to[i * run.step] = to_logit(gradient[i], multinomial_weight(logits[i], center), share);
+    }
+  }
+}
+
+// Of the kernel on a multiprocessor, at least: in float a third block fits without a spill.
+template <class T>
+constexpr int kCountBlocks = sizeof(T) == 8 ? kMinBlocks : 3;
+
+template <class Loss, class T>
+__global__ void __launch_bounds__(kBlockThreads, kCountBlocks<T>)
+    count_rows(const __grid_constant__ LoopArgs args) {
+  using Tensors = CountTensors<Loss>;
+  using Operands = CountOperands<T, Tensors::kOperands>;
+  using One = Vectors<T, 1>;
+  const RowOfTeam own(args);
+  const int inner = args.space.outer_dims;
+  Offsets<Tensors> begin;
+  begin.start(args, 0);
+  begin.add(args, 0, inner, own.exists ? own.row : 0);
+  const MultinomialRow<T> softmax = softmax_of<T>(args, own, begin.input[0]);
   const double library =
-      number<double>(args.inputs[Tensors::kLibrary], offsets.input[Tensors::kLibrary]);
-  const auto row = CountRow<T>::of(center, of_weights[0], library);
+      number<double>(args.inputs[Tensors::kLibrary], begin.input[Tensors::kLibrary]);
+  const auto row = CountRow<T>::of(softmax.center, softmax.weights, library);
 
   double sums[] = {0, 0};  // of the values; of the gradients in the logarithms of the means
   Common<T> common = {};
-  common.scale = static_cast<T>(own.factor(args, offsets.upstream));
+  common.scale = static_cast<T>(own.factor(args, begin.upstream));
   Operands next;
-  if (lane < classes) next.load(args, offsets, lane);
+  if (own.lane < own.classes) next.load(args, begin, own.lane);
   VAE_FAST_NO_UNROLL
-  for (int64_t element = lane; element < classes; element += team) {
+  for (int64_t element = own.lane; element < own.classes; element += own.team) {
     const Operands current = next;
-    if (element + team < classes) next.load(args, offsets, element + team);
-    T x[Tensors::kOperands];
+    if (element + own.team < own.classes) next.load(args, begin, element + own.team);
+    T x[Tensors::kOperands], weight = 0;
     current.convert(args, x);
-    const bool counts = current.counts(args);
-    T weight = 0;
     if (args.is_log) {
       x[0] = count_log_mean(x[0], row.shift);
     } else {
-      weight = multinomial_weight(x[0], center);
+      weight = multinomial_weight(x[0], softmax.center);
       x[0] = count_mean(weight, row.ratio);
     }
-    auto result = Loss::at(x, T(0), common);
+    const auto result = Loss::at(x, T(0), common);
+    const bool counts = current.counts(args);
     sums[0] += select(counts, result.value, T(0));
     if constexpr (Tensors::kOutputs > 0) {
-      const int inner = args.space.outer_dims;
       VAE_FAST_UNROLL
       for (int k = 1; k < Tensors::kOutputs; ++k) {
-        const T gradient = select(counts, result.output[k], T(0));
         if (args.outputs[k].data == nullptr) continue;
-        const int64_t at = offsets.output[k] + element * args.outputs[k].strides[inner];
+        const T gradient = select(counts, result.output[k], T(0));
+        const int64_t at = begin.output[k] + element * args.outputs[k].strides[inner];
         One::store_any(args.outputs[k], at, &gradient);
       }
       T to_log = select(counts, result.output[0], T(0));
       if (!args.is_log) to_log = to_log_mean(to_log, weight, row.ratio);
       sums[1] += to_log;
       if (args.outputs[0].data != nullptr) {
-        const int64_t at = offsets.output[0] + element * args.outputs[0].strides[inner];
+        const int64_t at = begin.output[0] + element * args.outputs[0].strides[inner];
         One::template store<T>(args.outputs[0], at, &to_log);
       }
     }
   }
-  team_combine<2>(sums, team, add);
-  if (lane == 0 && own.exists) Vectors<double, 1>::store_any(args.value, own.row, sums);
+  team_combine<2>(sums, own.team, [](double a, double b) VAE_FAST_INLINE { return a + b; });
+  const bool stores = own.lane == 0 && own.exists;
+  if (stores) Vectors<double, 1>::store_any(args.value, own.row, sums);
 
   if constexpr (Tensors::kOutputs > 0) {
-    const Tensor& to_library = args.outputs[Tensors::kParameters];
-    if (lane == 0 && own.exists && to_library.data != nullptr) {
+    const Tensor& library_gradient = args.outputs[Tensors::kParameters];
+    if (stores && library_gradient.data != nullptr) {
       const double gradient = row.to_library(sums[1]);
-      Vectors<double, 1>::store_any(to_library, own.row, &gradient);
+      Vectors<double, 1>::store_any(library_gradient, own.row, &gradient);
     }
-    const Tensor& to_logits = args.outputs[0];
-    if (to_logits.data == nullptr) return;
-    const T share = static_cast<T>(sums[1] / row.weights);
-    for (int64_t first = lane; first < classes; first += step) {
-      const CountRun<T> run(args, to_logits, offsets.output[0], first, team, classes);
-      T to_log[kCountsUnderWay<T>];
-      T* const to = static_cast<T*>(to_logits.data) + run.offset;
-      VAE_FAST_UNROLL
-      for (int i = 0; i < kCountsUnderWay<T>; ++i) {
-        if (i < run.count) to_log[i] = to[i * run.step];
-      }
-      logits_from(first).load_logits(args.inputs[0], logits);
-      VAE_FAST_UNROLL
-      for (int i = 0; i < kCountsUnderWay<T>; ++i) {
-        if (i >= run.count) continue;
-        to[i * run.step] = to_logit(to_log[i], multinomial_weight(logits[i], center), share);
-      }
-    }
+    if (args.outputs[0].data == nullptr) return;
+    to_logits<T>(args, own, begin, softmax.center, static_cast<T>(sums[1] / row.weights));
   }
 }
 

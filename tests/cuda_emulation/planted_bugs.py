@@ -179,7 +179,7 @@ BUGS = (
         "gradients of counts that each thread sums for itself",
         "plain",
         "counts.cuh",
-        (("team_combine<2>(sums, team, add);", ""),),
+        (("team_combine<2>(sums, own.team,", "team_combine<2>(sums, 1,"),),
     ),
     Bug(
         "logits of counts that do not share their total",
