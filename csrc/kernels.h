@@ -274,6 +274,7 @@ Prepared multinomial(const MultinomialArgs& args);
 // gradient is summed, and the one in the logits, which holds the one in the means' logarithms in
 // between, is of the arithmetic's type.
 Prepared counts(const CountArgs& args);
+Prepared mixture(const MixtureArgs& args);
 Prepared scale_by_upstream(const ScaleArgs& args);
 
 // Draws a seed for each row: seed_of_generator(), the offsets kSeedStride apart.

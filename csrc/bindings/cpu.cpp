@@ -69,6 +69,7 @@ const Device kCpu = {
     .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, cpu_parallel_for); },
     .counts = [](const CountArgs& args) { cpu::counts(args, cpu_parallel_for); },
     .counts_by_element = false,
+    .mixture = [](const MixtureArgs& args) { cpu::mixture(args, cpu_parallel_for); },
     .scale =
         [](const Tensor& gradient, const Tensor& factor) {
           if (!is_one(factor)) gradient.mul_(factor);

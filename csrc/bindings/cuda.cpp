@@ -51,6 +51,8 @@ void multinomial(const MultinomialArgs& args) { launch(cuda::multinomial(args));
 
 void counts(const CountArgs& args) { launch(cuda::counts(args)); }
 
+void mixture(const MixtureArgs& args) { launch(cuda::mixture(args)); }
+
 void scale(const Tensor& gradient, const Tensor& factor) {
   if (gradient.numel() == 0) return;
   cuda::ScaleArgs args;
@@ -94,6 +96,7 @@ const Device kCuda = {
     .multinomial = multinomial,
     .counts = counts,
     .counts_by_element = true,
+    .mixture = mixture,
     .scale = scale,
     .draw_seeds = draw_seeds,
     .recording = recording,

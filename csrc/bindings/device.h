@@ -19,6 +19,7 @@ struct Device {
   void (*counts)(const CountArgs& args);
   // Whether counts() is what kernels.h says of cuda::counts.
   bool counts_by_element;
+  void (*mixture)(const MixtureArgs& args);
 
   // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
   // waits to learn whether it is one.

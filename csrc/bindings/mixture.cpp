@@ -1,6 +1,6 @@
 // Mixtures of K components in one pass (kernels.h: MixtureArgs): of any elementwise likelihood, and
 // of a pixel's discretized logistics, whose channels hang together. Composed functions: where torch
-// wants to see its own ops, and on other devices than the CPU, the composition computes.
+// wants to see its own ops the composition computes.
 #include <algorithm>
 #include <string>
 
@@ -81,7 +81,8 @@ struct Mixture {
 };
 
 // Written for every element, and summed where the operand broadcasts.
-Tensors allocate(const Mixture& mixture, const Tensors& tensors, int64_t want) {
+Tensors allocate(const Device& device, const Mixture& mixture, const Tensors& tensors,
+                 int64_t want) {
   const at::DimVector whole = mixture.with_components(mixture.elements(tensors));
   Tensors gradients(mixture.operands);
   for (size_t k = 0; k < mixture.operands; ++k) {
@@ -89,8 +90,8 @@ Tensors allocate(const Mixture& mixture, const Tensors& tensors, int64_t want) {
     const Tensor& operand = tensors[k];
     const at::ScalarType dtype = operand.scalar_type();
     gradients[k] = mixture.is_summed(operand, k, whole)
-                       ? kCpu.empty(whole, sum_dtype(dtype))
-                       : empty_laid_out_like(kCpu, operand, operand.sizes(), dtype);
+                       ? device.empty(whole, sum_dtype(dtype))
+                       : empty_laid_out_like(device, operand, operand.sizes(), dtype);
   }
   return gradients;
 }
@@ -102,8 +103,8 @@ void add_components(IndexSpace& space, OfComponents<Place>& place, const Tensor&
   space.add(place.first, x.select(dim, 0));
 }
 
-void launch(const Mixture& mixture, const Tensors& tensors, const Tensor& upstream, double scale,
-            const Tensor& value, const Tensors& gradients) {
+void launch(const Device& device, const Mixture& mixture, const Tensors& tensors,
+            const Tensor& upstream, double scale, const Tensor& value, const Tensors& gradients) {
   const at::DimVector positions = mixture.positions(tensors), elements = mixture.elements(tensors);
   TORCH_CHECK_VALUE(static_cast<int>(elements.size()) < kMaxDims, mixture.name, ": ",
                     elements.size(), " dimensions and one of components, expected at most ",
@@ -143,7 +144,7 @@ void launch(const Mixture& mixture, const Tensors& tensors, const Tensor& upstre
   // The elements of a position stay together.
   of_positions.simplify(args.positions, static_cast<int64_t>(positions.size()));
   of_elements.simplify(args.elements, static_cast<int64_t>(elements.size()));
-  cpu::mixture(args, cpu_parallel_for);
+  device.mixture(args);
 }
 
 Tensors evaluate(const Mixture& mixture, const Tensors& given, const Tensor& upstream,
@@ -154,10 +155,12 @@ Tensors evaluate(const Mixture& mixture, const Tensors& given, const Tensor& ups
   const Reduction reduction = mixture.reduction;
   const int64_t entries = product(at::IntArrayRef(positions).slice(reduction.keep, reduction.mean));
   const at::TensorList floating(tensors.data(), mixture.operands + 1);
-  Tensors gradients = allocate(mixture, tensors, want);
-  Tensor value = kCpu.empty(positions, is_float64(floating) ? at::kDouble : at::kFloat);
+  const Device& device = *kernels_for(tensors[0].device());
+  Tensors gradients = allocate(device, mixture, tensors, want);
+  Tensor value = device.empty(positions, is_float64(floating) ? at::kDouble : at::kFloat);
   if (product(mixture.elements(tensors)) > 0) {
-    launch(mixture, tensors, upstream, 1.0 / static_cast<double>(entries), value, gradients);
+    launch(device, mixture, tensors, upstream, 1.0 / static_cast<double>(entries), value,
+           gradients);
   } else {
     value.zero_();
     for (const Tensor& gradient : gradients) {
@@ -203,7 +206,7 @@ bool in_forward(const Mixture& mixture, const Tensors& tensors) {
 
 Tensor call(const Mixture& mixture, const Tensors& tensors) {
   const Composed function = composed(mixture);
-  if (!tensors[0].is_cpu() || !is_plain(function, tensors)) return function.compose(tensors);
+  if (!is_plain(function, tensors)) return function.compose(tensors);
   return call_fused(function, tensors, in_forward(mixture, tensors));
 }
 

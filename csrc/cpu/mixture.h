@@ -34,10 +34,9 @@ VAE_FAST_FN void pixel_parameters(const T* mean, const T* log_scale, const T* co
     T* const slope = slopes[c];
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      const Coefficient<T> of_target = coefficient(raw[i]);
-      const T intensity = signed_intensity(target[i]);
-      unit_means[i] += of_target.value * intensity;
-      slope[i] = of_target.slope * intensity;
+      const Coefficient<T> shift = mean_shift(raw[i], target[i]);
+      unit_means[i] += shift.value;
+      slope[i] = shift.slope;
     }
   }
 #pragma omp simd
@@ -50,14 +49,14 @@ VAE_FAST_FN void pixel_gradients(const T* log_scale, const Tile<T>* slopes, int 
                                  T* in_log_scale, T* const* in_coefficients, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    in_mean[i] *= T(0.5);
-    in_log_scale[i] = select(log_scale[i] < kLeastLogScale<T>, T(0), in_log_scale[i]);
+    in_mean[i] = mean_gradient(in_mean[i]);
+    in_log_scale[i] = log_scale_gradient(log_scale[i], in_log_scale[i]);
   }
   for (int c = 0; c < channel; ++c) {
     T* const out = in_coefficients[c];
     const T* const slope = slopes[c];
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = mixture_gradient(slope[i], in_mean[i]);
+    for (int64_t i = 0; i < n; ++i) out[i] = coefficient_gradient(slope[i], in_mean[i]);
   }
 }
 

@@ -76,6 +76,10 @@ Prepared counts(const CountArgs& args) {
                    args.loss.loss});
 }
 
+Prepared mixture(const MixtureArgs& args) {
+  return Prepared({plan_mixture(args), start_mixture, args.loss});
+}
+
 Prepared scale_by_upstream(const ScaleArgs& args) {
   return Prepared({plan_scale(args),
                    [](int, const Pass& pass, void* stream) { return start_scale(pass, stream); }});

@@ -287,8 +287,6 @@ Operands operands_of(const LossArgs& args) {
   return operands_of(args.loss, Losses{});
 }
 
-Plan invalid() { return {{}, kInvalidArguments}; }
-
 // What the kernel of counts takes (kernels.h).
 bool is_valid(const CountArgs& args, int parameters) {
   const Dtype of_arithmetic = args.loss.float64 ? Dtype::kFloat64 : Dtype::kFloat32;

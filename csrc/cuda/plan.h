@@ -5,9 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "cuda/loop_args.h"
+#include "cuda/mixture_loop.h"
 #include "cuda/path.h"
 #include "kernels.h"
 
@@ -20,6 +22,7 @@ enum class Loop : uint8_t {
   kColumns,  // sums over rows, one for each column
   kNoise,    // blocks of 64 elements that share their noise
   kClasses,  // rows whose elements a softmax couples
+  kMixture,  // positions whose components a log-sum-exp couples
 };
 
 struct Pass {
@@ -31,6 +34,7 @@ struct Pass {
   size_t partials = 0;
   size_t tickets = 0;
   LoopArgs args;
+  std::unique_ptr<MixtureLoop> mixture;  // what that loop has in place of args
 };
 
 struct Plan {
@@ -42,11 +46,15 @@ struct Plan {
   size_t workspace_bytes() const;
 };
 
+// Of a call that is refused.
+inline Plan invalid() { return {{}, kInvalidArguments}; }
+
 Plan plan_loss(const LossArgs& args);
 Plan plan_sample(const SampleArgs& args, const Seed& seed);
 Plan plan_sample_backward(const SampleBackwardArgs& args);
 Plan plan_multinomial(const MultinomialArgs& args);
 Plan plan_counts(const CountArgs& args);
+Plan plan_mixture(const MixtureArgs& args);  // plan_mixture.cpp
 Plan plan_scale(const ScaleArgs& args);
 
 }  // namespace vae_fast::cuda

@@ -15,6 +15,7 @@ int start_sample(int divergence, const Pass& pass, void* stream);
 int start_sample_backward(int divergence, const Pass& pass, void* stream);
 int start_multinomial(const Pass& pass, void* stream);
 int start_counts(int loss, bool with_gradients, const Pass& pass, void* stream);
+int start_mixture(int loss, const Pass& pass, void* stream);
 int start_scale(const Pass& pass, void* stream);
 
 int start_draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream);

@@ -4,7 +4,7 @@
 // discretized_logistic.h, of intensities in [0, 1].
 #pragma once
 
-#include "elementary.h"
+#include "mixture.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -49,6 +49,30 @@ VAE_FAST_FN Coefficient<T> coefficient(T c) {
   const T twice = T(-2) * abs_(c), rest = exp_nonpositive(twice), whole = T(1) + rest;
   const T size = -expm1_nonpositive(twice) / whole;
   return {select(c < T(0), -size, size), (T(4) * rest) / (whole * whole)};
+}
+
+// What a channel before, at x, adds to the mean, and the derivative of that in the coefficient.
+template <class T>
+VAE_FAST_FN Coefficient<T> mean_shift(T c, T x) {
+  const Coefficient<T> of_channel = coefficient(c);
+  const T intensity = signed_intensity(x);
+  return {of_channel.value * intensity, of_channel.slope * intensity};
+}
+
+// From the gradients in what the distribution takes to those in what the decoder gave.
+template <class T>
+VAE_FAST_FN T mean_gradient(T in_unit_mean) {
+  return T(0.5) * in_unit_mean;
+}
+
+template <class T>
+VAE_FAST_FN T log_scale_gradient(T log_scale, T in_unit_log_scale) {
+  return select(log_scale < kLeastLogScale<T>, T(0), in_unit_log_scale);
+}
+
+template <class T>
+VAE_FAST_FN T coefficient_gradient(T slope, T in_mean) {
+  return mixture_gradient(slope, in_mean);
 }
 
 }  // namespace VAE_FAST_ISA

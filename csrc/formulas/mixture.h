@@ -27,6 +27,21 @@ VAE_FAST_FN T mixture_weight(T score, T best) {
   return select(score == best, T(1), exp_nonpositive(score - best));
 }
 
+// The best of the scores that were added, and the sum of all their weights: a new best one moves
+// it.
+template <class T>
+struct MixtureScores {
+  T best = -kInfinity<T>;
+  T weights = 0;
+
+  VAE_FAST_FN void add(T score) {
+    const bool is_best = score > best;
+    const T weight = mixture_weight(select(is_best, best, score), select(is_best, score, best));
+    weights = select(is_best, weights * weight + T(1), weights + weight);
+    best = select(is_best, score, best);
+  }
+};
+
 // `prior`: sum_k exp(logit_k - center), `weights`: sum_k mixture_weight().
 template <class T>
 VAE_FAST_FN T mixture_value(T prior, T weights, T best) {

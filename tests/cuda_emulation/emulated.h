@@ -64,6 +64,7 @@ struct Emulated {
     run(cuda::multinomial(args), setting);
   }
   void counts(const CountArgs& args, int setting) { run(cuda::counts(args), setting); }
+  void mixture(const MixtureArgs& args, int setting) { run(cuda::mixture(args), setting); }
 };
 
 inline Shape shape_of(std::initializer_list<int64_t> sizes) {

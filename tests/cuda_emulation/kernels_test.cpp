@@ -9,6 +9,7 @@
 
 #include "counts_case.h"
 #include "emulated.h"
+#include "mixture_checks.h"
 #include "multinomial_case.h"
 
 namespace {
@@ -468,12 +469,16 @@ std::set<const void*> launched;
 void check_all_launched() {
   const std::string command = "nm --defined-only /proc/" + std::to_string(getpid()) + "/exe";
   FILE* symbols = popen(command.c_str(), "r");
-  const std::string end = "EEvNS0_8LoopArgsE";  // a template's; void (LoopArgs)
+  // A template's; void (LoopArgs), void (MixtureLoop).
+  const std::string ends[] = {"EEvNS0_8LoopArgsE", "EEvNS0_11MixtureLoopE"};
   char name[4096];
   int kernels = 0;
   while (std::fscanf(symbols, "%*s %*c %4095s", name) == 1) {
     const std::string symbol = name;
-    if (symbol.size() < end.size() || symbol.substr(symbol.size() - end.size()) != end) continue;
+    if (std::none_of(std::begin(ends), std::end(ends),
+                     [&](const std::string& end) { return symbol.ends_with(end); })) {
+      continue;
+    }
     ++kernels;
     CHECK(launched.count(dlsym(RTLD_DEFAULT, name)) == 1, "%s is never launched", name);
   }
@@ -511,6 +516,7 @@ void check_all(FormulaList<Formula...> losses) {
   check_multinomial_empty(device);
   testing::check_multinomial(random, device, kTrials);
   testing::check_counts(random, device, kTrials, losses);
+  testing::check_all_mixtures(random, device, kTrials / 4, losses);
 }
 
 }  // namespace

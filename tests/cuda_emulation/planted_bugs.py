@@ -36,6 +36,7 @@ class Bug(NamedTuple):
     build: str
     file: str
     changes: tuple[tuple[str, str], ...]
+    program: str = "planted_test"
 
 
 BUGS = (
@@ -198,10 +199,60 @@ BUGS = (
             ),
         ),
     ),
+    Bug(
+        "shares of a sum that did not move with its best",
+        "plain",
+        "../formulas/mixture.h",
+        (("weights * weight + T(1)", "weights + T(1)"),),
+        "planted_mixture_test",
+    ),
+    Bug(
+        "a run's losses that are not the team's",
+        "plain",
+        "mixture.cuh",
+        (("static_cast<T>(team_sum(own_nll, team));", "own_nll;"),),
+        "planted_mixture_test",
+    ),
+    Bug(
+        "a run that is read past its end",
+        "asan",
+        "mixture.cuh",
+        (("exists_ ? i : args.run - 1, add", "i, add"),),
+        "planted_mixture_test",
+    ),
+    Bug(
+        "a long run's elements that stay where they were",
+        "plain",
+        "mixture.cuh",
+        (
+            (
+                "if (is_long) element.move_to(args, position, i);\n      const auto",
+                "const auto",
+            ),
+        ),
+        "planted_mixture_test",
+    ),
+    Bug(
+        "scores read without a barrier",
+        "tsan",
+        "mixture.cuh",
+        (("if (is_long) __syncthreads();  // the scores", "// the scores"),),
+        "planted_mixture_test",
+    ),
+    Bug(
+        "a sum that another overwrites",
+        "tsan",
+        "mixture.cuh",
+        (("if (team > kWarp) __syncthreads();", ""),),
+        "planted_mixture_test",
+    ),
 )
 
-# One formula is enough here, and compiles fast; beside it, one of counts.
-SHORT_LIST = "-DVAE_FAST_LOSSES=StandardNormalKl,PoissonNll"
+# The tests, each with its formulas: few are enough here, and compile fast.
+PROGRAMS = {
+    "planted_test": "StandardNormalKl,PoissonNll",
+    "planted_mixture_test": "BernoulliNll",
+}
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -231,13 +282,14 @@ class Tools(NamedTuple):
     cuda_include: str
     runtime: dict[str, Path]
 
-    def compile(self, source: Path, csrc: Path, flags: list[str]) -> None:
-        """Compiles the test or the emulation."""
+    def compile(self, sources: list[str], csrc: Path, flags: list[str]) -> None:
+        """Compiles a test or the emulation."""
         folders = (csrc, ROOT / "tests" / "cuda_emulation", ROOT / "tests" / "cpp")
-        options = ["-std=c++20", "-O1", "-g1", "-Wno-unknown-pragmas", SHORT_LIST]
+        options = ["-std=c++20", "-O1", "-g1", "-Wno-unknown-pragmas"]
         options += [f"-I{folder}" for folder in folders]
         options += ["-isystem", self.cuda_include, *flags]
-        subprocess.run([self.compiler, *options, str(source)], check=True)
+        paths = [str(ROOT / "tests" / "cuda_emulation" / source) for source in sources]
+        subprocess.run([self.compiler, *options, *paths], check=True)
 
 
 def compile_runtime(tools: Tools, folder: Path) -> None:
@@ -245,18 +297,19 @@ def compile_runtime(tools: Tools, folder: Path) -> None:
     for build, flags in BUILDS.items():
         own = [flag for flag in flags if flag != "-fsanitize=thread"]
         tools.runtime[build] = folder / f"simt_{build}.o"
-        source = ROOT / "tests" / "cuda_emulation" / "simt.cpp"
-        tools.compile(source, ROOT / "csrc", [*own, "-c", "-o", str(tools.runtime[build])])
+        options = [*own, "-c", "-o", str(tools.runtime[build])]
+        tools.compile(["simt.cpp"], ROOT / "csrc", options)
 
 
-def outcome(tools: Tools, bug: Bug | None, build: str) -> tuple[bool, str]:
+def outcome(tools: Tools, bug: Bug | None, build: str, test: str) -> tuple[bool, str]:
     """Whether the test passes, and the first error that it names: one that a bug can cause."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         csrc = copy_sources(folder, bug)
         program = folder / "test"
-        source = ROOT / "tests" / "cuda_emulation" / "planted_test.cpp"
-        tools.compile(source, csrc, [*BUILDS[build], str(tools.runtime[build]), "-o", str(program)])
+        flags = [*BUILDS[build], f"-DVAE_FAST_LOSSES={PROGRAMS[test]}", "-o", str(program)]
+        sources = [f"{test}.cpp", "planted_stubs.cpp"]
+        tools.compile(sources, csrc, [*flags, str(tools.runtime[build])])
         run = subprocess.run(
             ["setarch", "-R", str(program)],
             capture_output=True,
@@ -285,15 +338,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(arguments.compiler, arguments.cuda_include, {})
         compile_runtime(tools, Path(folder))
-        cases: list[tuple[Bug | None, str]] = [(None, build) for build in BUILDS]
-        cases += [(bug, bug.build) for bug in BUGS]
+        cases: list[tuple[Bug | None, str, str]] = [
+            (None, build, program) for program in PROGRAMS for build in BUILDS
+        ]
+        cases += [(bug, bug.build, bug.program) for bug in BUGS]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             results = list(pool.map(lambda case: outcome(tools, *case), cases))
     wrong = 0
-    for (bug, build), (passes, complaint) in zip(cases, results, strict=True):
+    for (bug, build, program), (passes, complaint) in zip(cases, results, strict=True):
         right = passes if bug is None else not passes and complaint != ""
         wrong += not right
-        name = "no bug" if bug is None else bug.name
+        name = f"no bug, {program}" if bug is None else bug.name
         verdict = "passes" if passes else "caught"
         print(f"{'ok   ' if right else 'WRONG'} {build:5} {name}: {verdict} {complaint[:110]}")
     return 1 if wrong else 0

@@ -14,22 +14,6 @@
 #include "emulated.h"
 #include "multinomial_case.h"
 
-namespace vae_fast::cuda {
-
-// Kernels that are not under test here.
-int start_loss_double(int, bool, const Pass&, void*) { return kInvalidArguments; }
-int start_sample(int, const Pass&, void*) { return kInvalidArguments; }
-int start_sample_backward(int, const Pass&, void*) { return kInvalidArguments; }
-int start_scale(const Pass&, void*) { return kInvalidArguments; }
-int start_draw_seeds(const GeneratorState&, int64_t, Seed*, void*) { return kInvalidArguments; }
-int start_clearing(void* memory, size_t bytes, void*) {
-  std::memset(memory, 0, bytes);
-  return 0;
-}
-const char* error_string(int) { return "error"; }
-
-}  // namespace vae_fast::cuda
-
 using namespace vae_fast;
 using testing::shape_of;
 

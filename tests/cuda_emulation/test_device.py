@@ -30,6 +30,7 @@ def test_every_step_runs_emulated_kernels():
         lambda: vf.bernoulli_nll(logits, torch.rand(8, 784)),
         lambda: (3 * vf.bernoulli_nll(logits, torch.rand(8, 784))).backward(),
         lambda: vf.multinomial_nll(logits, torch.rand(8, 784)),
+        lambda: vf.mixture_nll(logits, torch.rand(8), torch.rand(8, 784)),
         sample,
     )
     for step in steps:

@@ -13,10 +13,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cases import CASES, DTYPES, LAYOUTS, Layout, draw
+from cases import CASE_OF_OP, CASES, DTYPES, LAYOUTS, Layout, draw
 from device import DEVICE
 
 import vae_fast as vf
+from vae_fast.engine.mixture import has_components
+from vae_fast.engine.table import LIKELIHOODS
 
 # Several blocks with a tail; rows that begin where no vector does.
 LARGE = (
@@ -104,6 +106,32 @@ def counts() -> int:
     return calls
 
 
+def mixtures() -> int:
+    """A thread for a position, a team, a block, a block in several rounds."""
+    calls = 0
+    likelihoods = filter(has_components, LIKELIHOODS)
+    for likelihood, dtype, run in itertools.product(likelihoods, DTYPES, (1, 5, 100, 700)):
+        case = CASE_OF_OP[f"{likelihood}_nll"]
+        params = [d((9, 3, run)).to(dtype).requires_grad_() for d in case.draws[:-1]]
+        logits = torch.randn(9, 3, dtype=dtype, requires_grad=True)
+        target, mask = case.draws[-1]((9, run)).to(dtype), torch.rand(9, run) < 0.9
+        for settings in ({}, {"mask": mask, "reduction": "sample"}):
+            value = vf.mixture_nll(
+                logits, target, *params, likelihood=likelihood, event_dims=1, **settings
+            )
+            (3 * value).sum().backward()
+            calls += 1
+    for dtype, channels, size in itertools.product(DTYPES, (1, 3), (1, 33)):
+        parts = 5 * (1 + channels * (3 if channels > 1 else 2))
+        params = torch.randn(3, parts, size, size, dtype=dtype, requires_grad=True)
+        target = torch.randint(256, (3, channels, size, size), dtype=torch.uint8)
+        vf.discretized_logistic_mixture_nll(params, target).backward()
+        channels_last = params.detach().movedim(1, -1).contiguous().movedim(-1, 1)
+        vf.discretized_logistic_mixture_nll(channels_last, target)
+        calls += 2
+    return calls
+
+
 def sampling() -> int:
     def backward(*outputs: Tensor) -> None:
         torch.autograd.backward(outputs, [torch.randn_like(x) for x in outputs])
@@ -128,7 +156,7 @@ def sampling() -> int:
 def main() -> None:
     torch.manual_seed(0)
     with torch.device(DEVICE):
-        calls = losses() + targets_and_masks() + multinomial() + counts() + sampling()
+        calls = losses() + targets_and_masks() + multinomial() + counts() + mixtures() + sampling()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     print(f"{calls} calls on {DEVICE}")
