@@ -11,11 +11,11 @@ inline namespace VAE_FAST_ISA {
 
 // A channel's mean is moved by each channel before it, times a coefficient: of green red, of blue
 // red and green.
-constexpr int pixel_coefficients(int channels) { return channels * (channels - 1) / 2; }
+VAE_FAST_FN constexpr int pixel_coefficients(int channels) { return channels * (channels - 1) / 2; }
 constexpr int kMaxPixelChannels = 3;
 
 // Means, log-scales, coefficients and the levels.
-constexpr int pixel_parameter_count(int channels) {
+VAE_FAST_FN constexpr int pixel_parameter_count(int channels) {
   return 2 * channels + pixel_coefficients(channels) + 1;
 }
 

@@ -7,6 +7,7 @@
 
 #include "counts_case.h"
 #include "emulated.h"
+#include "mixture_case.h"
 #include "multinomial_case.h"
 
 namespace {
@@ -218,6 +219,25 @@ void record_counts(Random& random, const Shape& shape, bool float64, int wanted)
   launch(cuda::counts(rows.args));
 }
 
+void record_mixture(Random& random, int64_t positions, int64_t run, Dtype dtype) {
+  testing::MixtureCase<GaussianNll> mixture(random, shape_of({positions}), run, 3, dtype);
+  for (const View& operand : mixture.operands) recorder.input(operand);
+  for (const View& upstream : mixture.upstream) recorder.input(upstream);
+  if (mixture.with_mask) recorder.input(mixture.mask);
+  recorder.input(mixture.logits);
+  for (const View& gradient : mixture.gradients) recorder.output(gradient);
+  recorder.output(mixture.grad_logits);
+  recorder.output(mixture.value);
+  launch(cuda::mixture(mixture.args));
+}
+
+void record_pixels(Random& random) {
+  testing::PixelCase pixels(random, 2, 9, 2, kMaxPixelChannels, Dtype::kFloat32);
+  for (const View* view : {&pixels.params, &pixels.target, &pixels.levels}) recorder.input(*view);
+  for (const View* view : {&pixels.gradient, &pixels.value}) recorder.output(*view);
+  launch(cuda::mixture(pixels.args));
+}
+
 }  // namespace
 
 int main() {
@@ -239,6 +259,11 @@ int main() {
   record_counts<NegativeBinomialNll>(random, shape_of({1, 540}), false, 7);
   record_counts<PoissonNll>(random, shape_of({2, 300}), false, 0);
   record_counts<PoissonNll>(random, shape_of({2, 70}), true, 3);
+  // A thread for a position, a team; a block, in two rounds.
+  record_mixture(random, 40, 1, Dtype::kFloat32);
+  record_mixture(random, 5, 12, Dtype::kBFloat16);
+  record_mixture(random, 2, 300, Dtype::kFloat32);
+  record_pixels(random);
   recorder.finish();
   return testing::report();
 }

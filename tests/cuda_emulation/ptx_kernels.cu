@@ -1,6 +1,7 @@
 // A kernel of each loop shape and path, for nvcc to compile and ptx_test.py to interpret.
 #include "cuda/counts.cuh"
 #include "cuda/loops.cuh"
+#include "cuda/mixture.cuh"
 #include "cuda/multinomial.cuh"
 #include "cuda/noise.cuh"
 
@@ -35,5 +36,10 @@ VAE_FAST_KERNEL(multinomial_rows<double, 2, double>);
 VAE_FAST_KERNEL(count_rows<LossElement<NegativeBinomialNll, true>, float>);
 VAE_FAST_KERNEL(count_rows<LossElement<PoissonNll, false>, float>);
 VAE_FAST_KERNEL(count_rows<LossElement<PoissonNll, true>, double>);
+
+template __global__ void mixture<LikelihoodComponent<GaussianNll>, float>(
+    const __grid_constant__ MixtureLoop);
+template __global__ void mixture<PixelComponent<kMaxPixelChannels>, float>(
+    const __grid_constant__ MixtureLoop);
 
 }  // namespace vae_fast::cuda

@@ -26,6 +26,7 @@ def compile_ptx(nvcc: str, arch: str) -> str:
         output = Path(folder) / "kernels.ptx"
         source = Path(__file__).with_name("ptx_kernels.cu")
         options = ["-std=c++20", "-O3", f"-arch={arch}", f"-I{ROOT / 'csrc'}", "-ptx"]
+        options.append("--expt-relaxed-constexpr")  # torch's builds have it
         subprocess.run([nvcc, *options, str(source), "-o", str(output)], check=True)
         return output.read_text()
 

@@ -1,6 +1,6 @@
 """Mixtures: the logarithm of a sum of components, each an elementwise likelihood.
 
-One pass of the kernel on the CPU; the composition of the likelihood's op and torch's own elsewhere
+One pass of the kernel where there is one; else the composition of the likelihood's op and torch's own
 (:mod:`vae_fast.engine.composed` says where).
 """
 
@@ -45,12 +45,13 @@ def mixture_nll(
         mixture_nll(logits, x, mean, logvar, event_dims=1)       # (B, K), (B, D), (B, K, D)
         mixture_nll(logits, x, log_rate, likelihood="poisson")   # (B, K, G), (B, G), (B, K, G)
 
-    In one pass on the CPU: it reads logits, parameters and target once and, where gradients are
-    wanted, writes them once, in the forward, scaled by the components' shares while they are in the
-    cache: 8 bytes for each logit and each element of a parameter in float32, 4 without gradients,
-    and the target's. A parameter that broadcasts has its gradient written whole, then summed. On
-    CUDA, under ``torch.compile`` and ``torch.func``, for derivatives of derivatives and for a
-    gradient in the target it is a composition: the likelihood's op twice, for values and then for
+    In one pass: it reads logits, parameters and target once and, where gradients are wanted, writes
+    them once, in the forward, scaled by the components' shares while they are in the cache: 8 bytes
+    for each logit and each element of a parameter in float32, 4 without gradients, and the
+    target's. On CUDA parameters are read twice, the second time mostly from the cache. A parameter
+    that broadcasts has its gradient written whole, then summed. Under ``torch.compile`` and
+    ``torch.func``, for derivatives of derivatives and for a gradient in the target it is a
+    composition: the likelihood's op twice, for values and then for
     gradients, and torch's log-sum-exp.
 
     A component whose logit is -infinity or whose nll is infinite has no share, and gradients of 0.

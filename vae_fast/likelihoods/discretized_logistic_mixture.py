@@ -60,10 +60,12 @@ def discretized_logistic_mixture_nll(
     intervals too: the papers' code, which takes the density there, gives other values for narrow
     scales. Divide by the number of channels and log 2 for bits per dimension.
 
-    In one pass on the CPU: it reads params and target once and, where the gradient is wanted,
-    writes it once, in the forward: 8 bytes for each of the params and one for each of a uint8
-    target in float32. On CUDA, under ``torch.compile`` and ``torch.func``, for derivatives of
-    derivatives and for a gradient in the target it is a composition, as :func:`mixture_nll`.
+    In one pass: it reads params and target once and, where the gradient is wanted, writes it once,
+    in the forward: 8 bytes for each of the params and one for each of a uint8 target in float32. On
+    CUDA the params are read twice, the second time mostly from the cache; the pixels of a warp lie
+    side by side where the channels come first. Under ``torch.compile`` and ``torch.func``, for
+    derivatives of derivatives and for a gradient in the target it is a composition, as
+    :func:`mixture_nll`.
 
     Args:
         params: (*batch, N, *rest), the rest (H, W): channels first, in PixelCNN++'s order: K
