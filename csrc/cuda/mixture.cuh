@@ -130,7 +130,7 @@ class MixtureElement {
 
   __device__ __forceinline__ bool counts() const { return counts_; }
 
-  __device__ __forceinline__ auto evaluate(const MixtureLoop& args, int64_t component) const {
+  __device__ __forceinline__ auto evaluate(const MixtureLoop& args, int component) const {
     typename Access::Raw raw[kOwn];
     T own[kOwn];
     VAE_FAST_UNROLL
@@ -157,8 +157,8 @@ class MixtureElement {
   }
 
   // The gradients, times the component's share.
-  __device__ __forceinline__ void store(const MixtureLoop& args, int64_t component,
-                                        const T* gradient, T share) const {
+  __device__ __forceinline__ void store(const MixtureLoop& args, int component, const T* gradient,
+                                        T share) const {
     if (!exists_) return;
     VAE_FAST_UNROLL
     for (int t = 0; t < Component::kOwnTensors; ++t) {
@@ -218,20 +218,15 @@ __device__ __forceinline__ double team_sum(double x, int team) {
   return x;
 }
 
-// Where a position's numbers lie.
-struct PositionOffsets {
-  int64_t logits = 0, grad_logits = 0, upstream = 0, value = 0;
-
-  __device__ __forceinline__ PositionOffsets(const MixtureLoop& args, int64_t position) {
-    for_each_coordinate(args.position_dims, args.position_sizes, position,
-                        [&](int64_t coordinate, int d) VAE_FAST_INLINE {
-                          logits += coordinate * args.logits.first.strides[d];
-                          grad_logits += coordinate * args.grad_logits.first.strides[d];
-                          upstream += coordinate * args.upstream.strides[d];
-                          value += coordinate * args.value.strides[d];
-                        });
-  }
-};
+// Where a position's number lies.
+__device__ __forceinline__ int64_t offset_in(const MixtureLoop& args, const Tensor& tensor,
+                                             int64_t position) {
+  int64_t offset = 0;
+  for_each_coordinate(args.position_dims, args.position_sizes, position,
+                      [&](int64_t coordinate, int d)
+                          VAE_FAST_INLINE { offset += coordinate * tensor.strides[d]; });
+  return offset;
+}
 
 template <class Component, class T>
 __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
@@ -242,8 +237,9 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   // A team too many does what the last one does, for the barriers' sake, and stores nothing.
   const bool is_position = own < args.count;
   const int64_t position = is_position ? own : args.count - 1;
-  const PositionOffsets at(args, position);
-  const int64_t components = args.components;
+  const int64_t logits = offset_in(args, args.logits.first, position);
+  const int64_t grad_logits = offset_in(args, args.grad_logits.first, position);
+  const int components = args.components;
   const bool is_long = args.run > team;
   const int64_t end = (args.run + team - 1) >> shift << shift;
 
@@ -260,23 +256,25 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
   }
 
   T largest = -kInfinity<T>;
-  for (int64_t k = 0; k < components; ++k) {
-    largest = max_(number<T>(args.logits.first, at.logits + k * args.logits.step), largest);
+  for (int k = 0; k < components; ++k) {
+    largest = max_(number<T>(args.logits.first, logits + k * args.logits.step), largest);
   }
   const T center = mixture_center(largest);
 
-  T* const scores = static_cast<T*>(args.scores) + (is_long ? position * components : 0);
+  const auto score_of = [&](int k) VAE_FAST_INLINE -> T& {
+    return static_cast<T*>(args.scores)[position * components + k];
+  };
   MixtureScores<T> sum;
   T prior_sum = 0, over_prior = 0, over_weights = 0, factor = 0;
   // One loop for both ways, so that a component's score is the same number on both.
-  const int64_t steps = args.wants_gradients ? 2 * components : components;
+  const int steps = args.wants_gradients ? 2 * components : components;
   VAE_FAST_NO_UNROLL
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int step = 0; step < steps; ++step) {
     const bool is_back = step >= components;
-    const int64_t k = is_back ? step - components : step;
-    const T logit = number<T>(args.logits.first, at.logits + k * args.logits.step);
+    const int k = is_back ? step - components : step;
+    const T logit = number<T>(args.logits.first, logits + k * args.logits.step);
     T score = 0, share = 0;
-    if (is_long && is_back) score = scores[k];
+    if (is_long && is_back) score = score_of(k);
     double nll = 0;
     VAE_FAST_NO_UNROLL
     for (int64_t i = lane; i < end; i += team) {
@@ -299,14 +297,14 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     if (is_back) {
       if (args.grad_logits.first.data != nullptr && lane == 0 && is_position) {
         const T gradient = (select(is_counted, prior * over_prior, T(0)) - share) * factor;
-        Vectors<T, 1>::store_any(args.grad_logits.first, at.grad_logits + k * args.grad_logits.step,
+        Vectors<T, 1>::store_any(args.grad_logits.first, grad_logits + k * args.grad_logits.step,
                                  &gradient);
       }
       continue;
     }
     if (is_long) {
       score = mixture_score(logit, center, static_cast<T>(team_sum(nll, team)));
-      if (lane == 0 && is_position && args.wants_gradients) scores[k] = score;
+      if (lane == 0 && is_position && args.wants_gradients) score_of(k) = score;
     }
     sum.add(score);
     prior_sum += prior;
@@ -314,13 +312,15 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     const T value = mixture_value(prior_sum, sum.weights, sum.best);
     if (lane == 0 && is_position) {
       const T of_counted = select(is_counted, value, T(0));
-      Vectors<T, 1>::store_any(args.value, at.value, &of_counted);
+      Vectors<T, 1>::store_any(args.value, offset_in(args, args.value, position), &of_counted);
     }
     const bool is_possible = sum.best != -kInfinity<T>;
     over_prior = select(is_possible, T(1) / prior_sum, T(0));
     over_weights = select(is_possible, T(1) / sum.weights, T(0));
     factor = static_cast<T>(args.scale);
-    if (args.upstream.data != nullptr) factor *= number<T>(args.upstream, at.upstream);
+    if (args.upstream.data != nullptr) {
+      factor *= number<T>(args.upstream, offset_in(args, args.upstream, position));
+    }
     if (is_long) __syncthreads();  // the scores have been stored
   }
 }

@@ -24,7 +24,7 @@ inline constexpr int kMaxMixtureGradients = 9;
 struct MixtureLoop {
   int pixel_channels = 0;  // 0: of a likelihood
   int64_t count = 0;       // positions, each of a team of threads
-  int64_t components = 1;
+  int components = 1;
   int64_t run = 1;
   double scale = 1;
   uint32_t team_shift = 0;  // where a run is longer than a team, that is a block

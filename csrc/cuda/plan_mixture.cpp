@@ -11,6 +11,8 @@
 namespace vae_fast::cuda {
 namespace {
 
+constexpr int64_t kMaxComponents = int64_t{1} << 30;  // twice as many steps are an int
+
 // How the operands of kernels.h lie in the kernel's tensors (mixture.cuh: tensor_of): `own` parts
 // that every component has, `shared` ones, in so many tensors each.
 struct MixtureOperands {
@@ -62,7 +64,9 @@ void set_sizes(const Call& call, Divisor* sizes) {
 
 Plan plan_mixture(const MixtureArgs& args) {
   const MixtureOperands operands = operands_of(args);
-  if (operands.own < 0 || args.components < 1 || args.run < 1) return invalid();
+  if (operands.own < 0 || args.components < 1 || args.components > kMaxComponents || args.run < 1) {
+    return invalid();
+  }
   const auto end_of = [&](int t) {
     return t + 1 < operands.tensors ? operands.first[t + 1] : operands.own + operands.shared;
   };
@@ -91,7 +95,7 @@ Plan plan_mixture(const MixtureArgs& args) {
   auto loop = std::make_unique<MixtureLoop>();
   loop->pixel_channels = args.pixel_channels;
   loop->count = positions.numel;
-  loop->components = args.components;
+  loop->components = static_cast<int>(args.components);
   loop->run = args.run;
   loop->scale = args.scale;
   loop->team_shift = std::min(log2_up(args.run), kBlockShift);

@@ -1,6 +1,6 @@
 """Mixtures: the logarithm of a sum of components, each an elementwise likelihood.
 
-One pass of the kernel where there is one; else the composition of the likelihood's op and torch's own
+One pass of the kernel where it may be; else the composition of the likelihood's op and torch's own
 (:mod:`vae_fast.engine.composed` says where).
 """
 
