@@ -30,7 +30,7 @@ NOT_MEMORY_BOUND = {
 
 # Bytes that a kernel spills all the same: mixtures in float64, which hold a formula's operands and
 # gradients beside the loop's own numbers; float64 on cards that have 2 units for it.
-SPILLED_BY_MIXTURES = 104
+SPILLED_BY_MIXTURES = 48
 SPILLED = {
     "sm_120": {
         "ZeroInflatedNegativeBinomialNll": 8,
