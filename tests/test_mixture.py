@@ -143,6 +143,27 @@ def test_what_is_masked_may_be_anything(backend):
     assert all(g.isfinite().all() and not g[1].any() for g in found)
 
 
+@pytest.mark.parametrize("where", ["target", "parameters", "logits", "a parameter", "a logit"])
+def test_not_a_number_stays_one(where, backend):
+    logits, mean, logvar = torch.zeros(2, 3, 4), torch.randn(2, 3, 4), torch.zeros(2, 3, 4)
+    x = torch.randn(2, 4)
+    spoilt = {
+        "target": x[0],
+        "parameters": mean[0],
+        "logits": logits[0],
+        "a parameter": mean[0, 1],
+        "a logit": logits[0, 1],
+    }
+    spoilt[where].fill_(math.nan)
+    leaves = [logits.requires_grad_(), mean.requires_grad_()]
+    value = vf.mixture_nll(*leaves[:1], x, mean, logvar, likelihood="gaussian", reduction="none")
+    assert value[0].isnan().all()
+    assert value[1].isfinite().all()
+    for gradient in torch.autograd.grad(value.sum(), leaves):
+        assert gradient[0].isnan().any(0).all()
+        assert gradient[1].isfinite().all()
+
+
 def test_kernels_compute_on_every_device():
     params = torch.randn(2, 6, 3, 4, requires_grad=True)
     logits, mean = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, 7)

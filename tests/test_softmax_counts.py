@@ -255,6 +255,18 @@ def test_extremes(backend, name):
     assert results[0][2] <= 3 * LEAST_MEAN
 
 
+@each_function
+@pytest.mark.parametrize("which", ["a logit", "a count", "the library"])
+def test_not_a_number_stays_one(backend, name, which):
+    tensors = draw(name, (3, 37), torch.float32)
+    spoilt = ("a logit", "a count", "the library").index(which)
+    tensors[spoilt][1, 0] = torch.nan
+    value, to_logits, *_ = gradients(partial(fused, name, reduction="sample"), tensors)
+    assert value.isnan().tolist() == [False, True, False]
+    assert to_logits[1].isnan().any()
+    assert to_logits[::2].isfinite().all()
+
+
 @pytest.mark.of_the_kernels
 @each_function
 def test_every_instruction_set_and_number_of_threads(name, cpu_threads, cpu_capability):

@@ -33,7 +33,7 @@ struct CountRow {
 
 template <class T>
 VAE_FAST_FN T count_mean(T weight, T ratio) {
-  return max_(weight * ratio, T(kLeastMean));
+  return max_(T(kLeastMean), weight * ratio);
 }
 
 template <class T>

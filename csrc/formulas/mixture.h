@@ -42,10 +42,12 @@ struct MixtureScores {
   }
 };
 
-// `prior`: sum_k exp(logit_k - center), `weights`: sum_k mixture_weight().
+// `prior`: sum_k exp(logit_k - center), `weights`: sum_k mixture_weight(). A NaN is in one of them:
+// the best score passes it by.
 template <class T>
 VAE_FAST_FN T mixture_value(T prior, T weights, T best) {
-  return select(best == -kInfinity<T>, kInfinity<T>, (log_any(prior) - log_any(weights)) - best);
+  return select(best == -kInfinity<T>, kInfinity<T> + (prior + weights),
+                (log_any(prior) - log_any(weights)) - best);
 }
 
 // What a component's gradient is multiplied with, in which an impossible one may be infinite.
