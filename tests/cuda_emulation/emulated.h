@@ -24,6 +24,12 @@ std::unique_ptr<T[], Free<T>> allocate(size_t n) {
   return std::unique_ptr<T[], Free<T>>(static_cast<T*>(memory));
 }
 
+#if defined(VAE_FAST_TSAN) || defined(VAE_FAST_ASAN)
+inline constexpr bool kIsSlow = true;
+#else
+inline constexpr bool kIsSlow = false;
+#endif
+
 struct Emulated {
   // Settings are schedules of threads and blocks. ThreadSanitizer has room for 7000 threads, and is
   // slow to make one.

@@ -10,7 +10,7 @@
 #include "counts_case.h"
 #include "emulated.h"
 #include "mixture_checks.h"
-#include "multinomial_case.h"
+#include "multinomial_checks.h"
 
 namespace {
 
@@ -18,26 +18,22 @@ using namespace vae_fast;
 using testing::allocate;
 using testing::check_close;
 using testing::Emulated;
+using testing::kDtypes;
+using testing::kIsSlow;
 using testing::LossCase;
-using testing::MultinomialCase;
 using testing::Random;
 using testing::shape_of;
 using testing::Upstream;
 using testing::View;
 
-constexpr Dtype kDtypes[] = {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16, Dtype::kFloat64};
-
 #ifdef VAE_FAST_TSAN
 constexpr int kTrials = 2;
-constexpr bool kIsSlow = true;
 constexpr int64_t kSummedRows = 25;  // that it has room for, at a block for each
 #elif defined(VAE_FAST_ASAN)
 constexpr int kTrials = 25;
-constexpr bool kIsSlow = true;
 constexpr int64_t kSummedRows = 90;
 #else
 constexpr int kTrials = 60;
-constexpr bool kIsSlow = false;
 constexpr int64_t kSummedRows = 90;
 #endif
 // So many elements fill a device: a thread takes several vectors.
@@ -191,10 +187,6 @@ void check_empty(Emulated& device) {
 
 // ---- sampling ----------------------------------------------------------------------------------
 
-void run_on_cpu(int64_t n, int64_t, void (*body)(void*, int64_t, int64_t), void* context) {
-  body(context, 0, n);
-}
-
 // z, noise and divergence of the emulated kernels beside the CPU's, from the same seed: whole
 // blocks of noise, halves of a chunked tensor, groups of any length, misaligned starts.
 template <class Divergence>
@@ -232,7 +224,7 @@ void check_against_cpu(Random& random, Emulated& device, Dtype dtype) {
     args.seeds = &seed;
     args.z = output_of(z, c.shape);
     args.noise = output_of(noise, c.shape);
-    cpu::sample(args, run_on_cpu);
+    cpu::sample(args, testing::on_one_thread);
     const View cpu_z = z, cpu_noise = noise, cpu_value = divergence.value;
     for (int setting = 0; setting < Emulated::kSettings; ++setting) {
       args.z = output_of(z, c.shape);
@@ -296,7 +288,7 @@ void check_backward_paths(Random& random, Emulated& device) {
 template <class Formula>
 void check_gradients_against_cpu(Random& random, Emulated& device) {
   LossCase<Formula> loss(random, shape_of({40, 33}), 40, Dtype::kFloat32, 0);
-  cpu::loss(loss.args, run_on_cpu);
+  cpu::loss(loss.args, testing::on_one_thread);
   const std::vector<View> on_cpu = loss.gradients;
   loss.connect(false, loss.wanted());
   device.loss(loss.args, 1);
@@ -309,106 +301,6 @@ void check_gradients_against_cpu(Random& random, Emulated& device) {
       CHECK(is_near, "%s in %s: %.9g, on the CPU %.9g", Formula::kName, Formula::kOperands[k], x,
             y);
     }
-  }
-}
-
-// ---- the multinomial ---------------------------------------------------------------------------
-
-// Rows that a few threads hold, that a warp holds, a block, and that nobody holds; that begin at a
-// vector, and that do not: with and without a gradient, in place of the logits too.
-void check_multinomial_rows(Random& random, Emulated& device) {
-  const auto check = [&](const Shape& shape, Dtype dtype, Dtype of_target, int64_t skew) {
-    for (const bool in_place : {false, true}) {
-      MultinomialCase rows(random, shape, dtype, of_target, skew, in_place);
-      rows.run_and_check(device);
-      if (in_place) continue;
-      rows.connect(false);
-      rows.run_and_check(device);
-    }
-  };
-  for (const Dtype dtype : kDtypes) {
-    for (int64_t classes = 1; classes <= 17; classes += kIsSlow ? 4 : 1) {
-      check(shape_of({70, classes}), dtype, dtype, 0);
-      if (!kIsSlow) check(shape_of({70, classes}), dtype, dtype, 1);
-    }
-    for (const int64_t classes : {64, 136, 512, 528, 1024, 4096}) {
-      if (3 * classes > Emulated::kMaxElements) continue;
-      check(shape_of({3, classes}), dtype, Dtype::kUInt8, 0);
-      check(shape_of({2, classes + 1}), dtype, dtype, 0);
-    }
-    for (const Dtype of_target :
-         {Dtype::kBool, Dtype::kFloat32, Dtype::kFloat16, Dtype::kInt32, Dtype::kInt64}) {
-      check(shape_of({3, 40}), dtype, of_target, 0);
-    }
-    // Read again: several times over, the last time in part.
-    check(shape_of({2, kIsSlow ? 4601 : 9001}), dtype, dtype, 0);
-  }
-}
-
-// Logits of rows that lie apart, one row of counts for all of them.
-void check_multinomial_views(Random& random, Emulated& device) {
-  const Shape shape = shape_of({5, 3, 48});
-  for (const Dtype dtype : kDtypes) {
-    for (const std::vector<int64_t>& strides :
-         {std::vector<int64_t>{0, 0, 1}, {48, 0, 1}, {0, 1, 0}, {1, 240, 5}}) {
-      MultinomialCase(random, shape, dtype == Dtype::kFloat64, View(dtype, shape, {288, 96, 1}),
-                      View(dtype, shape, strides),
-                      View(dtype, shape, testing::dense_strides(shape)), false)
-          .run_and_check(device);
-    }
-  }
-}
-
-// What is no number, or none that is finite, is the same as on the CPU.
-void check_multinomial_edges(Random& random, Emulated& device) {
-  const double inf = INFINITY, nan = std::nan("");
-  const std::vector<double> rows[] = {{-inf, 0, 0, 1},   {-inf, -inf, -inf, -inf},
-                                      {1e4, -1e4, 0, 0}, {0, nan, 1, 0},
-                                      {0, inf, 1, 0},    {3e38, 0, -3e38, 0}};
-  const std::vector<double> targets[] = {{1, 0, 2, 0}, {0, 0, 0, 0}, {0, 3, 0, 0}};
-  for (const int64_t repeated : {1, 40}) {
-    for (const std::vector<double>& logits : rows) {
-      for (const std::vector<double>& target : targets) {
-        MultinomialCase rows(random, shape_of({2, 4 * repeated}), Dtype::kFloat32, Dtype::kFloat32,
-                             0, false);
-        for (int64_t i = 0; i < rows.args.shape.numel; ++i) {
-          rows.given.set(i, logits[i % 4]);
-          rows.target.set(i, target[i % 4]);
-        }
-        rows.connect(true);
-        cpu::multinomial(rows.args, run_on_cpu);
-        const View value = rows.value, gradient = rows.gradient;
-        rows.connect(true);
-        device.multinomial(rows.args, 0);
-        const auto is_same = [](double x, double y) {
-          return std::isfinite(y) ? std::fabs(x - y) <= 1e-6 * (1 + std::fabs(y))
-                                  : x == y || (std::isnan(x) && std::isnan(y));
-        };
-        for (int64_t r = 0; r < 2; ++r) {
-          CHECK(is_same(rows.value.get(r), value.get(r)), "value: %g, on the CPU %g",
-                rows.value.get(r), value.get(r));
-        }
-        for (int64_t i = 0; i < rows.args.shape.numel; ++i) {
-          CHECK(is_same(rows.gradient.get(i), gradient.get(i)), "gradient: %g, on the CPU %g",
-                rows.gradient.get(i), gradient.get(i));
-        }
-      }
-    }
-  }
-}
-
-// Rows without a class cost nothing; without a row there is nothing to do.
-void check_multinomial_empty(Emulated& device) {
-  for (const auto& [rows, classes] : {std::pair{3, 0}, std::pair{0, 5}}) {
-    const auto value = allocate<float>(3);
-    MultinomialArgs args;
-    args.shape = shape_of({rows, classes});
-    args.classes = classes;
-    args.logits.strides[1] = args.target.strides[1] = 1;
-    args.value.data = value.get();
-    args.value.numel = rows;
-    device.multinomial(args, 0);
-    for (int r = 0; r < rows; ++r) CHECK(value[r] == 0, "a row of nothing costs %g", value[r]);
   }
 }
 
@@ -510,10 +402,10 @@ void check_all(FormulaList<Formula...> losses) {
   testing::check_losses(random, device, kTrials, losses);
   testing::check_sampling<StandardNormalKl>(random, device, kTrials);
   testing::check_sampling<GaussianKl>(random, device, kTrials);
-  check_multinomial_rows(random, device);
-  check_multinomial_views(random, device);
-  check_multinomial_edges(random, device);
-  check_multinomial_empty(device);
+  testing::check_multinomial_rows(random, device);
+  testing::check_multinomial_views(random, device);
+  testing::check_multinomial_edges(random, device);
+  testing::check_multinomial_empty(device);
   testing::check_multinomial(random, device, kTrials);
   testing::check_counts(random, device, kTrials, losses);
   testing::check_all_mixtures(random, device, kTrials / 4, losses);

@@ -2,27 +2,10 @@
 // number beside the CPU's kernels.
 #pragma once
 
-#include "emulated.h"
+#include "beside_cpu.h"
 #include "mixture_case.h"
 
 namespace vae_fast::testing {
-
-inline bool is_near(double x, double y) {
-  return std::isfinite(y) ? std::fabs(x - y) <= 4e-6 * (1 + std::fabs(y))
-                          : x == y || (std::isnan(x) && std::isnan(y));
-}
-
-inline void check_same(const char* what, const View& got, const View& on_cpu) {
-  for (int64_t i = 0; i < on_cpu.elements(); ++i) {
-    CHECK(is_near(got.get(i), on_cpu.get(i)), "%s: %.9g, on the CPU %.9g", what, got.get(i),
-          on_cpu.get(i));
-  }
-}
-
-inline void on_one_thread(int64_t n, int64_t, void (*body)(void*, int64_t, int64_t),
-                          void* context) {
-  body(context, 0, n);
-}
 
 // What is no number, or none that is finite, is the same as on the CPU.
 inline void check_mixture_edges(Random& random, Emulated& device) {
@@ -64,7 +47,7 @@ inline void check_pixels_against_cpu(Random& random, Emulated& device, int chann
 template <class... Formula>
 void check_all_mixtures(Random& random, Emulated& device, int trials,
                         FormulaList<Formula...> losses) {
-  for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16, Dtype::kFloat64}) {
+  for (const Dtype dtype : kDtypes) {
     const auto check = [&](auto formula) {
       using Of = typename decltype(formula)::type;
       if constexpr (Of::kTarget != Target::kNone) {
