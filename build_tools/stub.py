@@ -36,11 +36,12 @@ def _distributions(tree: ast.Module) -> list[str]:
 
 
 def _text(folder: Path, names_in: Callable[[ast.Module], list[str]], others: dict[str, str]) -> str:
-    """Of what the folder's files have, and of ``others``: of a name, its module."""
-    modules = dict(others)
+    """Of what the folder's files have, and of ``others`` behind: of a name, its module."""
+    modules = {}
     for file in sorted(path for path in folder.glob("*.py") if path.stem != "__init__"):
         for name in names_in(ast.parse(file.read_text())):
             modules[name] = f"vae_fast.likelihoods.{file.stem}"
+    modules |= others
     names = list(modules)
     imports = [f"from {module} import {name} as {name}" for name, module in modules.items()]
     return "\n".join((*imports, "", f"__all__ = {names}", ""))
