@@ -57,6 +57,7 @@ using Losses = FormulaList<           //
 
 template <class Wanted, class... Formula>
 constexpr int index_in(FormulaList<Formula...>) {
+  static_assert((std::is_same_v<Wanted, Formula> || ...), "no loss of this build");
   int index = 0;
   bool found = false;
   ((found = found || std::is_same_v<Wanted, Formula>, index += !found), ...);

@@ -16,7 +16,7 @@ inline void check_mixture_edges(Random& random, Emulated& device) {
   for (const int64_t run : {1, 5, 300}) {
     for (const std::vector<double>& logits : rows) {
       for (const std::vector<double>& means : rows) {
-        MixtureCase<GaussianNll> mixture(random, Shape{1, {2}, 2}, run, 3, Dtype::kFloat32);
+        MixtureCase<StudentTNll> mixture(random, Shape{1, {2}, 2}, run, 3, Dtype::kFloat32);
         for (int64_t i = 0; i < 3 * 2; ++i) mixture.logits.set(i, logits[i / 2]);
         for (int64_t i = 0; i < 3 * 2 * run; ++i) {
           mixture.operands[0].set(i, means[i / (2 * run)]);

@@ -322,7 +322,7 @@ def outcome(tools: Tools, bug: Bug | None, build: str, test: str) -> tuple[bool,
         "runtime error",
         "ERROR: AddressSanitizer",
         "WARNING: ThreadSan",
-        "_case.h:",  # a CHECK of what came out
+        "/tests/cpp/",  # a CHECK of what came out
     )
     lines = (run.stderr + run.stdout).splitlines()
     return run.returncode == 0, next((x for x in lines if any(word in x for word in words)), "")
