@@ -11,10 +11,6 @@ int start_rows_of_counts(const Pass& pass, void* stream) {
                               : start(count_rows<Loss, float>, pass.blocks, stream, pass.args);
 }
 
-int start_nothing(const Pass&, void*) { return kInvalidArguments; }
-
-using StartPass = int (*)(const Pass& pass, void* stream);
-
 template <class Formula, bool kGradients>
 constexpr StartPass start_of() {
   if constexpr (kIsOfMean<Formula>) return start_rows_of_counts<LossElement<Formula, kGradients>>;

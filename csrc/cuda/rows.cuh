@@ -6,8 +6,6 @@
 
 namespace vae_fast::cuda {
 
-using StartPass = int (*)(const Pass& pass, void* stream);
-
 template <class Element>
 int start_rows_float(const Pass& pass, void* stream) {
   switch (pass.path) {

@@ -44,8 +44,6 @@ __global__ void draw_seeds_kernel(GeneratorState state, int64_t rows, Seed* seed
   seeds[row] = seed_of_generator(seed, base + state.offset + kSeedStride * row);
 }
 
-int start_nothing(const Pass&, void*) { return kInvalidArguments; }
-
 struct Divergence {
   StartPass sample = start_nothing;
   StartPass backward = start_nothing;

@@ -5,6 +5,10 @@
 
 namespace vae_fast::cuda {
 
+// One of a table by the loss; `start_nothing` of a loss that has no such kernel.
+using StartPass = int (*)(const Pass& pass, void* stream);
+inline int start_nothing(const Pass&, void*) { return kInvalidArguments; }
+
 int start_loss_values(int loss, const Pass& pass, void* stream);
 int start_loss_gradients(int loss, const Pass& pass, void* stream);
 int start_loss_double(int loss, bool with_gradients, const Pass& pass, void* stream);
