@@ -9,11 +9,12 @@ JOBS := $(shell nproc)
 CPP_BUILD   ?= build/cpp
 # Each of pytest's workers is a process with PyTorch in it.
 WORKERS     := --numprocesses auto --maxprocesses 4 --dist worksteal
+PLATFORM    ?= manylinux_2_28_x86_64
 CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
-.PHONY: attack-asan cuda-check cuda-table gpu
+.PHONY: attack-asan cuda-check cuda-table gpu wheel sdist
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -99,6 +100,21 @@ gpu: ## on a machine with a GPU: all tests there, compute-sanitizer, benchmarks;
 	$(MAKE) build TORCH=$(TORCH)
 	$(BIN)/python tests/gpu/report.py
 
+WHEEL_TOOLS := build/wheel-tools
+$(WHEEL_TOOLS)/setup.stamp: build_tools/requirements.txt
+	$(PYTHON) -m venv $(WHEEL_TOOLS)
+	$(WHEEL_TOOLS)/bin/pip install --quiet -r $< setuptools
+	touch $@
+
+# Without CUDA, whose kernels are thirty times as large (docs/decisions.md).
+wheel: $(VENV)/setup.stamp $(WHEEL_TOOLS)/setup.stamp ## dist/*.whl, of this PyTorch and those of the WHEELS that others built
+	rm -rf build/wheels/this
+	VAE_FAST_CUDA=0 $(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheels/this .
+	$(WHEEL_TOOLS)/bin/python -m build_tools.wheel --platform $(PLATFORM) build/wheels/this/*.whl $(WHEELS)
+
+sdist: $(WHEEL_TOOLS)/setup.stamp ## dist/*.tar.gz, the sources
+	VAE_FAST_EXTENSION=0 $(WHEEL_TOOLS)/bin/python -m build --sdist --no-isolation --skip-dependency-check
+
 lint: $(VENV)/setup.stamp ## ruff, mypy, clang-format
 	$(BIN)/python -m build_tools.stub
 	$(BIN)/ruff check .
@@ -112,4 +128,4 @@ format: $(VENV)/setup.stamp ## let the formatters write
 	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cuh' '*.cu')
 
 clean: ## forget every build, keep the environment
-	rm -rf build dist *.egg-info vae_fast/_C*.so
+	rm -rf build dist *.egg-info vae_fast/*.so

@@ -194,6 +194,7 @@ struct MixtureArgs {
 };
 
 namespace cpu {
+#pragma GCC visibility push(default)
 
 // Calls body(context, begin, end) on parts of [0, n), each of at least `grain`, in any order and on
 // any threads; returns when all are done.
@@ -219,6 +220,7 @@ const char* const* capabilities();  // null-terminated
 const char* capability();
 void set_capability(const char* name);
 
+#pragma GCC visibility pop
 }  // namespace cpu
 
 // The same on a CUDA device: every pointer of the arguments is one of device memory, float64

@@ -43,8 +43,6 @@ inline int64_t requiring_gradient(at::TensorList operands) {
   return bits;
 }
 
-inline bool is_wanted(int64_t want, size_t operand) { return (want >> operand & 1) != 0; }
-
 // Bit k: the backward that runs now asks the node for the gradient in operand k.
 inline int64_t wanted_of(const torch::autograd::Node& node) {
   int64_t bits = 0;
@@ -110,12 +108,8 @@ inline bool broadcasts(const Tensor& operand, c10::SymIntArrayRef shape, int64_t
   return false;
 }
 
-// How a loss is reduced: summed over the dimensions from `keep` on, and divided by the number of
-// entries of the first `mean` of those.
-struct Reduction {
-  int64_t keep;
-  int64_t mean;
-
+// calls::Reduction of tensors in a graph.
+struct Reduction : calls::Reduction {
   c10::SymInt count(c10::SymIntArrayRef shape) const {
     c10::SymInt result = 1;
     for (const c10::SymInt& size : shape.slice(keep, mean)) result = result * size;

@@ -9,11 +9,10 @@
 
 #include <optional>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <vector>
 
-#include "formulas/loss.h"
+#include "calls/checks.h"
 #include "kernels.h"
 
 namespace vae_fast::bindings {
@@ -42,15 +41,10 @@ auto op_handle(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
 }
 
-struct LossInfo {
-  const char* name;
-  const char* const* operands;
-  int operand_count;
-  Target target;
-};
-
-const LossInfo& loss_info(int loss);
-int loss_named(std::string_view name);
+using calls::is_wanted;
+using calls::loss_info;
+using calls::loss_named;
+using calls::LossInfo;
 
 // The elementwise gradients of a loss as differentiable torch expressions, from the Python
 // reference: for double backward, forward AD and functorch.

@@ -2,13 +2,12 @@
 // total, as a decoder of counts gives them (kernels.h, CountArgs). Its composition is Python's
 // (vae_fast.engine.counts).
 #include <algorithm>
-#include <array>
 #include <string>
 
 #include "bindings/arguments.h"
 #include "bindings/composed.h"
-#include "bindings/csr.h"
 #include "bindings/entry.h"
+#include "calls/counts.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -39,157 +38,103 @@ struct Call {
 
 using Tensors = Composed::Tensors;
 
-at::DimVector batch_of(const Call& call, const Tensors& tensors) {
-  const at::IntArrayRef batch = tensors[0].sizes().slice(0, call.batch_dims);
-  return at::DimVector(batch.begin(), batch.end());
-}
-
-// ---- whether the kernel takes it ---------------------------------------------------------------
-
-bool expands_to(const Tensor& x, at::IntArrayRef shape) {
-  const int64_t missing = static_cast<int64_t>(shape.size()) - x.dim();
-  if (missing < 0) return false;
-  for (int64_t d = 0; d < x.dim(); ++d) {
-    if (x.size(d) != 1 && x.size(d) != shape[d + missing]) return false;
-  }
-  return true;
-}
-
-bool has_csr_of(const Tensors& tensors, at::IntArrayRef shape, int64_t batch_dims) {
-  return is_plain_csr(tensors[kStarts], tensors[kColumns], tensors[kTarget]) && batch_dims > 0 &&
-         static_cast<int64_t>(shape.size()) == batch_dims + 1 &&
-         tensors[kStarts].numel() == shape[batch_dims - 1] + 1;
-}
-
-// The composition says what is wrong with all else.
-bool takes(const Call& call, const Tensors& tensors) {
-  const at::IntArrayRef shape = tensors[0].sizes();
-  if (call.batch_dims >= tensors[0].dim() || tensors[0].numel() == 0) return false;
-  for (size_t k = 0; k < kTensors; ++k) {
-    const Tensor& x = tensors[k];
-    if (!x.defined()) continue;
-    const bool is_index = k == kStarts || k == kColumns;
-    const bool is_line = k == kTarget && tensors[kStarts].defined();
-    if (x.device() != tensors[0].device()) return false;
-    if (!is_index && !is_line && !expands_to(x, shape)) return false;
-  }
-  const Tensor& library = tensors[kLibrary];
-  for (int64_t d = 1; library.defined() && d <= tensors[0].dim() - call.batch_dims; ++d) {
-    if (d <= library.dim() && library.size(-d) != 1) return false;
-  }
-  return !tensors[kStarts].defined() || has_csr_of(tensors, shape, call.batch_dims);
-}
-
-// ---- the kernel --------------------------------------------------------------------------------
-
-void add_csr(Csr& csr, const Tensors& tensors) {
-  IndexSpace line(tensors[kTarget].sizes());
-  line.add(csr.values, tensors[kTarget]);
-  csr.starts = tensors[kStarts].const_data_ptr();
-  csr.columns = tensors[kColumns].const_data_ptr();
-  csr.has_int64 = tensors[kColumns].scalar_type() == at::kLong;
-  csr.rows = tensors[kStarts].numel() - 1;
-}
-
 // For a device whose rows are runs: without the shape of the event, a copy only where the memory's
 // order demands it.
 Tensor in_row(const Tensor& x, at::IntArrayRef shape, int64_t batch_dims) {
   if (!x.defined() || static_cast<int64_t>(shape.size()) == batch_dims + 1) return x;
-  at::DimVector sizes = gradient_shape(shape, x.sizes(), 0);
+  std::vector<int64_t> sizes(shape.size() - x.dim(), 1);
+  sizes.insert(sizes.end(), x.sizes().begin(), x.sizes().end());
   const auto event = sizes.begin() + batch_dims;
   const bool is_constant = std::all_of(event, sizes.end(), [](int64_t size) { return size == 1; });
   if (!is_constant) std::copy(shape.begin() + batch_dims, shape.end(), event);
   return x.expand(sizes).flatten(batch_dims, -1);
 }
 
-// For such a device, which sums no gradients: those in the logits, and those that are to be summed,
-// in the arithmetic's dtype.
-TensorVector gradients_by_element(const Device& device, at::TensorList parameters,
-                                  at::ScalarType arithmetic, int64_t want) {
-  const at::IntArrayRef shape = parameters[0].sizes();
-  TensorVector gradients;
-  for (size_t k = 0; k < parameters.size(); ++k) {
-    const bool is_final = k > 0 && parameters[k].sizes() == shape;
-    const at::ScalarType dtype = is_final ? parameters[k].scalar_type() : arithmetic;
-    gradients.push_back(
-        is_wanted(want, k) ? empty_laid_out_like(device, parameters[is_final ? k : 0], shape, dtype)
-                           : Tensor());
-  }
-  return gradients;
+// From what such a device made of it, in the call's shape where it is to be summed.
+Tensor as_gradient_of(const Tensor& variable, const Tensor& made, at::IntArrayRef shape) {
+  const Tensor gradient = made.numel() == variable.numel()
+                              ? made.view(variable.sizes())
+                              : at::sum_to(made.view(shape), variable.sizes());
+  return gradient.to(variable.scalar_type());
 }
 
-// From what a kernel made of it, in the call's shape where it is to be summed.
-Tensor as_gradient_of(const Tensor& parameter, const Tensor& made, at::IntArrayRef shape) {
-  const Tensor gradient = made.numel() == parameter.numel()
-                              ? made.view(parameter.sizes())
-                              : at::sum_to(made.view(shape), parameter.sizes());
-  return gradient.to(parameter.scalar_type());
+// The tensors of a call as views, which live as long as this.
+struct Given {
+  Given(const Tensors& tensors, const Tensor& factor, size_t parameter_count)
+      : parameters(views_of({tensors.data(), parameter_count})),
+        library(view_of(given(tensors[kLibrary]))),
+        target(view_of(tensors[kTarget])),
+        starts(view_of(given(tensors[kStarts]))),
+        columns(view_of(given(tensors[kColumns]))),
+        mask(view_of(given(tensors[kMask]))),
+        upstream(view_of(given(factor))) {}
+
+  calls::CountsTensors views() const {
+    return {all_of(parameters),  pointer_to(library), target,
+            pointer_to(starts),  pointer_to(columns), pointer_to(mask),
+            pointer_to(upstream)};
+  }
+
+  ViewVector parameters;
+  std::optional<calls::View> library;
+  calls::View target;
+  std::optional<calls::View> starts, columns, mask, upstream;
+};
+
+// The composition says what is wrong with all else.
+bool takes(const Call& call, const Tensors& tensors) {
+  return calls::takes(Given(tensors, Tensor(), call.parameters()).views(), call.batch_dims);
 }
 
 Tensors evaluate(const Call& call, const Tensors& tensors, const Tensor& upstream, int64_t want) {
   const Device& device = *kernels_for(tensors[0].device());
   const at::IntArrayRef shape = tensors[0].sizes();
+  const bool by_element = device.kernels.counts_by_element;
   Tensors given = tensors;
-  if (device.counts_by_element) {
+  if (by_element) {
     for (Tensor& x : given) x = in_row(x, shape, call.batch_dims);
   }
-  const TensorVector parameters(given.begin(), given.begin() + call.parameters());
-  const Tensor& library = given[kLibrary];
-  TensorVector numbers = parameters;
-  for (const Tensor& x : {given[kTarget], library}) {
+  const size_t count = call.parameters();
+  std::vector<Tensor> numbers(tensors.begin(), tensors.begin() + count);
+  for (const Tensor& x : {tensors[kTarget], tensors[kLibrary]}) {
     if (x.defined()) numbers.push_back(x);
   }
-  const at::ScalarType dtype = sum_dtype(promoted_dtype(numbers));
-  CountArgs args;
-  args.classes = product(shape.slice(call.batch_dims));
-  args.is_log = call.is_log;
-  args.loss.loss = call.loss;
-  args.loss.float64 = is_float64(numbers);
-  args.loss.scale = mean_factor(shape, call.reduction);
-  const int64_t of_parameters = want & ((int64_t{1} << parameters.size()) - 1);
-  const TensorVector gradients =
-      device.counts_by_element
-          ? gradients_by_element(device, parameters, args.loss.float64 ? at::kDouble : at::kFloat,
-                                 of_parameters)
-          : allocate_gradients(device, parameters, shape, 0, of_parameters);
-  const at::DimVector batch = batch_of(call, tensors);
-  Tensor value = device.empty(batch, dtype);
-  const Tensor to_library = is_wanted(want, kLibrary) ? device.empty(batch, dtype) : Tensor();
-
-  IndexSpace space(given[0].sizes());
-  for (size_t k = 0; k < parameters.size(); ++k) {
-    space.add(args.loss.operands[k], parameters[k]);
-    if (is_wanted(want, k)) space.add(args.loss.gradients[k], gradients[k]);
-  }
-  if (given[kStarts].defined()) {
-    add_csr(args.target, given);
-  } else {
-    space.add(args.loss.operands[parameters.size()], given[kTarget]);
-  }
-  if (library.defined()) space.add(args.library, library);
-  if (given[kMask].defined()) space.add(args.loss.mask, given[kMask]);
   const Tensor factor =
-      upstream.defined()
-          ? Reduction::align(in_arithmetic(upstream, args.loss.float64), given[0].dim())
-          : upstream;
-  if (factor.defined()) space.add(args.loss.upstream, factor);
-  if (to_library.defined()) space.add_value(args.library_gradient, to_library);
-  space.add_value(args.loss.value, value);
-  space.simplify(args.loss.shape, call.batch_dims);
-  device.counts(args);
+      upstream.defined() ? in_arithmetic(upstream, is_float64(numbers)) : upstream;
+  const int64_t of_parameters = want & ((int64_t{1} << count) - 1);
+  const int64_t of_library = int64_t{is_wanted(want, kLibrary)} << count;
+  TensorResults results(device, count + 2);
+  raising([&] {
+    calls::counts(device.kernels,
+                  {.loss = call.loss,
+                   .batch_dims = call.batch_dims,
+                   .is_summed = call.reduction.keep == 0,
+                   .scale = calls::mean_factor(span_of(shape), call.reduction),
+                   .is_log = call.is_log,
+                   .want = of_parameters | of_library},
+                  Given(given, factor, count).views(), results);
+  });
+  Tensors made = {results.tensors[0]};
+  made.resize(1 + kVariables);
+  const auto take = [&](size_t variable, size_t result) {
+    if (!is_wanted(want, variable)) return;
+    Tensor& gradient = results.tensors[result];
+    made[1 + variable] =
+        by_element ? as_gradient_of(tensors[variable], gradient, shape) : std::move(gradient);
+  };
+  for (size_t k = 0; k < count; ++k) take(k, 1 + k);
+  take(kLibrary, 1 + count);
+  return made;
+}
 
-  if (call.reduction.keep == 0) value = value.sum().mul_(args.loss.scale);
-  Tensors results = {value};
-  for (size_t k = 0; k < kVariables; ++k) {
-    const bool is_made = k < parameters.size() && is_wanted(want, k);
-    results.push_back(is_made ? as_gradient_of(tensors[k], gradients[k], shape) : Tensor());
-  }
-  if (to_library.defined()) {
-    at::DimVector sizes = batch;
-    sizes.resize(shape.size(), 1);
-    results[1 + kLibrary] = at::sum_to(to_library.view(sizes), tensors[kLibrary].sizes());
-  }
-  return results;
+// The table, (rows, width), as torch makes it dense. Not checked: to look at the indices would be
+// to wait for their device.
+Tensor dense_of_csr(const Tensor& starts, const Tensor& columns, const Tensor& values,
+                    int64_t width) {
+  return at::_sparse_csr_tensor_unsafe(starts, columns, values, {starts.numel() - 1, width},
+                                       values.scalar_type(), at::kSparseCsr, values.device(),
+                                       /*pin_memory=*/false)
+      .to_dense();
 }
 
 Composed composed(const Call& call) {
@@ -223,15 +168,19 @@ OptionalTensor counts_nll(const std::string& op, const std::vector<Tensor>& para
   if (!is_plain(function, tensors) || !takes(call, tensors)) return std::nullopt;
   const Device& device = *kernels_for(tensors[0].device());
   // Of what is not shares of a total, the composition is one kernel as well.
-  if (device.counts_by_element && !library) return std::nullopt;
+  if (device.kernels.counts_by_element && !library) return std::nullopt;
   TensorVector operands(parameters.begin(), parameters.end());
   operands.push_back(starts ? target.new_empty({}) : target);
-  check_operands(loss_info(call.loss), op.c_str(), operands, mask);
-  if (starts && device.counts_by_element) {
+  raising([&] {
+    const auto own_mask = view_of(mask);
+    calls::check_operands(loss_info(call.loss), op.c_str(), all_of(views_of(operands)),
+                          pointer_to(own_mask));
+  });
+  if (starts && device.kernels.counts_by_element) {
     tensors[kTarget] = dense_of_csr(*starts, *columns, target, tensors[0].size(-1));
     tensors[kStarts] = tensors[kColumns] = Tensor();
   } else if (starts) {
-    check_csr(op.c_str(), "target", *starts, *columns, tensors[0].size(-1));
+    check_csr(op.c_str(), "target", *starts, *columns, target, tensors[0].size(-1));
   }
   const bool has_halves = std::any_of(parameters.begin(), parameters.end(),
                                       [](const Tensor& x) { return x.scalar_type() == at::kHalf; });

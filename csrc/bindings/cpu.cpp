@@ -5,6 +5,7 @@
 
 #include "bindings/buffer_cache.h"
 #include "bindings/device.h"
+#include "calls/cpu.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -58,18 +59,7 @@ void cpu_parallel_for(int64_t n, int64_t grain,
 
 const Device kCpu = {
     .empty = empty,
-    .loss = [](const LossArgs& args) { cpu::loss(args, cpu_parallel_for); },
-    .sample =
-        [](SampleArgs& args, const Tensor& seeds) {
-          args.seeds = reinterpret_cast<const Seed*>(seeds.const_data_ptr());
-          cpu::sample(args, cpu_parallel_for);
-        },
-    .sample_backward =
-        [](const SampleBackwardArgs& args) { cpu::sample_backward(args, cpu_parallel_for); },
-    .multinomial = [](const MultinomialArgs& args) { cpu::multinomial(args, cpu_parallel_for); },
-    .counts = [](const CountArgs& args) { cpu::counts(args, cpu_parallel_for); },
-    .counts_by_element = false,
-    .mixture = [](const MixtureArgs& args) { cpu::mixture(args, cpu_parallel_for); },
+    .kernels = calls::kCpuKernels<cpu_parallel_for>,
     .scale =
         [](const Tensor& gradient, const Tensor& factor) {
           if (!is_one(factor)) gradient.mul_(factor);

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "bindings/arguments.h"
+#include "calls/index_space.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -39,10 +40,11 @@ void launch(cuda::Prepared call) {
 
 void loss(const LossArgs& args) { launch(cuda::loss(args)); }
 
-void sample(SampleArgs& args, const Tensor& seeds) {
-  const Seed* rows = static_cast<const Seed*>(seeds.const_data_ptr());
-  args.seeds = seeds.is_cpu() ? nullptr : rows;
-  launch(cuda::sample(args, seeds.is_cpu() ? *rows : Seed{}));
+void sample(SampleArgs& args, const calls::View& seeds) {
+  const Seed* rows = static_cast<const Seed*>(seeds.data);
+  const bool is_on_host = calls::is_cpu(seeds.place);
+  args.seeds = is_on_host ? nullptr : rows;
+  launch(cuda::sample(args, is_on_host ? *rows : Seed{}));
 }
 
 void sample_backward(const SampleBackwardArgs& args) { launch(cuda::sample_backward(args)); }
@@ -58,9 +60,9 @@ void scale(const Tensor& gradient, const Tensor& factor) {
   cuda::ScaleArgs args;
   // The value's dtype, which the upstream gradient has, may be wider than the operand's.
   args.float64 = gradient.scalar_type() == at::kDouble || factor.scalar_type() == at::kDouble;
-  IndexSpace space(gradient.sizes());
-  space.add(args.gradient, gradient);
-  space.add(args.upstream, factor);
+  calls::IndexSpace space(span_of(gradient.sizes()));
+  space.add(args.gradient, view_of(gradient));
+  space.add(args.upstream, view_of(factor));
   space.simplify(args.shape, 0);
   launch(cuda::scale_by_upstream(args));
 }
@@ -90,13 +92,16 @@ void draw_seeds(const Tensor& seeds, const OptionalGenerator& generator) {
 
 const Device kCuda = {
     .empty = empty,
-    .loss = loss,
-    .sample = sample,
-    .sample_backward = sample_backward,
-    .multinomial = multinomial,
-    .counts = counts,
-    .counts_by_element = true,
-    .mixture = mixture,
+    .kernels =
+        {
+            .loss = loss,
+            .sample = sample,
+            .sample_backward = sample_backward,
+            .multinomial = multinomial,
+            .counts = counts,
+            .counts_by_element = true,
+            .mixture = mixture,
+        },
     .scale = scale,
     .draw_seeds = draw_seeds,
     .recording = recording,

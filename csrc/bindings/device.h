@@ -1,9 +1,10 @@
-// What an op's kernel asks of the device that it runs on: memory, and the launches of kernels.h.
-// Everything else in the bindings is the same on every device. All calls are for the current
+// What a call asks of the device that it runs on: memory, and the launches of kernels.h. Everything
+// else in the bindings is the same on every device. All calls are for the current
 // device, and return when their work is queued: what they were given may be freed then.
 #pragma once
 
 #include "bindings/common.h"
+#include "calls/results.h"
 
 namespace vae_fast::bindings {
 
@@ -11,15 +12,7 @@ struct Device {
   // A dense tensor, its values not set.
   Tensor (*empty)(at::IntArrayRef sizes, at::ScalarType dtype);
 
-  void (*loss)(const LossArgs& args);
-  // `seeds`: (args.seed_rows, 2) int64, dense, on the device, or one row on the CPU.
-  void (*sample)(SampleArgs& args, const Tensor& seeds);
-  void (*sample_backward)(const SampleBackwardArgs& args);
-  void (*multinomial)(const MultinomialArgs& args);
-  void (*counts)(const CountArgs& args);
-  // Whether counts() is what kernels.h says of cuda::counts.
-  bool counts_by_element;
-  void (*mixture)(const MixtureArgs& args);
+  calls::Kernels kernels;
 
   // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
   // waits to learn whether it is one.

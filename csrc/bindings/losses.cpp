@@ -23,87 +23,42 @@
 #include "bindings/autograd.h"
 #include "bindings/calls.h"
 #include "bindings/entry.h"
+#include "calls/loss.h"
+#include "calls/schemas.h"
 #include "formulas/list.h"
 
 namespace vae_fast::bindings {
 namespace {
 
-constexpr int kLossCount = Losses::size;
+using calls::kLossCount;
 
 // ---- the kernel, on any device -----------------------------------------------------------------
-
-LossArgs loss_args(int loss, at::TensorList operands, at::IntArrayRef shape, Reduction reduction) {
-  LossArgs args;
-  args.loss = loss;
-  args.float64 = is_float64(operands);
-  args.scale = mean_factor(shape, reduction);
-  return args;
-}
-
-void add_operands(IndexSpace& space, LossArgs& args, at::TensorList operands,
-                  const OptionalTensor& mask, const TensorVector& gradients, int64_t want) {
-  for (size_t k = 0; k < operands.size(); ++k) space.add(args.operands[k], operands[k]);
-  if (mask) space.add(args.mask, *mask);
-  for (size_t k = 0; k < operands.size(); ++k) {
-    if (is_wanted(want, k)) space.add(args.gradients[k], gradients[k]);
-  }
-}
 
 template <const Device& device>
 TensorVector loss_kernel(int loss, at::TensorList operands, const OptionalTensor& mask,
                          Reduction reduction, int64_t want) {
-  const LossInfo& info = loss_info(loss);
-  const at::DimVector shape = check_operands(info, info.name, operands, mask);
-  const int64_t dims = static_cast<int64_t>(shape.size()), numel = product(shape);
-  check_reduction(info.name, reduction.keep, reduction.mean, dims);
   const c10::DeviceGuard guard(operands[0].device());
-  const at::ScalarType dtype = promoted_dtype(operands);
-  const Tensor value = device.empty(at::IntArrayRef(shape).slice(0, reduction.keep),
-                                    reduction.keep < dims ? sum_dtype(dtype) : dtype);
-  TensorVector results = allocate_gradients(device, operands, shape, reduction.keep, want);
-
-  LossArgs args = loss_args(loss, operands, shape, reduction);
-  args.groups = value.numel();
-  if (numel == 0) {
-    value.fill_(0 * args.scale);
-    for (Tensor& gradient : results) gradient.zero_();
-  } else {
-    IndexSpace space(shape);
-    add_operands(space, args, operands, mask, results, want);
-    space.add_value(args.value, value);
-    space.simplify(args.shape, reduction.keep);
-    device.loss(args);
-  }
-  results.insert(results.begin(), value);
-  return results;
+  TensorResults results(device, 1 + operands.size());
+  raising([&] {
+    const auto own_mask = view_of(mask);
+    calls::loss(device.kernels, {loss, reduction, want}, all_of(views_of(operands)),
+                pointer_to(own_mask), results);
+  });
+  return results.tensors;
 }
 
 template <const Device& device>
 TensorVector loss_backward_kernel(int loss, const Tensor& upstream, at::TensorList operands,
                                   const OptionalTensor& mask, Reduction reduction, int64_t want) {
-  const LossInfo& info = loss_info(loss);
-  const at::DimVector shape = check_operands(info, info.name, operands, mask);
-  const int64_t dims = static_cast<int64_t>(shape.size()), numel = product(shape);
-  check_reduction(info.name, reduction.keep, reduction.mean, dims);
-  check_gradient(info.name, "upstream", upstream, at::IntArrayRef(shape).slice(0, reduction.keep),
-                 operands[0].device());
   const c10::DeviceGuard guard(operands[0].device());
-  TensorVector gradients = allocate_gradients(device, operands, shape, 0, want);
-  LossArgs args = loss_args(loss, operands, shape, reduction);
-  const Tensor factor = Reduction::align(in_arithmetic(upstream, args.float64), dims);
-  if (numel == 0) {
-    for (Tensor& gradient : gradients) gradient.zero_();
-  } else {
-    IndexSpace space(shape);
-    add_operands(space, args, operands, mask, gradients, want);
-    space.add(args.upstream, factor);
-    space.simplify(args.shape, 0);
-    device.loss(args);
-  }
-  for (size_t k = 0; k < operands.size(); ++k) {
-    if (is_wanted(want, k)) gradients[k] = gradients[k].view(operands[k].sizes());
-  }
-  return gradients;
+  const Tensor factor = in_arithmetic(upstream, is_float64(operands));
+  TensorResults results(device, operands.size());
+  raising([&] {
+    const auto own_mask = view_of(mask);
+    calls::loss_backward(device.kernels, {loss, reduction, want}, view_of(factor),
+                         all_of(views_of(operands)), pointer_to(own_mask), results);
+  });
+  return results.tensors;
 }
 
 // ---- Autograd ----------------------------------------------------------------------------------
@@ -297,28 +252,6 @@ struct LossOp<Formula, std::index_sequence<I...>> {
 
   static std::string backward_name() { return std::string(Formula::kName) + "_backward"; }
 
-  static std::string operands_schema() {
-    std::string text;
-    ((text += std::string("Tensor ") + Formula::kOperands[I] + ", "), ...);
-    return text + "Tensor? mask, int keep, int mean_dims, int want";
-  }
-
-  static std::string gradients_schema() {
-    std::string text;
-    ((text += std::string(I == 0 ? "" : ", ") + "Tensor grad_" + Formula::kOperands[I]), ...);
-    return text;
-  }
-
-  static std::string schema() {
-    return std::string(Formula::kName) + "(" + operands_schema() + "=0) -> (Tensor value, " +
-           gradients_schema() + ")";
-  }
-
-  static std::string backward_schema() {
-    return backward_name() + "(Tensor upstream, " + operands_schema() + ") -> (" +
-           gradients_schema() + ")";
-  }
-
   static Results call(Each<const Tensor&, I>... operands, const OptionalTensor& mask, int64_t keep,
                       int64_t mean, int64_t want) {
     static const auto op =
@@ -366,12 +299,6 @@ TensorVector call_backward_in_list(FormulaList<Formula...>, int loss, const Tens
   return kCalls[loss](upstream, operands, mask, reduction, want);
 }
 
-template <class... Formula>
-void define_all(torch::Library& library, FormulaList<Formula...>) {
-  (library.def(Op<Formula>::schema().c_str(), {at::Tag::pt2_compliant_tag}), ...);
-  (library.def(Op<Formula>::backward_schema().c_str(), {at::Tag::pt2_compliant_tag}), ...);
-}
-
 template <auto kernel, class... Formula>
 void implement_all(torch::Library& library, FormulaList<Formula...>) {
   (library.impl(Formula::kName, &Op<Formula>::template wrap<kernel>), ...);
@@ -388,13 +315,6 @@ void bind_all(pybind11::module_& module, FormulaList<Formula...>) {
   (module.def(Formula::kName, entry<&Op<Formula>::python_entry>()), ...);
 }
 
-template <class... Formula>
-const LossInfo& info_in_list(int loss, FormulaList<Formula...>) {
-  static constexpr LossInfo kInfos[] = {
-      {Formula::kName, Formula::kOperands, kOperandCount<Formula>, Formula::kTarget}...};
-  return kInfos[loss];
-}
-
 }  // namespace
 
 TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& mask,
@@ -405,15 +325,6 @@ TensorVector call_loss(int loss, at::TensorList operands, const OptionalTensor& 
 TensorVector call_loss_backward(int loss, const Tensor& upstream, at::TensorList operands,
                                 const OptionalTensor& mask, Reduction reduction, int64_t want) {
   return call_backward_in_list(Losses{}, loss, upstream, operands, mask, reduction, want);
-}
-
-const LossInfo& loss_info(int loss) { return info_in_list(loss, Losses{}); }
-
-int loss_named(std::string_view name) {
-  for (int loss = 0; loss < kLossCount; ++loss) {
-    if (loss_info(loss).name == name) return loss;
-  }
-  TORCH_INTERNAL_ASSERT(false, "no loss is called ", name);
 }
 
 Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mask,
@@ -444,7 +355,9 @@ void register_losses(pybind11::module_& module) {
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.set_python_module("vae_fast.engine.fakes");  // the very module that registers them
-  define_all(library, Losses{});
+  for (const std::string& schema : calls::loss_schemas()) {
+    library.def(schema.c_str(), {at::Tag::pt2_compliant_tag});
+  }
 }
 
 TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {

@@ -10,13 +10,14 @@
 // in the target is that of the formula in torch's own ops, and of `want` only the first bit counts.
 #include <torch/library.h>
 
-#include <algorithm>
 #include <string>
 #include <tuple>
 
 #include "bindings/arguments.h"
 #include "bindings/calls.h"
 #include "bindings/entry.h"
+#include "calls/multinomial.h"
+#include "calls/schemas.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -31,89 +32,29 @@ using BackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, in
 
 // ---- the kernel, on any device -----------------------------------------------------------------
 
-at::DimVector check_rows(const Tensor& logits, const Tensor& target) {
-  const at::DimVector shape = check_operands(kInfo, kName, {logits, target}, std::nullopt);
-  TORCH_CHECK_VALUE(!shape.empty(), kName, ": logits have no dimension of classes");
-  TORCH_CHECK_VALUE(logits.sizes() == target.sizes(), kName, ": target has shape ", target.sizes(),
-                    ", expected that of logits ", logits.sizes());
-  return shape;
-}
-
-at::DimVector check_call(const Tensor& logits, const Tensor& target, Reduction reduction) {
-  at::DimVector shape = check_rows(logits, target);
-  const int64_t dims = static_cast<int64_t>(shape.size());
-  check_reduction(kName, reduction.keep, reduction.mean, dims);
-  TORCH_CHECK_VALUE(reduction.keep < dims, kName, ": keep is ", reduction.keep,
-                    ", expected less than ", dims, ": the last dimension are the classes");
-  return shape;
-}
-
-// The value of each row. `gradient`: times `scale`; undefined where it is not wanted. `upstream`:
-// times this too, which broadcasts with the rows and a dimension of one; undefined where there is
-// none.
-Tensor evaluate_rows(const Device& device, const Tensor& logits, const Tensor& target, double scale,
-                     const Tensor& gradient, const Tensor& upstream) {
-  const at::IntArrayRef shape = logits.sizes();
-  const at::ScalarType dtype = sum_dtype(promoted_dtype({logits, target}));
-  Tensor value = device.empty(shape.slice(0, shape.size() - 1), dtype);
-  if (product(shape) == 0) return value.zero_();
-
-  MultinomialArgs args;
-  args.float64 = dtype == at::kDouble;
-  args.classes = shape.back();
-  args.scale = scale;
-  IndexSpace space(shape);
-  space.add(args.logits, logits);
-  space.add(args.target, target);
-  if (upstream.defined()) space.add(args.upstream, upstream);
-  if (gradient.defined()) space.add(args.gradient, gradient);
-  space.add_value(args.value, value);
-  space.simplify(args.shape, static_cast<int64_t>(shape.size()));
-  device.multinomial(args);
-  return value;
-}
-
-// What a sum is divided by.
-int64_t entries(at::IntArrayRef shape, Reduction reduction) {
-  return product(shape.slice(reduction.keep, reduction.mean));
-}
-
-// Over nothing the mean is not a number, but for nothing there is no gradient either.
-double gradient_scale(at::IntArrayRef shape, Reduction reduction) {
-  return 1.0 / static_cast<double>(std::max<int64_t>(1, entries(shape, reduction)));
-}
-
 template <const Device& device>
 Results multinomial_kernel(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
                            int64_t want) {
-  const Reduction reduction{keep, mean};
-  const at::DimVector shape = check_call(logits, target, reduction);
   const c10::DeviceGuard guard(logits.device());
-  const Tensor gradient = is_wanted(want, 0)
-                              ? empty_laid_out_like(device, logits, shape, logits.scalar_type())
-                              : Tensor();
-  Tensor value = evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
-                               /*upstream=*/Tensor());
-  c10::SmallVector<int64_t, kMaxDims> summed;
-  for (int64_t d = keep; d < value.dim(); ++d) summed.push_back(d);
-  if (!summed.empty()) value = value.sum(summed);
-  if (mean > 0) value.div_(entries(shape, reduction));
-  return {value, gradient.defined() ? gradient : device.empty({0}, logits.scalar_type())};
+  TensorResults results(device, 2);
+  raising([&] {
+    calls::multinomial(device.kernels, view_of(logits), view_of(target), {keep, mean},
+                       is_wanted(want, 0), results);
+  });
+  return {results.tensors[0], results.tensors[1]};
 }
 
 template <const Device& device>
 Tensor multinomial_backward_kernel(const Tensor& upstream, const Tensor& logits,
                                    const Tensor& target, int64_t keep, int64_t mean) {
-  const Reduction reduction{keep, mean};
-  const at::DimVector shape = check_call(logits, target, reduction);
-  check_gradient(kName, "upstream", upstream, at::IntArrayRef(shape).slice(0, keep),
-                 logits.device());
   const c10::DeviceGuard guard(logits.device());
-  const Tensor gradient = empty_laid_out_like(device, logits, shape, logits.scalar_type());
   const Tensor factor = in_arithmetic(upstream, is_float64({logits, target}));
-  evaluate_rows(device, logits, target, gradient_scale(shape, reduction), gradient,
-                Reduction::align(factor, logits.dim()));
-  return gradient;
+  TensorResults results(device, 2);
+  raising([&] {
+    calls::multinomial_backward(device.kernels, view_of(factor), view_of(logits), view_of(target),
+                                {keep, mean}, results);
+  });
+  return results.tensors[0];
 }
 
 // ---- Autograd ----------------------------------------------------------------------------------
@@ -229,27 +170,28 @@ Results call_multinomial(const Tensor& logits, const Tensor& target, Reduction r
 
 Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale, bool in_place,
                         const Tensor& upstream) {
-  check_rows(logits, target);
+  const Device& device = *kernels_for(logits.device());
+  const Tensor own_target = in_memory(target);
   Tensor factor = upstream;
   if (factor.defined()) {
     factor = in_memory(in_arithmetic(factor, is_float64({logits, target})));
   }
-  return evaluate_rows(*kernels_for(logits.device()), logits, in_memory(target), scale,
-                       in_place ? logits : Tensor(), factor);
+  TensorResults results(device, 1);
+  raising([&] {
+    const auto own_factor = view_of(given(factor));
+    calls::multinomial_rows(device.kernels, view_of(logits), view_of(own_target), scale, in_place,
+                            pointer_to(own_factor), results);
+  });
+  return results.tensors[0];
 }
 
 void register_multinomial(pybind11::module_& module) { module.def(kName, entry<&python_entry>()); }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.set_python_module("vae_fast.engine.fakes");
-  library.def(
-      "multinomial_nll(Tensor logits, Tensor target, int keep, int mean_dims, int want=0)"
-      " -> (Tensor value, Tensor grad_logits)",
-      {at::Tag::pt2_compliant_tag});
-  library.def(
-      "multinomial_nll_backward(Tensor upstream, Tensor logits, Tensor target, int keep,"
-      " int mean_dims) -> Tensor grad_logits",
-      {at::Tag::pt2_compliant_tag});
+  for (const char* schema : calls::kMultinomialSchemas) {
+    library.def(schema, {at::Tag::pt2_compliant_tag});
+  }
 }
 
 TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }

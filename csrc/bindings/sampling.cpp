@@ -16,6 +16,7 @@
 #include "bindings/arguments.h"
 #include "bindings/entry.h"
 #include "bindings/sampling.h"
+#include "calls/schemas.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -100,12 +101,6 @@ TensorVector divergence_operands(const char* op, const Tensor& mu, const Tensor&
   return operands;
 }
 
-int divergence_of(const TensorVector& operands) {
-  static const int standard_normal = loss_named("standard_normal_kl");
-  static const int gaussian = loss_named("gaussian_kl");
-  return operands.size() == 2 ? standard_normal : gaussian;
-}
-
 namespace {
 
 // ---- the kernels, on any device ----------------------------------------------------------------
@@ -120,74 +115,31 @@ Tensor draw_seed_kernel(const Tensor& like, OptionalGenerator generator) {
   return seeds;
 }
 
-void check_seed(const char* op, const Tensor& seed, at::IntArrayRef shape, at::Device device) {
-  TORCH_CHECK_TYPE(seed.scalar_type() == at::kLong, op, ": seed has dtype ", seed.dtype(),
-                   ", expected int64 as draw_seed() gives it");
-  TORCH_CHECK_VALUE(
-      seed.dim() == 2 && seed.size(1) == 2 && seed.size(0) > 0 &&
-          product(shape) % seed.size(0) == 0,
-      op, ": seed has shape ", seed.sizes(),
-      ", expected (1, 2), or (R, 2): one row for each of R equal parts of z of shape ", shape,
-      ", in order");
-  TORCH_CHECK_VALUE(seed.is_cpu() || seed.device() == device, op, ": seed is on ", seed.device(),
-                    ", expected cpu", device.is_cpu() ? "" : " or " + device.str());
-}
-
-LossArgs divergence_args(const TensorVector& operands, at::IntArrayRef shape) {
-  LossArgs args;
-  args.loss = divergence_of(operands);
-  args.float64 = is_float64(operands);
-  args.shape.numel = product(shape);
-  return args;
+// One row goes to a kernel by value, wherever it runs. What is no seed the call says.
+Tensor placed(const Tensor& seed, at::Device device) {
+  const bool has_rows = seed.dim() == 2 && seed.size(0) > 1;
+  return (has_rows && seed.is_cpu() ? seed.to(device) : seed).contiguous();
 }
 
 // `reduction` is given where the divergence is wanted.
-SampleKl sample(const Device& device, const char* op, const TensorVector& operands,
-                const Tensor& seed, const std::optional<Reduction>& reduction, int64_t want) {
-  const int divergence = divergence_of(operands);
-  const at::DimVector shape = check_operands(loss_info(divergence), op, operands, std::nullopt);
-  check_seed(op, seed, shape, operands[0].device());
+TensorResults sample(const Device& device, const char* op, at::TensorList operands,
+                     const Tensor& seed, const std::optional<calls::Reduction>& reduction,
+                     int64_t want) {
   const c10::DeviceGuard guard(operands[0].device());
-  // One row goes to a kernel by value, wherever it runs.
-  const Tensor seeds = (seed.size(0) == 1 ? seed : seed.to(operands[0].device())).contiguous();
-  const at::ScalarType dtype = promoted_dtype(operands);
-  const Tensor z = empty_laid_out_like(device, operands[kMu], shape, dtype);
-  const bool has_noise = is_wanted(want, kLogvar);
-  const Tensor noise = has_noise ? empty_laid_out_like(device, operands[kMu], shape, dtype)
-                                 : device.empty({0}, dtype);
-  Tensor kl;
-
-  SampleArgs args;
-  args.divergence = divergence_args(operands, shape);
-  IndexSpace space(shape);
-  for (size_t k = 0; k < operands.size(); ++k) space.add(args.divergence.operands[k], operands[k]);
-  space.add(args.z, z);
-  if (has_noise) space.add(args.noise, noise);
-  if (reduction) {
-    check_reduction(op, reduction->keep, reduction->mean, static_cast<int64_t>(shape.size()));
-    const bool is_summed = reduction->keep < static_cast<int64_t>(shape.size());
-    kl = device.empty(at::IntArrayRef(shape).slice(0, reduction->keep),
-                      is_summed ? sum_dtype(dtype) : dtype);
-    args.divergence.groups = kl.numel();
-    args.divergence.scale = mean_factor(shape, *reduction);
-    space.add_value(args.divergence.value, kl);
-  }
-  if (product(shape) == 0) {
-    if (kl.defined()) kl.fill_(0 * args.divergence.scale);
-    return {z, kl, noise};
-  }
-  // The order of the elements is the order of their noise: no dimension moves.
-  space.simplify(args.divergence.shape, static_cast<int64_t>(shape.size()));
-  args.seed_rows = seeds.size(0);
-  device.sample(args, seeds);
-  return {z, kl, noise};
+  const Tensor seeds = placed(seed, operands[0].device());
+  TensorResults results(device, 3);
+  raising([&] {
+    calls::sample(device.kernels, op, all_of(views_of(operands)), view_of(seeds), reduction, want,
+                  results);
+  });
+  return results;
 }
 
 template <const Device& device>
 Sample reparameterize_kernel(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
                              int64_t want) {
-  auto [z, kl, noise] = sample(device, "reparameterize", {mu, logvar}, seed, std::nullopt, want);
-  return {z, noise};
+  const auto made = sample(device, "reparameterize", {mu, logvar}, seed, std::nullopt, want);
+  return {made.tensors[calls::kZ], made.tensors[calls::kNoise]};
 }
 
 template <const Device& device>
@@ -196,8 +148,9 @@ SampleKl reparameterize_kl_kernel(const Tensor& mu, const Tensor& logvar,
                                   const OptionalTensor& prior_logvar, const Tensor& seed,
                                   int64_t keep, int64_t mean, int64_t want) {
   const char* op = "reparameterize_kl";
-  return sample(device, op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
-                Reduction{keep, mean}, want);
+  const auto made = sample(device, op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar),
+                           seed, calls::Reduction{keep, mean}, want);
+  return {made.tensors[calls::kZ], made.tensors[calls::kDivergence], made.tensors[calls::kNoise]};
 }
 
 template <const Device& device>
@@ -205,45 +158,17 @@ SampleKlGradients reparameterize_kl_backward_kernel(
     const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
     const Tensor& logvar, const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
     const OptionalTensor& noise, int64_t keep, int64_t mean, int64_t want) {
-  const char* op = "reparameterize_kl_backward";
-  const TensorVector operands = divergence_operands(op, mu, logvar, prior_mu, prior_logvar);
-  const at::DimVector shape =
-      check_operands(loss_info(divergence_of(operands)), op, operands, std::nullopt);
-  const int64_t dims = static_cast<int64_t>(shape.size());
-  check_reduction(op, keep, mean, dims);
-  const bool takes_noise = grad_z && is_wanted(want, kLogvar);
-  TORCH_CHECK_VALUE(noise || !takes_noise, op,
-                    ": noise is missing, expected where grad_z is given and the gradient in logvar "
-                    "is wanted");
-  if (noise) check_gradient(op, "noise", *noise, shape, mu.device());
-  if (grad_z) check_gradient(op, "grad_z", *grad_z, shape, mu.device());
-  if (grad_kl) {
-    check_gradient(op, "grad_kl", *grad_kl, at::IntArrayRef(shape).slice(0, keep), mu.device());
-  }
+  const TensorVector operands =
+      divergence_operands("reparameterize_kl_backward", mu, logvar, prior_mu, prior_logvar);
   const c10::DeviceGuard guard(mu.device());
-  TensorVector gradients = allocate_gradients(device, operands, shape, 0, want);
-  while (gradients.size() < kMaxOperands) gradients.push_back(device.empty({0}, mu.scalar_type()));
-
-  if (product(shape) == 0) {
-    for (Tensor& gradient : gradients) gradient.zero_();
-  } else {
-    SampleBackwardArgs args;
-    args.divergence = divergence_args(operands, shape);
-    args.divergence.scale = mean_factor(shape, {keep, mean});
-    IndexSpace space(shape);
-    for (size_t k = 0; k < operands.size(); ++k) {
-      space.add(args.divergence.operands[k], operands[k]);
-      if (is_wanted(want, k)) space.add(args.divergence.gradients[k], gradients[k]);
-    }
-    if (takes_noise) space.add(args.noise, *noise);
-    if (grad_z) space.add(args.grad_z, *grad_z);
-    if (grad_kl) space.add(args.grad_value, Reduction::align(*grad_kl, dims));
-    space.simplify(args.divergence.shape, 0);
-    device.sample_backward(args);
-  }
-  for (size_t k = 0; k < operands.size(); ++k) {
-    if (is_wanted(want, k)) gradients[k] = gradients[k].view(operands[k].sizes());
-  }
+  TensorResults results(device, kMaxOperands);
+  raising([&] {
+    const auto own_z = view_of(grad_z), own_kl = view_of(grad_kl), own_noise = view_of(noise);
+    calls::sample_backward(device.kernels, pointer_to(own_z), pointer_to(own_kl),
+                           all_of(views_of(operands)), pointer_to(own_noise), {keep, mean}, want,
+                           results);
+  });
+  const TensorVector& gradients = results.tensors;
   return {gradients[0], gradients[1], gradients[2], gradients[3]};
 }
 
@@ -296,7 +221,8 @@ std::tuple<Tensor, Tensor> reparameterize_kl(const Tensor& mu, const Tensor& log
                                              int64_t mean, int64_t batch_dims) {
   const TensorVector operands =
       divergence_operands("reparameterize_kl", mu, logvar, prior_mu, prior_logvar);
-  check_public_shapes(loss_info(divergence_of(operands)), operands, std::nullopt, batch_dims);
+  check_public_shapes(loss_info(calls::divergence_of(operands.size())), operands, std::nullopt,
+                      batch_dims);
   const Tensor seed = call_draw_seed(mu, generator);
   auto [z, kl, noise] = call_sample_kl(mu, logvar, prior_mu, prior_logvar, seed, {keep, mean}, 0);
   return {z, kl};
@@ -311,23 +237,11 @@ void register_sampling(pybind11::module_& module) {
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   library.set_python_module("vae_fast.latent.rules");
-  const std::vector<at::Tag> compliant = {at::Tag::pt2_compliant_tag};
   library.def("draw_seed(Tensor like, Generator? generator=None) -> Tensor",
               {at::Tag::pt2_compliant_tag, at::Tag::nondeterministic_seeded});
-  library.def(
-      "reparameterize(Tensor mu, Tensor logvar, Tensor seed, int want=0)"
-      " -> (Tensor z, Tensor noise)",
-      compliant);
-  library.def(
-      "reparameterize_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar,"
-      " Tensor seed, int keep, int mean_dims, int want=0)"
-      " -> (Tensor z, Tensor kl, Tensor noise)",
-      compliant);
-  library.def(
-      "reparameterize_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
-      " Tensor? prior_mu, Tensor? prior_logvar, Tensor? noise, int keep, int mean_dims, int want)"
-      " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_prior_mu, Tensor grad_prior_logvar)",
-      compliant);
+  for (const char* schema : calls::kSamplingSchemas) {
+    library.def(schema, {at::Tag::pt2_compliant_tag});
+  }
 }
 
 template <const Device& device>

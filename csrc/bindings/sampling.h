@@ -2,13 +2,14 @@
 #pragma once
 
 #include "bindings/calls.h"
+#include "calls/sampling.h"
 
 namespace vae_fast::bindings {
 
 using Sample = std::tuple<Tensor, Tensor>;  // z, noise
 
-// Places among the operands, and in `want`.
-inline constexpr size_t kMu = 0, kLogvar = 1;
+using calls::kLogvar;
+using calls::kMu;
 
 // `noise` as with call_sample_kl.
 Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, int64_t want);
@@ -17,8 +18,5 @@ Sample call_sample(const Tensor& mu, const Tensor& logvar, const Tensor& seed, i
 TensorVector divergence_operands(const char* op, const Tensor& mu, const Tensor& logvar,
                                  const OptionalTensor& prior_mu,
                                  const OptionalTensor& prior_logvar);
-
-// Which loss they are of.
-int divergence_of(const TensorVector& operands);
 
 }  // namespace vae_fast::bindings

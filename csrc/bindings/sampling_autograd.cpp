@@ -104,7 +104,7 @@ class ReparameterizeKlBackward : public torch::autograd::Node {
     if (grad_kl.defined()) {
       const Tensor each = reduction_.spread(grad_kl, broadcast_shape(operands));
       const TensorVector gradients =
-          gradient_formula(loss_info(divergence_of(operands)).name, operands);
+          gradient_formula(loss_info(calls::divergence_of(operands.size())).name, operands);
       for (size_t k = 0; k < operands.size(); ++k) {
         if (task_should_compute_output(k)) result[k] = each * gradients[k];
       }
@@ -186,8 +186,9 @@ SampleKl reparameterize_kl_autograd(const Tensor& mu, const Tensor& logvar,
   }
   if (any_tangent(operands)) {
     set_tangent_of_z(z, mu, logvar, seed);
-    kl._set_fw_grad(loss_tangent(divergence_of(operands), operands, std::nullopt, reduction),
-                    /*level=*/0, /*is_inplace_op=*/false);
+    kl._set_fw_grad(
+        loss_tangent(calls::divergence_of(operands.size()), operands, std::nullopt, reduction),
+        /*level=*/0, /*is_inplace_op=*/false);
   }
   return result;
 }

@@ -2,7 +2,6 @@
 // Python's (vae_fast.engine.sparse_linear).
 #include "bindings/arguments.h"
 #include "bindings/composed.h"
-#include "bindings/csr.h"
 #include "bindings/entry.h"
 #include "bindings/products.h"
 
@@ -79,7 +78,7 @@ OptionalTensor sparse_linear(const Tensor& weight, const OptionalTensor& bias, c
       },
       [=](const Tensors& own) { return composition(kName, own, {int64_t{log1p}}); }};
   if (!is_plain(function, tensors) || !takes(tensors)) return std::nullopt;
-  check_csr(kName, "x", starts, columns, weight.size(1));
+  check_csr(kName, "x", starts, columns, values, weight.size(1));
   return call_fused(function, tensors, /*in_forward=*/false);
 }
 

@@ -19,15 +19,17 @@ _BUILD = ROOT / "build" / "cpp" / "tests" / "cuda_emulation" / "emulated_device"
 
 def load() -> None:
     """Makes the emulation's build the package's extension; before the package is imported."""
-    path = Path(os.environ.get("VAE_FAST_EMULATED", _BUILD)) / "_C.so"
+    binding = "_fast_{}{}".format(*torch.__version__.split(".")[:2])
+    path = Path(os.environ.get("VAE_FAST_EMULATED", _BUILD)) / f"{binding}.so"
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there: make cuda-check builds it")
-    spec = spec_from_file_location("vae_fast._C", path)
+    name = f"vae_fast.{binding}"
+    spec = spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     extension = module_from_spec(spec)
     spec.loader.exec_module(extension)
-    sys.modules["vae_fast._C"] = extension
+    sys.modules[name] = extension
     torch._register_device_module("emulated", _device_module())
 
 

@@ -22,8 +22,8 @@ class Bug(NamedTuple):
     complaint: str
 
 
-_LAUNCH = "  launch(cuda::sample(args, seeds.is_cpu() ? *rows : Seed{}));\n"
-_SEEDS = "  args.seeds = seeds.is_cpu() ? nullptr : rows;\n"
+_LAUNCH = "  launch(cuda::sample(args, is_on_host ? *rows : Seed{}));\n"
+_SEEDS = "  args.seeds = is_on_host ? nullptr : rows;\n"
 
 BUGS = {
     # An incomplete call, which is refused: its workspace comes from the plan that is launched.

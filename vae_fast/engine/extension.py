@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 _BACKEND_VARIABLE = "VAE_FAST_BACKEND"
+_FAST = "vae_fast._fast_{}{}".format(*torch.__version__.split(".")[:2])
 
 
 def _load() -> ModuleType | None:
     """The compiled module, or None where it was not built."""
-    if find_spec("vae_fast._C") is None:
+    if find_spec(_FAST) is None:
         return None
     try:
-        extension = import_module("vae_fast._C")
+        extension = import_module(_FAST)
     except ImportError as error:
         raise ImportError(
             f"vae_fast's compiled extension does not load into torch {torch.__version__}: {error}. "

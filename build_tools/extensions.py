@@ -1,0 +1,139 @@
+"""The compiled parts of the package, and how they are built.
+
+``vae_fast/_kernels.so``      the kernels and what checks their calls: neither torch nor Python
+``vae_fast/_ops.so``          the stable binding: LibTorch's stable ABI, any Python
+``vae_fast/_fast_2xx...so``   the fast binding, for one release of torch and one of Python
+
+Both bindings load the kernels from beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from setuptools import Extension
+from torch.utils.cpp_extension import (
+    BuildExtension,
+    CppExtension,
+    CUDAExtension,
+    include_paths,
+    library_paths,
+)
+
+from build_tools.cuda import Toolkit
+
+ROOT = Path(__file__).parent.parent
+KERNELS, OPS = "vae_fast._kernels", "vae_fast._ops"
+FAST = "vae_fast._fast_{}{}".format(*torch.__version__.split(".")[:2])
+
+# The oldest release whose stable ABI has what the stable binding uses.
+STABLE_SINCE = "0x020a000000000000"  # 2.10
+
+CXX_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-g0",
+    # The kernels' contract with the compiler: no errno, no traps, a * b + c may be fused, SIMD
+    # loops are marked. Nothing here allows it to forget NaN or infinity.
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fopenmp-simd",
+    # A select on the condition of the select before it must not become a branch again: gcc then
+    # vectorises two to four times as many blends, half of the Bernoulli kernel.
+    "-fno-thread-jumps",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+]
+NVCC_FLAGS = ["-std=c++20", "-O3", "-Xcompiler=-fvisibility=hidden"]
+# What a library needs it names, and no more; the kernels stand beside it.
+LINK_FLAGS = ["-Wl,--as-needed", "-Wl,-z,defs"]
+BESIDE_KERNELS = ["-l:_kernels.so", "-Wl,-rpath,$ORIGIN"]
+
+
+def _sources(*patterns: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for p in patterns for path in ROOT.glob(p))
+
+
+def extensions(toolkit: Toolkit | None) -> list[Extension]:
+    """The package's, in the order in which they are built.
+
+    Args:
+        toolkit: What the fast binding's CUDA kernels are compiled with; None: without them.
+    """
+    warnings = ["-Werror"] if os.environ.get("VAE_FAST_WERROR") == "1" else []
+    headers = _sources("csrc/**/*.h", "csrc/**/*.cuh")
+    # Warnings are for our own code. The toolkit's own headers first, since the NVIDIA packages
+    # beside torch have some of other releases.
+    system = [
+        *([f"-isystem{toolkit.home / 'include'}"] if toolkit else []),
+        *(f"-isystem{path}" for path in include_paths()),
+    ]
+    common: dict[str, Any] = {"include_dirs": [str(ROOT / "csrc")], "depends": headers}
+    kernels = Extension(
+        KERNELS,
+        _sources("csrc/cpu/*.cpp", "csrc/calls/*.cpp"),
+        extra_compile_args={"cxx": [*CXX_FLAGS, *warnings]},
+        extra_link_args=[*LINK_FLAGS, "-Wl,-soname,_kernels.so"],
+        **common,
+    )
+    ops = Extension(
+        OPS,
+        _sources("csrc/bindings/stable/*.cpp"),
+        define_macros=[("TORCH_TARGET_VERSION", STABLE_SINCE)],
+        extra_compile_args={"cxx": [*CXX_FLAGS, *system, *warnings]},
+        library_dirs=library_paths(),
+        libraries=["torch_cpu"],
+        extra_link_args=[*LINK_FLAGS, *BESIDE_KERNELS],
+        **common,
+    )
+    return [kernels, ops, _fast(toolkit, system, warnings, common)]
+
+
+def _fast(
+    toolkit: Toolkit | None, system: list[str], warnings: list[str], common: dict[str, Any]
+) -> Extension:
+    sources = _sources("csrc/bindings/*.cpp")
+    macros = []
+    if toolkit is None:
+        sources.remove("csrc/bindings/cuda.cpp")
+    else:
+        sources += _sources("csrc/cuda/*.cpp", "csrc/cuda/*.cu")
+        macros = [
+            ("VAE_FAST_CUDA_RELEASE", f'"{toolkit.release}"'),
+            ("VAE_FAST_CUDA_ARCHITECTURES", f'"{toolkit.architectures}"'),
+        ]
+    cxx = [*CXX_FLAGS, "-fopenmp", *system, *warnings]  # at::parallel_for is a template
+    nvcc = [*NVCC_FLAGS, *(["-Werror=all-warnings"] if warnings else [])]
+    return (CUDAExtension if toolkit else CppExtension)(
+        FAST,
+        sources,
+        define_macros=macros,
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc},
+        extra_link_args=BESIDE_KERNELS,
+        **common,
+    )
+
+
+class Build(BuildExtension):  # type: ignore[misc]
+    """Builds them; what has nothing of Python in it has no tag of a Python in its name."""
+
+    def get_ext_filename(self, ext_name: str) -> str:
+        """Of the file, below the package's root."""
+        if ext_name.split(".")[-1] in ("_kernels", "_ops"):
+            return ext_name.replace(".", os.sep) + ".so"
+        return str(super().get_ext_filename(ext_name))
+
+    def build_extension(self, ext: Extension) -> None:
+        """One of them; the others find the kernels where they were built."""
+        if ext.name != KERNELS:
+            ext.library_dirs.append(str(Path(self.get_ext_fullpath(KERNELS)).parent))
+        super().build_extension(ext)
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """None: those without Python have no PyInit function."""
+        return []

@@ -1,0 +1,73 @@
+"""One wheel out of several, each built with another release of torch or another Python.
+
+    python -m build_tools.wheel --out dist build/wheels/*/*.whl
+
+All are the same but for their fast bindings (:mod:`build_tools.extensions`): the first one gets
+those of the others. Then auditwheel looks at what the wheel asks of the system, and names it for
+that. Needs the extra ``wheel``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+FAST = "vae_fast/_fast_"
+# Of the torch that imports the package: loaded before, and no part of a wheel.
+OF_TORCH = "lib*torch*.so*", "libc10*.so*"
+
+
+def fast_bindings(wheel: Path) -> list[str]:
+    """The names of those in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return [name for name in archive.namelist() if name.startswith(FAST)]
+
+
+def merge(wheels: list[Path], folder: Path) -> Path:
+    """A wheel in ``folder``: the first one, with the fast bindings of all of them.
+
+    Raises:
+        ValueError: They are not of one version.
+    """
+    first, *others = wheels
+    if different := [wheel.name for wheel in others if wheel.name != first.name]:
+        raise ValueError(f"{', '.join(different)}: expected the version and tag of {first.name}")
+    with tempfile.TemporaryDirectory() as unpacked:
+        _run("wheel", "unpack", "--dest", unpacked, str(first))
+        (root,) = Path(unpacked).iterdir()
+        for wheel in others:
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(root, fast_bindings(wheel))
+        _run("wheel", "pack", "--dest-dir", str(folder), str(root))
+    return folder / first.name
+
+
+def repair(wheel: Path, folder: Path, platform: str) -> None:
+    """Gives the wheel the tag of the platform, if it asks for nothing that this lacks."""
+    excluded = [flag for pattern in OF_TORCH for flag in ("--exclude", pattern)]
+    arguments = ["--plat", platform, "--only-plat", "--wheel-dir", str(folder), *excluded]
+    _run("auditwheel", "repair", *arguments, str(wheel))
+
+
+def _run(module: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
+    parser.add_argument("--out", type=Path, default=Path("dist"), metavar="DIR")
+    parser.add_argument("--platform", default="manylinux_2_28_x86_64")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as merged:
+        repair(merge(options.wheels, Path(merged)), options.out, options.platform)
+
+
+if __name__ == "__main__":
+    main()
