@@ -21,6 +21,19 @@ view: nothing is copied. A parameter that is a number is used as it is, in the a
 
 Errors: a ValueError (shapes, devices, values) or TypeError (types, dtypes) that says which argument
 is wrong, what was expected and what came, before anything is computed.
+
+``vae_fast.__version__`` is the release.
+
+Example:
+    >>> import torch
+    >>> import vae_fast as vf
+    >>> logits, x = torch.zeros(2, 3), torch.rand(2, 3)
+    >>> vf.bernoulli_nll(logits, x)  # 3 log 2, the sum over a datum
+    tensor(2.0794)
+    >>> vf.bernoulli_nll(logits, x, reduction="mean")  # over elements
+    tensor(0.6931)
+    >>> vf.__version__.count(".")
+    2
 """
 
 from importlib import import_module

@@ -1,8 +1,7 @@
 """Distributions after torch.distributions, whose log_prob the kernels compute.
 
-    from vae_fast.distributions import NegativeBinomial
-    p = NegativeBinomial(mu, theta)  # the parameters that negative_binomial_nll takes
-    p.log_prob(counts), p.sample((10,)), p.mean, p.variance
+Each class has the parameters of its likelihood's function, :class:`NegativeBinomial` those of
+:func:`negative_binomial_nll`.
 
 Each is a ``torch.distributions.Distribution``, for all that takes one (``Independent``,
 ``TransformedDistribution``, ``kl_divergence``); :class:`vae_fast.engine.distribution.Distribution`
@@ -15,8 +14,17 @@ ones, the zero-inflated ones, those of discretized logistics, VonMises and mixtu
 Two have torch's own interface, and are torch's class to all that asks: ``Categorical`` and
 ``MixtureSameFamily``, a mixture of any of them.
 
-A class is in its likelihood's file of :mod:`vae_fast.likelihoods`. Type checkers read the stub
+A class is in its likelihood's file of ``vae_fast.likelihoods``. Type checkers read the stub
 that build_tools/stub.py writes beside this file.
+
+Example:
+    >>> import torch
+    >>> from vae_fast.distributions import NegativeBinomial
+    >>> p = NegativeBinomial(torch.tensor([1.0, 10.0]), theta=2.0)
+    >>> p.log_prob(torch.tensor([0, 12])), p.sample((5,)).shape
+    (tensor([-0.8109, -3.2064]), torch.Size([5, 2]))
+    >>> p.mean, p.variance
+    (tensor([ 1., 10.]), tensor([ 1.5000, 60.0000]))
 """
 
 from vae_fast import likelihoods  # noqa: F401  (they enter themselves into the table)

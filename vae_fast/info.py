@@ -33,6 +33,12 @@ class BuildInfo:
             ones), or None.
         torch_cuda: the CUDA release of the running torch, or None for a CPU build.
         device: "cuda" where the running torch sees a GPU, else "cpu".
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> vf.build_info().threads == torch.get_num_threads()
+        True
     """
 
     version: str
@@ -72,7 +78,14 @@ class BuildInfo:
 
 
 def build_info() -> BuildInfo:
-    """What is compiled into this installation, and what will be used on this machine."""
+    """What is compiled into this installation, and what will be used on this machine.
+
+    Example:
+        >>> import vae_fast as vf
+        >>> info = vf.build_info()
+        >>> info.backend in ("compiled", "reference"), info.version == vf.__version__
+        (True, True)
+    """
     kernels = extension.C
     limit, kept = kernels.buffer_cache_info() if kernels else (0, 0)
     return BuildInfo(

@@ -31,6 +31,14 @@ def set_buffer_cache_limit(limit: int) -> None:
     Raises:
         TypeError: limit is no int.
         ValueError: limit is negative.
+
+    Example:
+        >>> import vae_fast as vf
+        >>> before = vf.build_info().buffer_cache_limit
+        >>> vf.set_buffer_cache_limit(0)  # nothing is kept
+        >>> vf.build_info().buffer_cache_bytes
+        0
+        >>> vf.set_buffer_cache_limit(before)
     """
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise TypeError(f"set_buffer_cache_limit: limit is {limit!r}, expected an int")
@@ -41,7 +49,14 @@ def set_buffer_cache_limit(limit: int) -> None:
 
 
 def empty_buffer_cache() -> None:
-    """Free all CPU memory that is kept for later outputs; tensors keep theirs."""
+    """Free all CPU memory that is kept for later outputs; tensors keep theirs.
+
+    Example:
+        >>> import vae_fast as vf
+        >>> vf.empty_buffer_cache()
+        >>> vf.build_info().buffer_cache_bytes
+        0
+    """
     if extension.C is not None:
         extension.C.empty_buffer_cache()
 

@@ -25,6 +25,15 @@ class ELBO(NamedTuple):
         loss: nll + beta * kl, to be minimised.
         nll: The reconstruction term, -E[log p(x|z)].
         kl: KL(q(z|x) || p(z)), not weighted.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> zero = torch.zeros(1, 1)
+        >>> terms = vf.elbo_loss(zero, torch.ones(1, 1), mu=zero, logvar=zero)
+        >>> loss, nll, kl = terms
+        >>> terms.nll
+        tensor(0.6931)
     """
 
     loss: Tensor
@@ -56,6 +65,10 @@ def elbo_loss(
     """The loss of a variational auto-encoder: -E[log p(x|z)] + beta KL(q(z|x) || p(z)), in nats.
 
     Kingma and Welling 2014, equation 7; with beta other than 1, Higgins et al. 2017.
+
+    It is the likelihood's function and :func:`gaussian_kl`, and moves the bytes that these do: with
+    Bernoulli logits in float32 12 per element of the data and 16 per element of the code, gradients
+    included.
 
     Args:
         params: What the decoder gives: the likelihood's parameter, or a tuple of its parameters in
@@ -90,6 +103,14 @@ def elbo_loss(
         ValueError: An unknown likelihood, ``reduction="none"``, params that are not as many as it
             has or not of the target's shape behind ``sample_dims``, mu of another batch than the
             target, or as in :func:`gaussian_kl` and the likelihood.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> logits, x = torch.zeros(2, 3), torch.ones(2, 3)
+        >>> mu, logvar = torch.ones(2, 4), torch.zeros(2, 4)
+        >>> vf.elbo_loss(logits, x, mu, logvar, beta=0.5)
+        ELBO(loss=tensor(3.0794), nll=tensor(2.0794), kl=tensor(2.))
     """
     if likelihood not in LIKELIHOODS or not (isinstance(beta, Tensor) or checks.is_number(beta)):
         _refuse_elbo(likelihood, beta)
@@ -199,6 +220,15 @@ class ELBOLoss(nn.Module):
     Raises:
         TypeError: A setting has a wrong type.
         ValueError: An unknown likelihood, reduction or granularity, or negative free bits.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> criterion = vf.ELBOLoss("gaussian", beta=0.1)
+        >>> mean, x = torch.zeros(2, 3), torch.zeros(2, 3)
+        >>> mu, logvar = torch.ones(2, 4), torch.zeros(2, 4)
+        >>> criterion(mean, x, mu, logvar).kl
+        tensor(2.)
     """
 
     def __init__(

@@ -79,6 +79,16 @@ def mixture_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: Shapes or devices that do not fit, an unknown likelihood or reduction, another
             number of parameters than the likelihood has, or no component.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> x = torch.tensor([[3.0]])
+        >>> logits, mean = torch.zeros(1, 2, 1), torch.tensor([[[-3.0], [3.0]]])  # two components
+        >>> vf.mixture_nll(logits, x, mean)
+        tensor(1.6121)
+        >>> vf.gaussian_nll(mean[:, 1], x) + torch.tensor(2.0).log()  # the other is far away
+        tensor(1.6121)
     """
     op = _op(likelihood)
     parameters = tuple(call.as_tensor(x, logits, target) for x in _filled(likelihood, params))

@@ -37,6 +37,14 @@ class MixtureSameFamily(torch.distributions.MixtureSameFamily):
 
     Raises:
         ValueError: One of them is no such distribution, or they do not fit.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Categorical, Normal, MixtureSameFamily
+        >>> components = Normal(torch.tensor([-3.0, 3.0]))
+        >>> p = MixtureSameFamily(Categorical(logits=torch.zeros(2)), components)
+        >>> p.log_prob(torch.tensor(3.0)), p.mean
+        (tensor(-1.6121), tensor(0.))
     """
 
     def __init__(

@@ -23,7 +23,8 @@ def sparse_linear(
     """``torch.nn.functional.linear`` of a table in CSR, with its gradient: x weight^T + bias.
 
     Row by row, from what is stored: an entry of x costs ``out`` multiplications, in the forward and
-    in the weight's gradient, a zero nothing. The gradient is dense, as the optimizers have it. A
+    in the weight's gradient, its own 12 bytes (float32, an int64 index) and ``out`` numbers of the
+    weight; a zero nothing. The gradient is dense, as the optimizers have it. A
     weight that is held transposed (``weight.t()`` contiguous) is read and written as it lies; any
     other is copied, which takes a few milliseconds for 128 x 20,000.
 
@@ -44,6 +45,15 @@ def sparse_linear(
     Raises:
         TypeError: x is not in CSR, or an argument has a wrong type or dtype.
         ValueError: The shapes or devices do not fit, or indices of x are outside of it.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> counts = torch.tensor([[0.0, 3.0], [1.0, 0.0]]).to_sparse_csr()
+        >>> weight = torch.tensor([[1.0, 10.0]])
+        >>> vf.sparse_linear(counts, weight)
+        tensor([[30.],
+                [ 1.]])
     """
     try:
         value: Tensor | None = None

@@ -107,6 +107,17 @@ def gaussian_kl(
         ValueError: The shapes do not broadcast, the devices differ, both logvar and scale, half a
             prior, an unknown reduction, batch_dims beyond the dimensions, negative free bits, or
             free bits per dimension with a reduction that keeps the batch.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mu, logvar = torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2)
+        >>> vf.gaussian_kl(mu, logvar)
+        tensor(0.5000)
+        >>> vf.gaussian_kl(mu, logvar, free_bits=0.25)  # the first dimension costs what is free
+        tensor(0.7500)
+        >>> vf.gaussian_kl(mu, logvar, mu, logvar)  # to a prior of its own
+        tensor(0.)
     """
     if logvar is None or scale is not None:
         kl = gaussian_kl(

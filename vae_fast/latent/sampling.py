@@ -84,6 +84,18 @@ def reparameterize(
         ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both logvar
             and scale, more than one source of noise, num_samples below 1, or a list of generators
             that does not fit.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mu, logvar = torch.zeros(4, 2), torch.zeros(4, 2)
+        >>> vf.reparameterize(mu, logvar).shape
+        torch.Size([4, 2])
+        >>> vf.reparameterize(mu, logvar, num_samples=10).shape
+        torch.Size([10, 4, 2])
+        >>> a = vf.reparameterize(mu, logvar, seed=7)
+        >>> torch.equal(a, vf.reparameterize(mu, logvar, seed=7))  # the same noise once more
+        True
     """
     names = ("mu", "logvar")
     if logvar is None or scale is not None:
@@ -164,6 +176,14 @@ def reparameterize_kl(
     Raises:
         TypeError: As :func:`reparameterize` and :func:`gaussian_kl`.
         ValueError: As :func:`reparameterize` and :func:`gaussian_kl`.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mu = torch.tensor([[0.0, 1.0]], requires_grad=True)
+        >>> z, kl = vf.reparameterize_kl(mu, torch.zeros(1, 2), seed=0)
+        >>> z.shape, kl.item()
+        (torch.Size([1, 2]), 0.5)
     """
     function = "reparameterize_kl"
     if logvar is None or scale is not None:

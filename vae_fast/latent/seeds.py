@@ -39,6 +39,17 @@ def draw_seed(
     Raises:
         TypeError: A generator has a wrong type.
         ValueError: A generator is on another kind of device, or the list is empty.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> seed = vf.draw_seed(torch.Generator().manual_seed(1))
+        >>> seed.shape, seed.dtype
+        (torch.Size([1, 2]), torch.int64)
+        >>> mu = torch.zeros(3)
+        >>> z = vf.reparameterize(mu, 0.0, seed=seed)
+        >>> torch.equal(z, vf.reparameterize(mu, 0.0, seed=seed))  # the same noise once more
+        True
     """
     if isinstance(generator, (list, tuple)):
         check_generators("draw_seed", generator)

@@ -58,6 +58,18 @@ def bernoulli_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> logits = torch.tensor([[2.0, -1.0], [0.0, 3.0]])
+        >>> pixels = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+        >>> vf.bernoulli_nll(logits, pixels)  # nats per datum
+        tensor(0.5910)
+        >>> vf.bernoulli_nll(logits, pixels, reduction="sample")
+        tensor([0.4402, 0.7417])
+        >>> vf.bernoulli_nll(logits.sigmoid(), pixels, from_probs=True)
+        tensor(0.5910)
     """
     op = "bernoulli_probs_nll" if from_probs else "bernoulli_nll"
     return loss("bernoulli_nll", op, (logits, target), mask, batch_dims, reduction)
@@ -134,6 +146,13 @@ class Bernoulli(Distribution):
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`. Values between 0 and
             1, which the function takes, are then refused: it is no density of them
             (:class:`vae_fast.distributions.ContinuousBernoulli` is).
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Bernoulli
+        >>> p = Bernoulli(torch.tensor([0.0, 2.0]))
+        >>> p.log_prob(torch.tensor([1.0, 1.0])), p.mean
+        (tensor([-0.6931, -0.1269]), tensor([0.5000, 0.8808]))
     """
 
     nll = staticmethod(bernoulli_nll)

@@ -64,6 +64,14 @@ def beta_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> shares = torch.tensor([[0.25, 0.5]])
+        >>> alpha = torch.tensor([[2.0, 2.0]])
+        >>> vf.beta_nll(alpha, shares, beta=2.0, reduction="none")  # -log(6 x (1 - x))
+        tensor([[-0.1178, -0.4055]])
     """
     operands = (alpha, as_tensor(beta, alpha, target), target)
     return loss("beta_nll", "beta_nll", operands, mask, batch_dims, reduction)
@@ -135,6 +143,12 @@ class Beta(Distribution):
         alpha: As in :func:`beta_nll`; torch's ``concentration1``.
         beta: Likewise; torch's ``concentration0``.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Beta
+        >>> Beta(2.0, 2.0).log_prob(torch.tensor(0.5))  # log 1.5
+        tensor(0.4055)
     """
 
     nll = staticmethod(beta_nll)
@@ -169,7 +183,7 @@ class Beta(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Of the mean m: m (1 - m) / (alpha + beta + 1)."""
+        """With the mean m, it is m (1 - m) / (alpha + beta + 1)."""
         n = self.alpha + self.beta
         return (self.alpha / n) * (self.beta / n) / (n + 1)
 

@@ -69,6 +69,14 @@ def beta_binomial_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> hits = torch.tensor([[0, 1, 2]])
+        >>> alpha = torch.ones(1, 3)  # with beta = 1: uniform
+        >>> vf.beta_binomial_nll(alpha, hits, 1.0, total_count=2, reduction="none")
+        tensor([[1.0986, 1.0986, 1.0986]])
     """
     op, others = "beta_binomial_nll", (alpha, beta, total_count, target)
     parameters = (as_tensor(x, *others) for x in (beta, total_count))
@@ -145,6 +153,13 @@ class BetaBinomial(Distribution):
         beta: Likewise.
         total_count: How many trials.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import BetaBinomial
+        >>> p = BetaBinomial(1.0, 1.0, total_count=4)  # uniform on 0, ..., 4
+        >>> p.log_prob(torch.tensor(3)), p.mean
+        (tensor(-1.6094), tensor(2.))
     """
 
     nll = staticmethod(beta_binomial_nll)

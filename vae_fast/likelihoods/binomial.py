@@ -54,6 +54,13 @@ def binomial_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> hits = torch.tensor([[1, 4]])  # of 4, each with a probability of 1/2
+        >>> vf.binomial_nll(torch.zeros(1, 2), hits, total_count=4, reduction="none")
+        tensor([[1.3863, 2.7726]])
     """
     operands = (logits, as_tensor(total_count, logits, target), target)
     return loss("binomial_nll", "binomial_nll", operands, mask, batch_dims, reduction)
@@ -124,6 +131,13 @@ class Binomial(Distribution):
         logits: Of a hit.
         total_count: How many trials.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Binomial
+        >>> p = Binomial(torch.tensor(0.0), total_count=4)
+        >>> p.log_prob(torch.tensor(2)).exp(), p.mean, p.variance
+        (tensor(0.3750), tensor(2.), tensor(1.))
     """
 
     nll = staticmethod(binomial_nll)

@@ -61,6 +61,13 @@ def categorical_nll(
         ValueError: The shapes do not agree, the devices differ, an unknown reduction, batch_dims
             beyond the dimensions of choices, or a number that is no class: on the CPU. In compiled
             code that is a RuntimeError, on a GPU an assertion of the device.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> vf.categorical_nll(logits, torch.tensor([0, 2]))
+        tensor(0.3955)
     """
     function = "categorical_nll"
     checks.check_operands(function, ("logits",), (logits,))
@@ -114,6 +121,13 @@ class Categorical(torch.distributions.Categorical):
     Raises:
         TypeError: The parameter is no tensor, or not in a dtype of floats.
         ValueError: Both are given, or none is, or there is no class.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Categorical
+        >>> p = Categorical(logits=torch.tensor([0.0, 0.0, 1.0]))
+        >>> p.log_prob(torch.tensor(2)), isinstance(p, torch.distributions.Categorical)
+        (tensor(-0.5514), True)
     """
 
     def __init__(

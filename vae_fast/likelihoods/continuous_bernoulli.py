@@ -56,6 +56,14 @@ def continuous_bernoulli_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> vf.continuous_bernoulli_nll(torch.zeros(1, 3), torch.rand(1, 3))  # uniform: log 1
+        tensor(0.)
+        >>> vf.continuous_bernoulli_nll(torch.tensor([[2.0]]), torch.tensor([[0.9]]))
+        tensor(-0.6386)
     """
     op = "continuous_bernoulli_nll"
     return loss(op, op, (logits, target), mask, batch_dims, reduction)
@@ -121,6 +129,13 @@ class ContinuousBernoulli(Distribution):
     Args:
         logits: As in :func:`continuous_bernoulli_nll`.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import ContinuousBernoulli
+        >>> p = ContinuousBernoulli(torch.tensor(2.0))
+        >>> p.log_prob(torch.tensor(0.9)), p.mean
+        (tensor(0.6386), tensor(0.6565))
     """
 
     nll = staticmethod(continuous_bernoulli_nll)

@@ -67,6 +67,14 @@ def discretized_logistic_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> pixels = torch.tensor([[0, 128, 255]], dtype=torch.uint8)
+        >>> mean = torch.tensor([[0.0, 0.5, 1.0]])
+        >>> vf.discretized_logistic_nll(mean, pixels, log_scale=-3.0)
+        tensor(5.2754)
     """
     op, others = "discretized_logistic_nll", (mean, log_scale, levels, target)
     parameters = (as_tensor(x, *others) for x in (log_scale, levels))
@@ -181,6 +189,14 @@ class DiscretizedLogistic(FewValued):
 
     Raises:
         ValueError: There are not two levels at least.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import DiscretizedLogistic
+        >>> p = DiscretizedLogistic(torch.tensor(0.5), log_scale=-3.0, levels=4)
+        >>> levels = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0])
+        >>> round(p.log_prob(levels).exp().sum().item(), 4)
+        1.0
     """
 
     nll = staticmethod(discretized_logistic_nll)

@@ -87,6 +87,14 @@ def discretized_logistic_mixture_nll(
     Raises:
         TypeError: An argument has a wrong type or dtype.
         ValueError: Shapes or devices that do not fit, or an unknown reduction.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> params = torch.zeros(1, 3 * 2, 4, 4)  # 2 components of a grey picture
+        >>> picture = torch.full((1, 1, 4, 4), 128, dtype=torch.uint8)
+        >>> vf.discretized_logistic_mixture_nll(params, picture, num_mixtures=2)
+        tensor(99.7507)
     """
     _check(params, target, mask, num_mixtures, levels, batch_dims, reduction)
     keep, mean = mixture.keep_and_mean_of(reduction, batch_dims, params)
@@ -113,7 +121,8 @@ def discretized_logistic_mixture_sample(
 ) -> Tensor:
     """Draws pixels of :func:`discretized_logistic_mixture_nll`: its levels, in [0, 1].
 
-    A component for each pixel, then the channels in their order, each from what was drawn before.
+    A component for each pixel, then the channels in their order, each from what was drawn before:
+    in plain PyTorch, a few passes over params.
 
     Args:
         params: (*batch, N, *rest), as there.
@@ -128,6 +137,14 @@ def discretized_logistic_mixture_sample(
     Raises:
         TypeError: An argument has a wrong type or dtype.
         ValueError: params have another size than a number of channels has.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> params = torch.zeros(2, 10 * 5, 8, 8)  # 5 components of a picture in colour
+        >>> pictures = vf.discretized_logistic_mixture_sample(params)
+        >>> pictures.shape
+        torch.Size([2, 3, 8, 8])
     """
     function, last = "discretized_logistic_mixture_sample", levels - 1
     mixture.check(function, ("params",), (params,), (), None)
@@ -304,6 +321,14 @@ class DiscretizedLogisticMixture(Distribution):
     Raises:
         ValueError: Another number of channels, less than two levels, or params of another size than
             any number of components has.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import DiscretizedLogisticMixture
+        >>> p = DiscretizedLogisticMixture(torch.zeros(2, 10 * 5, 8, 8))
+        >>> pictures = p.sample()
+        >>> pictures.shape, p.log_prob(pictures).shape
+        (torch.Size([2, 3, 8, 8]), torch.Size([2]))
     """
 
     nll = staticmethod(discretized_logistic_mixture_nll)

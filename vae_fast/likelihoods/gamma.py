@@ -64,6 +64,13 @@ def gamma_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> x = torch.tensor([[0.5, 2.0]])
+        >>> vf.gamma_nll(torch.ones(1, 2), x, 3.0, reduction="none")  # exponential: 3 x - log 3
+        tensor([[0.4014, 4.9014]])
     """
     operands = (concentration, as_tensor(rate, concentration, target), target)
     return loss("gamma_nll", "gamma_nll", operands, mask, batch_dims, reduction)
@@ -130,6 +137,13 @@ class Gamma(Distribution):
         concentration: As in :func:`gamma_nll`; of 1 it is the exponential distribution.
         rate: Likewise.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Gamma
+        >>> p = Gamma(torch.tensor(2.0), rate=4.0)
+        >>> p.log_prob(torch.tensor(0.5)), p.mean, p.entropy()
+        (tensor(0.0794), tensor(0.5000), tensor(0.1909))
     """
 
     nll = staticmethod(gamma_nll)

@@ -60,6 +60,19 @@ def gaussian_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction,
             batch_dims beyond the dimensions, or scale with a logvar other than 0.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mean, x = torch.zeros(1, 2), torch.tensor([[0.0, 2.0]])
+        >>> vf.gaussian_nll(mean, x)  # of variance 1
+        tensor(3.8379)
+        >>> vf.gaussian_nll(mean, x, scale=2.0)
+        tensor(3.7242)
+        >>> logvar = torch.zeros(1, 2, requires_grad=True)  # a learned variance
+        >>> vf.gaussian_nll(mean, x, logvar).backward()
+        >>> logvar.grad
+        tensor([[ 0.5000, -1.5000]])
     """
     if scale is not None:
         given = None if is_number(logvar) and logvar == 0 else logvar
@@ -103,6 +116,13 @@ class Normal(Symmetric):
         loc: The function's ``mean``.
         logvar: Logarithm of the variance.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Normal
+        >>> p, q = Normal(torch.tensor(1.0), logvar=0.0), torch.distributions.Normal(0.0, 1.0)
+        >>> p.log_prob(torch.tensor(1.0)), torch.distributions.kl_divergence(p, q)
+        (tensor(-0.9189), tensor(0.5000))
     """
 
     nll = staticmethod(gaussian_nll)

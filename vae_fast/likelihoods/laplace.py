@@ -53,6 +53,12 @@ def laplace_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> vf.laplace_nll(torch.zeros(1, 2), torch.tensor([[0.0, 2.0]]))  # 2 log 2 + |0| + |2|
+        tensor(3.3863)
     """
     operands = (mean, as_tensor(log_scale, mean, target), target)
     return loss("laplace_nll", "laplace_nll", operands, mask, batch_dims, reduction)
@@ -92,6 +98,13 @@ class Laplace(Symmetric):
         loc: The function's ``mean``.
         log_scale: Logarithm of the scale.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Laplace
+        >>> p = Laplace(torch.tensor(0.0))
+        >>> p.log_prob(torch.tensor(2.0)), p.variance
+        (tensor(-2.6931), tensor(2.))
     """
 
     nll = staticmethod(laplace_nll)

@@ -57,6 +57,12 @@ def log_normal_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> vf.log_normal_nll(torch.zeros(1, 2), torch.tensor([[1.0, 4.0]]), reduction="none")
+        tensor([[0.9189, 3.2661]])
     """
     operands = (mean, as_tensor(logvar, mean, target), target)
     return loss("log_normal_nll", "log_normal_nll", operands, mask, batch_dims, reduction)
@@ -103,6 +109,13 @@ class LogNormal(Distribution):
         loc: The function's ``mean``, that of log x; :attr:`mean` is that of x.
         logvar: Logarithm of the variance of log x.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import LogNormal
+        >>> p = LogNormal(torch.tensor(0.0), logvar=1.0)
+        >>> p.log_prob(torch.tensor(1.0)), p.mean, p.mode
+        (tensor(-1.4189), tensor(3.8928), tensor(0.0660))
     """
 
     nll = staticmethod(log_normal_nll)

@@ -48,6 +48,13 @@ def multinomial_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims that leave no dimension of classes.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> clicks = torch.tensor([[1, 0, 3]])
+        >>> vf.multinomial_nll(torch.zeros(1, 3), clicks)  # 4 log 3
+        tensor(4.3944)
     """
     operands = (logits, target)
     return rowwise_loss("multinomial_nll", "multinomial_nll", operands, batch_dims, reduction)

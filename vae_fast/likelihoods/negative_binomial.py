@@ -68,6 +68,15 @@ def negative_binomial_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mu, counts = torch.tensor([[0.5, 4.0]]), torch.tensor([[0, 9]])
+        >>> vf.negative_binomial_nll(mu, counts, theta=2.0)  # variance mu + mu^2 / 2
+        tensor(3.9901)
+        >>> vf.negative_binomial_nll(mu, counts, theta=1e9), vf.poisson_nll(mu.log(), counts)
+        (tensor(4.8252), tensor(4.8252))
     """
     operands = (mu, as_tensor(theta, mu, target), target)
     op = "negative_binomial_nll"
@@ -119,6 +128,18 @@ def softmax_negative_binomial_nll(
         ValueError: The shapes do not broadcast, library is not one number per datum, the devices
             differ, an unknown reduction, batch_dims that leave no event, or a target in CSR whose
             indices are outside of it.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> counts = torch.tensor([[0, 2, 5], [1, 0, 0]])
+        >>> logits = torch.zeros(2, 3)
+        >>> library = counts.sum(1, keepdim=True).float()  # a cell's own total
+        >>> vf.softmax_negative_binomial_nll(logits, counts, library, theta=torch.ones(3))
+        tensor(4.1790)
+        >>> csr = counts.float().to_sparse_csr()
+        >>> vf.softmax_negative_binomial_nll(logits, csr, library, theta=torch.ones(3))
+        tensor(4.1790)
     """
     thetas = as_tensor(theta, logits, target)
     name = "softmax_negative_binomial_nll"
@@ -184,6 +205,13 @@ class NegativeBinomial(Distribution):
         mu: The mean.
         theta: The inverse dispersion: the variance is mu + mu^2 / theta.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import NegativeBinomial
+        >>> p = NegativeBinomial(torch.tensor([1.0, 10.0]), theta=2.0)
+        >>> p.log_prob(torch.tensor([0, 12])), p.variance
+        (tensor([-0.8109, -3.2064]), tensor([ 1.5000, 60.0000]))
     """
 
     nll = staticmethod(negative_binomial_nll)

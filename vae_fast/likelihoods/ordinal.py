@@ -68,6 +68,14 @@ def ordinal_nll(
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction,
             batch_dims beyond the dimensions, or a target that is no class: on the CPU. In compiled
             code that is a RuntimeError, on a GPU an assertion of the device.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> cutpoints = torch.tensor([-1.0, 1.0])  # between 3 classes
+        >>> answers = torch.tensor([[0, 1, 2]])
+        >>> vf.ordinal_nll(torch.zeros(1, 3), answers, cutpoints, reduction="none")
+        tensor([[1.3133, 0.7719, 1.3133]])
     """
     _check(location, target, cutpoints, mask, batch_dims, reduction)
     # In the arithmetic's dtype, in which their gradients are added up.
@@ -199,6 +207,13 @@ class Ordinal(FewValued):
         cutpoints: K - 1 along the last dimension, in rising order; what is in front of that
             broadcasts with location.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Ordinal
+        >>> p = Ordinal(torch.tensor(0.0), torch.tensor([-1.0, 1.0]))  # 3 classes
+        >>> p.log_prob(torch.tensor([0, 1, 2])), p.mode
+        (tensor([-1.3133, -0.7719, -1.3133]), tensor(1.))
     """
 
     nll = staticmethod(ordinal_nll)

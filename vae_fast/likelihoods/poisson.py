@@ -55,6 +55,16 @@ def poisson_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> counts = torch.tensor([[0, 3, 1]])  # int64, read as it is
+        >>> log_rate = torch.tensor([[0.0, 1.0, 0.5]])
+        >>> vf.poisson_nll(log_rate, counts)
+        tensor(3.6588)
+        >>> vf.poisson_nll(log_rate, counts, reduction="none")
+        tensor([[1.0000, 1.5100, 1.1487]])
     """
     return loss("poisson_nll", "poisson_nll", (log_rate, target), mask, batch_dims, reduction)
 
@@ -91,6 +101,16 @@ def softmax_poisson_nll(
     Raises:
         TypeError: As in :func:`softmax_negative_binomial_nll`.
         ValueError: Likewise.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> counts = torch.tensor([[0, 2, 5]])
+        >>> logits = torch.tensor([[0.0, 1.0, 2.0]])
+        >>> vf.softmax_poisson_nll(logits, counts, library=7.0)
+        tensor(3.7125)
+        >>> vf.poisson_nll(logits.log_softmax(1) + torch.tensor(7.0).log(), counts)  # in two passes
+        tensor(3.7125)
     """
     name = "softmax_poisson_nll"
     inflated = () if zero_logits is None else (zero_logits,)
@@ -139,6 +159,13 @@ class Poisson(Distribution):
     Args:
         log_rate: Logarithm of the rate, which is the mean.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import Poisson
+        >>> p = Poisson(torch.tensor(3.0).log())
+        >>> p.log_prob(torch.tensor(2)), p.mean
+        (tensor(-1.4959), tensor(3.))
     """
 
     nll = staticmethod(poisson_nll)

@@ -62,6 +62,15 @@ def student_t_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mean, x = torch.zeros(1, 2), torch.tensor([[0.0, 30.0]])
+        >>> vf.student_t_nll(mean, x, 0.0, 3.0, reduction="none")  # a point far off costs little
+        tensor([[ 1.0009, 12.4151]])
+        >>> vf.gaussian_nll(mean, x, reduction="none")
+        tensor([[  0.9189, 450.9189]])
     """
     given = mean, log_scale, df, target
     numbers = as_tensor(log_scale, *given), as_tensor(df, *given)
@@ -130,6 +139,13 @@ class StudentT(Symmetric):
         log_scale: Logarithm of the scale.
         df: Degrees of freedom.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import StudentT
+        >>> p = StudentT(torch.tensor(0.0), log_scale=0.0, df=3.0)
+        >>> p.log_prob(torch.tensor(30.0)), p.variance
+        (tensor(-12.4151), tensor(3.))
     """
 
     nll = staticmethod(student_t_nll)

@@ -56,6 +56,13 @@ def von_mises_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mean, angle = torch.tensor([[3.1]]), torch.tensor([[-3.1]])  # close, across the seam
+        >>> vf.von_mises_nll(mean, angle, 2.0)
+        tensor(-0.0372)
     """
     operands = (mean, as_tensor(log_concentration, mean, target), target)
     return loss("von_mises_nll", "von_mises_nll", operands, mask, batch_dims, reduction)
@@ -108,6 +115,13 @@ class VonMises(Distribution):
         loc: The function's ``mean``.
         log_concentration: Logarithm of the concentration.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import VonMises
+        >>> p = VonMises(torch.tensor(3.1), torch.tensor(2.0))
+        >>> p.log_prob(torch.tensor(-3.1)), p.sample((5,)).abs().max() <= torch.pi
+        (tensor(0.0372), tensor(True))
     """
 
     nll = staticmethod(von_mises_nll)
@@ -156,7 +170,7 @@ class VonMises(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """The circular one: 1 - E[cos(x - loc)], from 0 to 1."""
+        """1 - E[cos(x - loc)], the circular one, from 0 to 1."""
         log_k, _, ratio_rest = self._rests()
         return (ratio_rest * torch.exp(-log_k)).to(self.log_concentration.dtype)
 

@@ -58,6 +58,13 @@ def zero_inflated_negative_binomial_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mu, counts = torch.tensor([[0.5, 4.0]]), torch.tensor([[0, 9]])
+        >>> vf.zero_inflated_negative_binomial_nll(mu, counts, 2.0, zero_logits=0.0)
+        tensor(4.4354)
     """
     op = "zero_inflated_negative_binomial_nll"
     given = mu, theta, zero_logits, target
@@ -97,6 +104,13 @@ class ZeroInflatedNegativeBinomial(ZeroInflated):
         theta: Likewise.
         zero_logits: Logits of a zero that is none of the negative binomial's.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import ZeroInflatedNegativeBinomial
+        >>> p = ZeroInflatedNegativeBinomial(torch.tensor(4.0), theta=2.0, zero_logits=0.0)
+        >>> p.log_prob(torch.tensor(0)), p.mean  # half of 4
+        (tensor(-0.5878), tensor(2.))
     """
 
     nll = staticmethod(zero_inflated_negative_binomial_nll)

@@ -54,6 +54,14 @@ def zero_inflated_poisson_nll(
         TypeError: An argument has a wrong type or dtype.
         ValueError: The shapes do not broadcast, the devices differ, an unknown reduction, or
             batch_dims beyond the dimensions.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> counts = torch.tensor([[0, 3]])
+        >>> log_rate = torch.zeros(1, 2)
+        >>> vf.zero_inflated_poisson_nll(log_rate, counts, zero_logits=0.0, reduction="none")
+        tensor([[0.3799, 3.4849]])
     """
     op = "zero_inflated_poisson_nll"
     operands = (log_rate, as_tensor(zero_logits, log_rate, target), target)
@@ -87,6 +95,13 @@ class ZeroInflatedPoisson(ZeroInflated):
         log_rate: As in :func:`poisson_nll`.
         zero_logits: Logits of a zero that is none of the Poisson's.
         validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.distributions import ZeroInflatedPoisson
+        >>> p = ZeroInflatedPoisson(torch.tensor(4.0).log(), zero_logits=0.0)
+        >>> p.log_prob(torch.tensor(0)), p.mean  # half of 4
+        (tensor(-0.6750), tensor(2.))
     """
 
     nll = staticmethod(zero_inflated_poisson_nll)

@@ -30,7 +30,17 @@ class AutoEncoder(LatentModel):
     """x to its code and back, trained to reconstruct; the VAE's networks and likelihood.
 
     It is the control for the VAE: nothing asks its codes to fill the space around the origin, so
-    that decoding a random code gives nothing sensible. Arguments: see `LatentModel`.
+    that decoding a random code gives nothing sensible. Arguments: see
+    :class:`vae_fast.models.LatentModel`.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> model = vf.AutoEncoder((1, 28, 28), 10, architecture="conv")
+        >>> model.loss(torch.rand(4, 1, 28, 28)).kl
+        tensor(0.)
+        >>> model.embed(torch.rand(4, 1, 28, 28)).shape
+        torch.Size([4, 10])
     """
 
     kind: ClassVar[str] = "ae"

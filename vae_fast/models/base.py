@@ -191,7 +191,7 @@ class LatentModel(nn.Module):
 
     @property
     def data_shape(self) -> tuple[int, ...]:
-        """Of one datum of x: `input_shape`, and with conditions a column more."""
+        """`input_shape`, of one datum of x, and with conditions a column more."""
         return (self.input_shape[0] + 1,) if self.conditions else self.input_shape
 
     def measured(self, x: Tensor) -> Tensor:

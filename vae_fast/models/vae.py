@@ -39,7 +39,18 @@ class VAE(LatentModel):
     """x to a Gaussian q(z | x), a draw from it, and p(x | z); the prior of z is N(0, I).
 
     An encoder of your own gives (B, 2 * latent): the means, then the log-variances, along
-    dimension 1; or the pair of them. Other arguments: see `LatentModel`.
+    dimension 1; or the pair of them. Other arguments: see
+    :class:`vae_fast.models.LatentModel`.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> model = vf.VAE(784, 20)
+        >>> x = torch.rand(8, 784)
+        >>> loss, nll, kl = model(x, return_loss=True)
+        >>> loss.backward()
+        >>> model.embed(x).shape, model.reconstruct(x).shape, model.sample(3).shape
+        (torch.Size([8, 20]), torch.Size([8, 784]), torch.Size([3, 784]))
     """
 
     kind: ClassVar[str] = "vae"

@@ -43,6 +43,18 @@ class TrainerConfig:
             losses and sums stay in float32).
         cuda_graphs: on a GPU, record the training step once and replay it.
         tensorboard: write the curves for TensorBoard too.
+
+    Example:
+        >>> import vae_fast as vf
+        >>> config = vf.TrainerConfig(epochs=3, schedule="cosine")
+        >>> config.learning_rate
+        0.001
+        >>> vf.TrainerConfig.from_json(config.to_json()) == config
+        True
+        >>> vf.TrainerConfig(epochs=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: TrainerConfig.epochs is 0; expected at least 1
     """
 
     epochs: int = 10

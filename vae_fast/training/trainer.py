@@ -95,6 +95,15 @@ class Trainer:
         RunError: the folder holds a run already, or files that are not a run's.
         ValueError: the device is not there, or cannot do what the configuration asks for.
         ModuleNotFoundError: a package is missing that the configuration asks for.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> model = vf.VAE(20, 2, hidden=(16,))
+        >>> trainer = vf.Trainer(model, vf.TrainerConfig(epochs=2, device="cpu"))
+        >>> history = trainer.fit(torch.rand(256, 20), torch.rand(64, 20))
+        >>> [epoch.epoch for epoch in history]
+        [1, 2]
     """
 
     def __init__(
