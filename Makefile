@@ -14,7 +14,7 @@ CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
-.PHONY: attack-asan cuda-check cuda-table gpu wheel sdist
+.PHONY: attack-asan bench-history cuda-check cuda-table docs gpu wheel sdist
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,6 +76,23 @@ bench: build ## eager, torch.compile and vae_fast side by side, with the machine
 bench-against: build ## this tree and REV=commit side by side; BENCH_ARGS="--only TEXT --seconds N"
 	@test -n "$(REV)" || { echo 'which commit? make bench-against REV=main'; exit 2; }
 	$(BIN)/python -m benchmarks.against "$(REV)" $(BENCH_ARGS)
+
+bench-history: build ## measure this commit, and append its figures to docs/figures/history.jsonl
+	$(BIN)/vae-fast bench --only kernel --out build/bench
+	$(BIN)/python -m benchmarks.history build/bench/bench.json
+
+$(VENV)/docs.stamp: $(VENV)/setup.stamp
+	VAE_FAST_EXTENSION=0 $(BIN)/pip install --quiet --no-build-isolation --editable ".[docs]"
+	touch $@
+
+runs/demo/latent.png:
+	$(MAKE) demo
+
+# Pages that are gone would stay among the sources and in the output.
+docs: build $(VENV)/docs.stamp runs/demo/latent.png ## the documentation site, in build/site; its links and examples checked
+	rm -rf build/site docs/api
+	$(BIN)/python -m sphinx --quiet -W --keep-going -n -b html -d build/doctrees docs build/site
+	$(BIN)/python -m pytest tests/documentation/check_site.py
 
 # What has CUDA wants the build of PyTorch that has it, and an error where a piece is missing.
 cuda-check cuda-table gpu: export VAE_FAST_CUDA := 1

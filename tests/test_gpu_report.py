@@ -89,9 +89,9 @@ def test_the_report():
         "| The test suite | passed | 61 s |\n"
         "| compute-sanitizer memcheck | FAILED: exit status 1 | 3 s |\n"
         "| Benchmarks | not yet run | |\n\n"
-        "## The test suite: passed\n\n```\n2178 passed\n```\n\n"
+        "## The test suite: passed\n\n```text\n2178 passed\n```\n\n"
         "## compute-sanitizer memcheck: FAILED: exit status 1\n\n"
-        "The last 2 of 3 lines:\n\n```\n========= ERROR SUMMARY: 0 errors\nlast\n```\n"
+        "The last 2 of 3 lines:\n\n```text\n========= ERROR SUMMARY: 0 errors\nlast\n```\n"
     )
 
 

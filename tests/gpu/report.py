@@ -124,7 +124,7 @@ def section(result: Result) -> str:
     tail = "\n".join(output[-result.step.lines :])
     rest = len(output) - result.step.lines
     cut = f"The last {result.step.lines} of {len(output)} lines:\n\n" if rest > 0 else ""
-    return f"## {result.step.title}: {result.outcome}\n\n{cut}```\n{tail}\n```\n"
+    return f"## {result.step.title}: {result.outcome}\n\n{cut}```text\n{tail}\n```\n"
 
 
 def render(head: str, results: Sequence[Result], pending: Sequence[Step] = ()) -> str:
@@ -153,7 +153,7 @@ def heading() -> tuple[str, str]:
         f"{properties.multi_processor_count} multiprocessors, "
         f"{properties.total_memory / 2**30:.0f} GiB; driver {driver[0] if driver else 'unknown'}."
     )
-    return card, f"# {card}\n\n{facts}\n\n```\n{vf.build_info()}\n```\n"
+    return card, f"# {card}\n\n{facts}\n\n```text\n{vf.build_info()}\n```\n"
 
 
 def main() -> int:
