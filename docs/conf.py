@@ -49,6 +49,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "code"  # single backticks, as in Markdown
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 nitpicky = True
 # Of torch nothing is known without its inventory, which would be fetched.
 nitpick_ignore_regex = [("py:.*", r"torch\..*|Tensor")]
