@@ -18,7 +18,7 @@ from vae_fast.cli.grouped import Device
 
 ROOT = Path(__file__).parents[2]
 # The recipes of other people's packages are run where these are installed: tests/dropin.
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted(set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "drop_ins.md"})
 LANGUAGES = ("python", "sh", "diff", "cpp", "text")
 RUN = {"quick_start.md"}  # its shell blocks train for seconds, and need nothing
