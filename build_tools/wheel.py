@@ -2,8 +2,8 @@
 
     python -m build_tools.wheel --out dist build/wheels/*/*.whl
 
-All are the same but for their fast bindings (:mod:`build_tools.extensions`): the first one gets
-those of the others. Then auditwheel looks at what the wheel asks of the system, and names it for
+All have the same kernels and the same Python, to the byte: the first one gets the fast bindings of
+the others (:mod:`build_tools.extensions`; of stable ones any is as good). Then auditwheel looks at what the wheel asks of the system, and names it for
 that. Needs the extra ``wheel``.
 """
 
@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 FAST = "vae_fast/_fast_"
+BINDINGS = FAST, "vae_fast/_ops."
 # Of the torch that imports the package: loaded before, and no part of a wheel.
 OF_TORCH = "lib*torch*.so*", "libc10*.so*"
 
@@ -32,19 +33,30 @@ def merge(wheels: list[Path], folder: Path) -> Path:
     """A wheel in ``folder``: the first one, with the fast bindings of all of them.
 
     Raises:
-        ValueError: They are not of one version.
+        ValueError: The kernels or the Python differ; a binding of others would misread memory.
     """
     first, *others = wheels
-    if different := [wheel.name for wheel in others if wheel.name != first.name]:
-        raise ValueError(f"{', '.join(different)}: expected the version and tag of {first.name}")
     with tempfile.TemporaryDirectory() as unpacked:
         _run("wheel", "unpack", "--dest", unpacked, str(first))
         (root,) = Path(unpacked).iterdir()
         for wheel in others:
+            if different := sorted(_others(first) ^ _others(wheel)):
+                names = ", ".join(sorted({name for name, _ in different}))
+                raise ValueError(f"{wheel} differs from {first}: {names}")
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(root, fast_bindings(wheel))
         _run("wheel", "pack", "--dest-dir", str(folder), str(root))
     return folder / first.name
+
+
+def _others(wheel: Path) -> set[tuple[str, int]]:
+    """What of the package is in a wheel besides its bindings, with checksums."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            (info.filename, info.CRC)
+            for info in archive.infolist()
+            if info.filename.startswith("vae_fast/") and not info.filename.startswith(BINDINGS)
+        }
 
 
 def repair(wheel: Path, folder: Path, platform: str) -> None:

@@ -7,13 +7,10 @@ namespace {
 
 // Of an operand that is such a target, or none.
 void check_dtype(const char* op, const char* name, int torch_dtype, Target target) {
-  bool fits = is_known(torch_dtype);
-  if (fits) {
-    const Dtype dtype = dtype_of(torch_dtype);
-    const bool is_byte = dtype == Dtype::kUInt8 || dtype == Dtype::kBool;
-    fits = is_floating(dtype) || target == Target::kNumber ||
-           (target == Target::kUnitInterval && is_byte);
-  }
+  const std::optional<Dtype> dtype = known_dtype(torch_dtype);
+  const bool is_byte = dtype == Dtype::kUInt8 || dtype == Dtype::kBool;
+  const bool fits = dtype && (is_floating(*dtype) || target == Target::kNumber ||
+                              (target == Target::kUnitInterval && is_byte));
   VAE_FAST_REQUIRE(fits, BadType, op, ": ", name, " has dtype ", shown_dtype(torch_dtype),
                    ", expected float32, float64, bfloat16",
                    target == Target::kNumber         ? ", float16, uint8, bool, int32 or int64"

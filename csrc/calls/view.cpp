@@ -1,5 +1,6 @@
 #include "calls/view.h"
 
+#include <array>
 #include <numeric>
 
 namespace vae_fast::calls {
@@ -10,7 +11,6 @@ struct Name {
   const char* text;
 };
 
-// c10/core/ScalarType.h: the numbers are in every file that torch.save writes.
 constexpr Name kDtypes[] = {
     {0, "uint8"},     {1, "int8"},         {2, "int16"},          {3, "int32"},
     {4, "int64"},     {5, "float16"},      {6, "float32"},        {7, "float64"},
@@ -48,44 +48,28 @@ std::string shown_dtype(int torch_dtype) {
   return "torch." + name_in(kDtypes, torch_dtype, "dtype");
 }
 
-int torch_dtype(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kUInt8:
-      return 0;
-    case Dtype::kInt32:
-      return 3;
-    case Dtype::kInt64:
-      return 4;
-    case Dtype::kFloat16:
-      return 5;
-    case Dtype::kFloat32:
-      return 6;
-    case Dtype::kFloat64:
-      return 7;
-    case Dtype::kBool:
-      return 11;
-    case Dtype::kBFloat16:
-      return 15;
-  }
-  return -1;
-}
-
 namespace {
 
 constexpr Dtype kKnown[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kBFloat16, Dtype::kFloat16,
                             Dtype::kUInt8,   Dtype::kBool,    Dtype::kInt32,    Dtype::kInt64};
 
+constexpr auto kDtypeOf = [] {
+  std::array<std::optional<Dtype>, 16> result;
+  for (const Dtype dtype : kKnown) result[torch_dtype(dtype)] = dtype;
+  return result;
+}();
+
 }  // namespace
 
-bool is_known(int number) {
-  return std::ranges::find(kKnown, number, torch_dtype) != std::end(kKnown);
+std::optional<Dtype> known_dtype(int number) {
+  return 0 <= number && number < static_cast<int>(kDtypeOf.size()) ? kDtypeOf[number]
+                                                                   : std::nullopt;
 }
 
-Dtype dtype_of(int number) {
-  const auto* found = std::ranges::find(kKnown, number, torch_dtype);
-  VAE_FAST_REQUIRE(found != std::end(kKnown), BadType, shown_dtype(number),
-                   " is no element type of the kernels");
-  return *found;
+Dtype View::dtype() const {
+  const std::optional<Dtype> known = known_dtype(torch_dtype);
+  VAE_FAST_REQUIRE(known, BadType, shown_dtype(torch_dtype), " is no element type of the kernels");
+  return *known;
 }
 
 bool is_floating(Dtype dtype) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <stdexcept>
@@ -45,6 +46,13 @@ class Sizes {
   Sizes() = default;
   Sizes(std::initializer_list<int64_t> values) : Sizes(Span(values.begin(), values.size())) {}
   Sizes(Span values) { append(values); }
+  // Not the places that hold nothing.
+  Sizes(const Sizes& other) : Sizes(Span(other)) {}
+  Sizes& operator=(const Sizes& other) {
+    std::copy(other.begin(), other.end(), values_);
+    count_ = other.count_;
+    return *this;
+  }
 
   operator Span() const { return {values_, count_}; }
 
@@ -103,10 +111,32 @@ inline bool is_cpu(const Place& place) { return place.type == kCpuType; }
 
 std::string shown(const Place& place);
 
-// Torch's number of an element type, and back. One that the kernels do not know has no Dtype.
-int torch_dtype(Dtype dtype);
-bool is_known(int torch_dtype);
-Dtype dtype_of(int torch_dtype);
+// Torch's numbers of element types (c10/core/ScalarType.h): they are in every file that torch.save
+// writes.
+constexpr int torch_dtype(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kUInt8:
+      return 0;
+    case Dtype::kInt32:
+      return 3;
+    case Dtype::kInt64:
+      return 4;
+    case Dtype::kFloat16:
+      return 5;
+    case Dtype::kFloat32:
+      return 6;
+    case Dtype::kFloat64:
+      return 7;
+    case Dtype::kBool:
+      return 11;
+    case Dtype::kBFloat16:
+      return 15;
+  }
+  return -1;
+}
+
+// Of every number, the one that the kernels know; null where they know none.
+std::optional<Dtype> known_dtype(int torch_dtype);
 // As Python writes it, torch.float32.
 std::string shown_dtype(int torch_dtype);
 
@@ -122,7 +152,8 @@ struct View {
   Sizes strides;
 
   int64_t dims() const { return static_cast<int64_t>(sizes.size()); }
-  Dtype dtype() const { return dtype_of(torch_dtype); }
+  // BadType where the kernels do not know it.
+  Dtype dtype() const;
   int64_t numel() const;
   bool is_contiguous() const;
   // Its elements fill a piece of memory, in whatever order.
