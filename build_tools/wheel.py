@@ -3,8 +3,9 @@
     python -m build_tools.wheel --out dist build/wheels/*/*.whl
 
 All have the same kernels and the same Python, to the byte: the first one gets the fast bindings of
-the others (:mod:`build_tools.extensions`; of stable ones any is as good). Then auditwheel looks at what the wheel asks of the system, and names it for
-that. Needs the extra ``wheel``.
+the others (:mod:`build_tools.extensions`; of stable ones any is as good). Then auditwheel looks at
+what the wheel asks of the system, and names it for that. It runs in an environment of its own, of
+requirements.txt beside this file.
 """
 
 from __future__ import annotations
