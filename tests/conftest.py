@@ -53,8 +53,12 @@ def pytest_collection_modifyitems(items):
     if DEVICE != "cpu":
         of_the_cpu = {"cpu_threads", "cpu_capability"}
         items[:] = [item for item in items if not of_the_cpu & set(item.fixturenames)]
+    left_out = []
     if DEVICE == "emulated":
-        items[:] = [item for item in items if not item.get_closest_marker("torch_devices_only")]
+        left_out += ["torch_devices_only"]
+    if extension.BINDING == "stable":
+        left_out += ["of_the_fast_binding"]
+    items[:] = [item for item in items if not any(map(item.get_closest_marker, left_out))]
 
 
 @pytest.fixture(autouse=True)

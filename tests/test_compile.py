@@ -361,6 +361,7 @@ def test_aot_inductor(tmp_path):
 # ---- known limits --------------------------------------------------------------------------------
 
 
+@pytest.mark.of_the_fast_binding  # the stable one's nodes are Python, which it traces
 def test_compiled_autograd_over_an_eager_graph_is_refused():
     from torch._dynamo import compiled_autograd
 

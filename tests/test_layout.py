@@ -12,6 +12,7 @@ PACKAGE = Path(vf.__file__).parent
 # From the bottom; a room uses those below it alone. `__init__` is what `import vae_fast` gives.
 FLOORS = (
     {"engine", "_version"},
+    {"stable"},
     {"likelihoods", "latent", "info", "memory"},
     {"bounds", "distributions"},
     {"models", "data"},

@@ -169,6 +169,7 @@ def test_under_the_compiler_and_autocast():
     torch.testing.assert_close(half, expected, rtol=2e-2, atol=0)
 
 
+@pytest.mark.of_the_fast_binding
 def test_memory_stays_small():
     """What autograd keeps between forward and backward: nothing of the size of the output."""
     layer = nn.Linear(4, 4096)
@@ -207,6 +208,7 @@ def test_torch_func(likelihood):
     torch.testing.assert_close(transformed(_fused), transformed(_two_steps))
 
 
+@pytest.mark.of_the_fast_binding
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
     ("likelihood", "reduction"),
@@ -241,6 +243,7 @@ def test_meta_tensors(likelihood):
             assert (gradient.shape, gradient.device.type) == (leaf.shape, "meta")
 
 
+@pytest.mark.of_the_fast_binding
 @pytest.mark.torch_devices_only  # the profiler sees no other device's memory
 @pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
 def test_samples_share_a_target(likelihood):

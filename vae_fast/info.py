@@ -17,6 +17,9 @@ class BuildInfo:
     Attributes:
         version: of this package.
         backend: "compiled" or "reference" (plain PyTorch).
+        binding: "fast" (C++, for one minor release of torch) or "stable" (Python over a library for
+            every torch from 2.10 on), or None without the extension.
+        no_fast_binding: why the stable one serves where nobody chose it, or None.
         built_for_torch: the torch release that the extension was compiled against, or None.
         torch: the torch release that is running.
         cpu_capability: the instruction set in use, or None without the extension.
@@ -43,6 +46,8 @@ class BuildInfo:
 
     version: str
     backend: str
+    binding: str | None
+    no_fast_binding: str | None
     built_for_torch: str | None
     torch: str
     cpu_capability: str | None
@@ -61,6 +66,7 @@ class BuildInfo:
         rows = {
             "vae_fast": self.version,
             "backend": self.backend,
+            "binding": self.binding or "none",
             "torch": self.torch,
             "built for torch": self.built_for_torch or "not built",
             "CPU instruction set": self.cpu_capability or "none",
@@ -73,6 +79,9 @@ class BuildInfo:
             "CUDA of torch": self.torch_cuda or "none (CPU build)",
             "device": self.device,
         }
+        if self.no_fast_binding is not None:
+            rows["binding"] += f" ({extension.COST_OF_STABLE} than with the fast one)"
+            rows["no fast binding"] = self.no_fast_binding
         width = max(map(len, rows))
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
@@ -91,6 +100,8 @@ def build_info() -> BuildInfo:
     return BuildInfo(
         version=__version__,
         backend=extension.BACKEND,
+        binding=extension.BINDING,
+        no_fast_binding=extension.NO_FAST_BINDING,
         built_for_torch=kernels.TORCH_VERSION if kernels else None,
         torch=torch.__version__,
         cpu_capability=kernels.cpu_capability() if kernels else None,

@@ -2,34 +2,86 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
 _BACKEND_VARIABLE = "VAE_FAST_BACKEND"
+_BINDING_VARIABLE = "VAE_FAST_BINDING"
+
+
+# The compiled code comes in two bindings, of the same ops and kernels. The fast one is C++
+# throughout (pybind11, nodes of autograd) and holds for the one minor release of torch that it was
+# built for; the stable one is a library on LibTorch's stable ABI, which holds for all from 2.10 on,
+# and Python above it (vae_fast.stable). Both register the same ops: a process has one of them.
 _FAST = "vae_fast._fast_{}{}".format(*torch.__version__.split(".")[:2])
+_STABLE = Path(__file__).parents[1] / "_ops.so"
+
+# What the stable binding costs beside the fast one, as `vae-fast info` says it.
+COST_OF_STABLE = "a call and its backward take 50 microseconds longer"
 
 
-def _load() -> ModuleType | None:
-    """The compiled module, or None where it was not built."""
+def _load_fast() -> ModuleType:
+    """The module of the fast binding.
+
+    Raises:
+        ImportError: It was not built, or for another torch.
+    """
     if find_spec(_FAST) is None:
-        return None
+        raise ImportError("it was not built")
     try:
-        extension = import_module(_FAST)
+        return import_module(_FAST)
     except ImportError as error:
         raise ImportError(
-            f"vae_fast's compiled extension does not load into torch {torch.__version__}: {error}. "
-            "It was built for another torch (its C++ interface changes with every release); "
-            "build it again: pip install --no-build-isolation --force-reinstall --no-deps vae_fast"
+            f"it was built for another torch, whose C++ interface changes with every release: "
+            f"{error}"
         ) from error
-    extension.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error here and now
-    return extension
 
 
-C: ModuleType | None = _load()
+def _load_stable() -> Any:
+    """The stable binding.
+
+    Raises:
+        ImportError: It was not built.
+    """
+    if not _STABLE.exists():
+        raise ImportError("it was not built")
+    # By name, as the fast one, because it stands on this package's engine.
+    return import_module("vae_fast.stable.binding").Binding(_STABLE)
+
+
+_LOADERS: dict[str, Callable[[], Any]] = {"fast": _load_fast, "stable": _load_stable}
+
+
+def _load() -> tuple[str | None, Any, str | None]:
+    """The binding's name, the binding, and why it is not the fast one, where nobody chose."""
+    choice = os.environ.get(_BINDING_VARIABLE, "")
+    if choice and choice not in _LOADERS:
+        raise ValueError(f"{_BINDING_VARIABLE} is {choice!r}, expected 'fast' or 'stable'")
+    try:
+        name = choice or "fast"
+        return name, _LOADERS[name](), None
+    except ImportError as error:
+        if not choice and _STABLE.exists():
+            return "stable", _LOADERS["stable"](), str(error)
+        if not choice and find_spec(_FAST) is None:
+            return None, None, None
+        raise ImportError(
+            f"vae_fast's {choice or 'compiled'} binding does not load into torch "
+            f"{torch.__version__}: {error}; build it again: "
+            "pip install --no-build-isolation --force-reinstall --no-deps vae_fast"
+        ) from error
+
+
+# C: what the functions ask of the binding, or None where none was built.
+BINDING, C, NO_FAST_BINDING = _load()
+if C is not None:
+    C.cpu_capability()  # an unknown VAE_FAST_CPU_CAPABILITY is an error here and now
 
 
 def _chosen_backend() -> str:

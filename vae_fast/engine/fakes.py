@@ -1,8 +1,8 @@
 """Fake kernels: what results look like, for the compiler, export and meta tensors.
 
-Their shapes, dtypes and strides, written once for all losses. Schemas, kernels, autograd and
-autocast are C++ (csrc/bindings), which names this module as the one that completes the ops of
-losses. Sizes may be symbolic here.
+Their shapes, dtypes and strides, written once for all losses. Schemas and kernels are C++
+(csrc/bindings), and in the fast binding autograd and autocast are, too; it names this module as the
+one that completes the ops of losses. Sizes may be symbolic here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from vae_fast.engine.dtypes import promoted_dtype, sum_dtype
 from vae_fast.engine.shapes import broadcast_shape
 
 Dtypes: TypeAlias = tuple[torch.dtype, ...]
+
+# The fake kernels by their op's name: they check an op's arguments, and say what is wrong.
+FAKES: dict[str, Callable[..., Any]] = {}
 
 
 def fake_value(operands: Sequence[Tensor], shape: Sequence[int], keep: int) -> Tensor:
@@ -141,5 +144,7 @@ def register_loss(op: str, names: tuple[str, ...], integers: Dtypes, rowwise: bo
     forward, backward = (
         (_fake_rows, _fake_rows_backward) if rowwise else (_fake_loss, _fake_loss_backward)
     )
-    torch.library.register_fake(f"vae_fast::{op}", forward(op, names, integers))
-    torch.library.register_fake(f"vae_fast::{op}_backward", backward(op, names, integers))
+    FAKES[op] = forward(op, names, integers)
+    FAKES[f"{op}_backward"] = backward(op, names, integers)
+    torch.library.register_fake(f"vae_fast::{op}", FAKES[op])
+    torch.library.register_fake(f"vae_fast::{op}_backward", FAKES[f"{op}_backward"])

@@ -16,7 +16,7 @@ from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from vae_fast.engine import checks
 from vae_fast.engine.batching import batch_operands, batched_gradients, front_expanded
 from vae_fast.engine.dtypes import promoted_dtype
-from vae_fast.engine.fakes import fake_gradients, fake_nothing, fake_value, laid_out_like
+from vae_fast.engine.fakes import FAKES, fake_gradients, fake_nothing, fake_value, laid_out_like
 from vae_fast.engine.shapes import broadcast_shape
 from vae_fast.engine.table import LOSSES
 from vae_fast.latent.checks import check_seed
@@ -169,6 +169,7 @@ for _name, _fake, _rule in (
         _batch_reparameterize_kl_backward,
     ),
 ):
+    FAKES[_name] = _fake
     torch.library.register_fake(f"vae_fast::{_name}", _fake)
     torch.library.register_vmap(f"vae_fast::{_name}", _rule)
 

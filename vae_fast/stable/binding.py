@@ -1,0 +1,225 @@
+"""What the package asks of its binding, answered by the stable half (the fast one is C++)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vae_fast.engine import checks
+from vae_fast.stable import composed, losses, nodes, sampling
+from vae_fast.stable.composed import is_overridden
+from vae_fast.stable.fused import Fused
+
+_ops = torch.ops.vae_fast
+
+
+class Binding(Fused):
+    """The entries of the public functions, each None where torch is to ask a class or a mode.
+
+    Args:
+        path: Of the library of kernels, which is loaded into torch here.
+
+    Raises:
+        OSError: It does not load.
+        ValueError: ``VAE_FAST_CPU_CAPABILITY`` is none that this machine has.
+    """
+
+    TORCH_VERSION = "2.10 and later"
+    # The library has the CPU's kernels alone.
+    GPU: str | None = None
+    CUDA_RELEASE: str | None = None
+    CUDA_ARCHITECTURES: str | None = None
+
+    set_gradient_formula = staticmethod(nodes.set_gradient_formula)
+    set_composition = staticmethod(composed.set_composition)
+
+    def __init__(self, path: Path) -> None:
+        load: Callable[[Path], None] = torch.ops.load_library  # typed here, as torch has it not
+        load(path)
+        self._library = ctypes.CDLL(str(path))
+        self._library.vae_fast_capabilities.restype = ctypes.POINTER(ctypes.c_char_p)
+        self._library.vae_fast_capability.restype = ctypes.c_char_p
+        found = losses.registered()
+        self.LOSSES = {loss.op: loss.operands for loss in found if not loss.rowwise}
+        super().__init__(list(self.LOSSES), self.GPU)
+        autocast_keys = ["AutocastCPU"] if self.GPU is None else ["AutocastCPU", "AutocastCUDA"]
+        for loss in found:
+            losses.register(loss, autocast_keys)
+            setattr(self, loss.op, _entry(loss))
+        sampling.register(autocast_keys)
+
+    # ---- samplers --------------------------------------------------------------------------------
+
+    def reparameterize(
+        self, mu: Tensor, logvar: Tensor, generator: torch.Generator | None
+    ) -> Tensor | None:
+        """See :func:`vae_fast.reparameterize`."""
+        if is_overridden((mu, logvar)):
+            return None
+        seed = sampling.draw_seed(mu, generator, self.GPU)
+        z: Tensor = _ops.reparameterize.default(mu, logvar, seed)[0]
+        return z
+
+    def reparameterize_kl(
+        self,
+        mu: Tensor,
+        logvar: Tensor,
+        prior_mu: Tensor | None,
+        prior_logvar: Tensor | None,
+        generator: torch.Generator | None,
+        keep: int,
+        mean: int,
+        batch_dims: int,
+    ) -> tuple[Tensor, Tensor] | None:
+        """See :func:`vae_fast.reparameterize_kl`."""
+        given = mu, logvar, prior_mu, prior_logvar
+        if is_overridden(given):
+            return None
+        operands = [x for x in given if x is not None]
+        _check_shapes("reparameterize_kl", ("mu", "logvar", *"12"), operands, None, batch_dims)
+        seed = sampling.draw_seed(mu, generator, self.GPU)
+        z, kl, _ = _ops.reparameterize_kl.default(*given, seed, keep, mean)
+        return z, kl
+
+    # ---- what the fast binding alone is faster at ------------------------------------------------
+
+    def linear_nll(
+        self,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        logvar: Tensor | None,
+        mask: Tensor | None,
+        op: str,
+        keep: int,
+        mean: int,
+    ) -> Tensor | None:
+        """See :func:`vae_fast.linear_nll`: in two steps, always."""
+        if is_overridden((h, weight, bias, target, logvar, mask)):
+            return None
+        output = functional.linear(h, weight, bias)
+        if target.shape != output.shape:
+            raise ValueError("linear_nll: target has not the shape of the layer's output")
+        others = () if logvar is None else (logvar,)
+        masks = () if op not in self.LOSSES else (mask,)
+        if not masks and mask is not None:
+            raise ValueError(f"linear_nll: mask is given, which {op} does not have")
+        value: Tensor | None = getattr(self, op)(
+            output, *others, target, *masks, keep, mean, h.dim() - 1
+        )
+        return value
+
+    @staticmethod
+    def set_linear_chunks(features: int, rows: int) -> None:
+        """A layer's output is one piece."""
+
+    def mlp(self, x: Tensor, parameters: Sequence[Tensor]) -> None:
+        """None: the modules are to be called."""
+
+    def elbo(self, *args: Any) -> None:
+        """None: the functions are to be called."""
+
+    @staticmethod
+    def uses_onednn() -> bool:
+        """Matrix products are torch's."""
+        return False
+
+    @staticmethod
+    def buffer_cache_info() -> tuple[int, int]:
+        """Outputs are of torch's memory: nothing is kept."""
+        return 0, 0
+
+    @staticmethod
+    def set_buffer_cache_limit(limit: int) -> None:
+        """There is no cache."""
+
+    @staticmethod
+    def empty_buffer_cache() -> None:
+        """There is no cache."""
+
+    # ---- instruction sets ------------------------------------------------------------------------
+
+    def cpu_capabilities(self) -> list[str]:
+        """Those that this machine has, best last."""
+        found = []
+        for name in self._library.vae_fast_capabilities():
+            if name is None:
+                break
+            found.append(name.decode())
+        return found
+
+    def cpu_capability(self) -> str:
+        """The one in use."""
+        name = self._library.vae_fast_capability()
+        if name is None:
+            variable = "VAE_FAST_CPU_CAPABILITY"
+            raise ValueError(self._unknown(variable, os.environ[variable]))
+        found: str = name.decode()
+        return found
+
+    def set_cpu_capability(self, name: str) -> None:
+        """Uses another one from now on."""
+        if self._library.vae_fast_set_capability(name.encode()):
+            raise ValueError(self._unknown("CPU capability", name))
+
+    def _unknown(self, what: str, name: str) -> str:
+        names = ", ".join(self.cpu_capabilities())
+        return f"{what} is '{name}', expected one that this machine has: {names}"
+
+
+def _check_shapes(
+    function: str,
+    names: Sequence[str],
+    operands: Sequence[Tensor],
+    mask: Tensor | None,
+    batch_dims: int,
+) -> None:
+    """The public functions' rule, at once where all have one shape.
+
+    torch.jit.trace would record what is asked of shapes: the ops look at them again.
+    """
+    if torch._C._is_tracing():
+        return
+    shape = operands[0].shape
+    if not 0 <= batch_dims <= max(len(shape), 1):
+        raise ValueError(f"{function}: batch_dims is {batch_dims}")
+    if mask is None and all(x.shape == shape for x in operands):
+        return
+    checks.check_shapes(function, names[: len(operands)], operands, mask, batch_dims)
+
+
+def _entry(loss: losses.Loss) -> Callable[..., Tensor | None]:
+    """The entry of a loss: of its operands, its mask if it has one, keep, mean and batch_dims."""
+    op, names, overload, count = loss.op, loss.operands, loss.overload, len(loss.operands)
+
+    def elementwise(*args: Any) -> Tensor | None:
+        *tensors, keep, mean, batch_dims = args
+        if is_overridden(tensors):
+            return None
+        *operands, mask = tensors
+        _check_shapes(op, names, operands, mask, batch_dims)
+        value: Tensor = overload(*tensors, keep, mean)[0]
+        return value
+
+    def rowwise(*args: Any) -> Tensor | None:
+        *operands, keep, mean, batch_dims = args
+        if is_overridden(operands):
+            return None
+        first = operands[0]
+        _check_shapes(op, names, operands, None, batch_dims)
+        if batch_dims >= first.dim():
+            raise ValueError(f"{op}: there is no dimension of classes")
+        expanded = (x if x.dim() == first.dim() else x.expand_as(first) for x in operands)
+        value: Tensor = overload(*expanded, keep, mean)[0]
+        return value
+
+    assert count == len(names)
+    return rowwise if loss.rowwise else elementwise

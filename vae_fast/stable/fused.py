@@ -1,0 +1,239 @@
+"""The entries of the fused functions, which give None where their composition is to be taken.
+
+When a kernel takes the tensors, and which gradients it makes in the forward, is said here as the
+fast binding has it (csrc/bindings: counts.cpp, mixture.cpp, sparse_linear.cpp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.shapes import fits_into
+from vae_fast.stable.composed import Composed, Tensors, call_fused, is_overridden, is_plain
+
+_ops = torch.ops.vae_fast
+_INDICES = (torch.int32, torch.int64)
+
+
+def _is_plain_csr(starts: Tensor, columns: Tensor, values: Tensor) -> bool:
+    """Whether they are dense and fit together: the starts of the rows, a column for each value."""
+    return (
+        all(x.dim() == 1 and x.is_contiguous() for x in (starts, columns, values))
+        and len(starts) > 0
+        and len(columns) == len(values)
+        and starts.dtype is columns.dtype
+        and starts.dtype in _INDICES
+    )
+
+
+class Fused:
+    """The entries of the fused functions.
+
+    Args:
+        losses: The names of the elementwise losses, in the order that compositions count them.
+        gpu: The type of device that runs the CUDA kernels, or None.
+    """
+
+    def __init__(self, losses: Sequence[str], gpu: str | None) -> None:
+        self._losses = list(losses)
+        self._gpu = gpu
+        self._devices = ("cpu", gpu)
+
+    # ---- likelihoods of counts by rows -----------------------------------------------------------
+
+    def counts_nll(
+        self,
+        op: str,
+        parameters: Sequence[Tensor],
+        library: Tensor | None,
+        target: Tensor,
+        starts: Tensor | None,
+        columns: Tensor | None,
+        mask: Tensor | None,
+        batch_dims: int,
+        keep: int,
+        mean: int,
+        is_log: bool,
+    ) -> Tensor | None:
+        """See :func:`vae_fast.engine.counts.counts_loss`."""
+        tensors = [*parameters, library, target, starts, columns, mask]
+        count = len(parameters)
+
+        def evaluate(
+            own: Tensors, upstream: Tensor | None, want: int
+        ) -> tuple[Tensor, Sequence[Tensor]]:
+            result: tuple[Tensor, Sequence[Tensor]] = _ops.counts_nll_kernel.default(
+                own[:count], *own[count:], upstream, op, batch_dims, keep, mean, is_log, want
+            )
+            return result
+
+        numbers = (self._losses.index(op), batch_dims, keep, mean, int(is_log))
+        function = Composed("counts_nll", numbers, count + 1, evaluate)
+        if is_overridden(tensors) or not is_plain(function, tensors, self._devices):
+            return None
+        first = parameters[0]
+        if not _takes_counts(parameters, library, target, starts, columns, mask, batch_dims):
+            return None
+        if first.device.type == self._gpu:
+            # Of what is not shares of a total, the composition is one kernel as well.
+            if library is None:
+                return None
+            if starts is not None and columns is not None:
+                size = (len(starts) - 1, first.shape[-1])
+                dense = torch.sparse_csr_tensor(
+                    starts, columns, target, size, check_invariants=False
+                ).to_dense()
+                tensors[count + 1 : count + 4] = dense, None, None
+        has_halves = any(x.dtype is torch.float16 for x in parameters)
+        return call_fused(function, tensors, in_forward=keep == 0 and not has_halves)
+
+    # ---- mixtures --------------------------------------------------------------------------------
+
+    def mixture_nll(
+        self,
+        op: str,
+        logits: Tensor,
+        target: Tensor,
+        parameters: Sequence[Tensor],
+        mask: Tensor | None,
+        batch_dims: int,
+        event_dims: int,
+        keep: int,
+        mean: int,
+    ) -> Tensor | None:
+        """See :func:`vae_fast.mixture_nll`."""
+        tensors = [logits, *parameters, target, mask]
+        count = 1 + len(parameters)
+
+        def evaluate(
+            own: Tensors, upstream: Tensor | None, want: int
+        ) -> tuple[Tensor, Sequence[Tensor]]:
+            result: tuple[Tensor, Sequence[Tensor]] = _ops.mixture_nll_kernel.default(
+                own[:count], *own[count:], upstream, op, batch_dims, event_dims, keep, mean, want
+            )
+            return result
+
+        numbers = (logits.shape[batch_dims], batch_dims, event_dims, keep, mean)
+        function = Composed(f"mixture_nll of {op}", numbers, count, evaluate)
+        if is_overridden(tensors) or not is_plain(function, tensors, self._devices):
+            return None
+        whole = (*logits.shape, *target.shape[target.dim() - event_dims :])
+        is_summed = any(x.shape != whole for x in parameters)
+        return call_fused(
+            function,
+            tensors,
+            in_forward=keep <= batch_dims
+            and not any(x.dtype is torch.float16 for x in (logits, *parameters))
+            and not (keep > 0 and is_summed),
+        )
+
+    def discretized_logistic_mixture_nll(
+        self,
+        params: Tensor,
+        target: Tensor,
+        mask: Tensor | None,
+        levels: Tensor,
+        components: int,
+        channels: int,
+        batch_dims: int,
+        keep: int,
+        mean: int,
+    ) -> Tensor | None:
+        """See :func:`vae_fast.discretized_logistic_mixture_nll`."""
+        tensors = [params, target, mask, levels]
+
+        def evaluate(
+            own: Tensors, upstream: Tensor | None, want: int
+        ) -> tuple[Tensor, Sequence[Tensor]]:
+            value, gradient = _ops.pixel_mixture_nll_kernel.default(
+                *own, upstream, components, channels, batch_dims, keep, mean, want
+            )
+            return value, (gradient,)
+
+        numbers = (components, batch_dims, 0, keep, mean)
+        function = Composed("discretized_logistic_mixture_nll", numbers, 1, evaluate)
+        if is_overridden(tensors) or not is_plain(function, tensors, self._devices):
+            return None
+        is_half = params.dtype is torch.float16
+        return call_fused(function, tensors, in_forward=keep <= batch_dims and not is_half)
+
+    # ---- a linear layer of a table in CSR --------------------------------------------------------
+
+    def sparse_linear(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        values: Tensor,
+        starts: Tensor,
+        columns: Tensor,
+        log1p: bool,
+    ) -> Tensor | None:
+        """See :func:`vae_fast.sparse_linear`."""
+        tensors = [weight, bias, values, starts, columns]
+
+        def evaluate(
+            own: Tensors, upstream: Tensor | None, want: int
+        ) -> tuple[Tensor, Sequence[Tensor]]:
+            value, *gradients = _ops.sparse_linear_kernel.default(*own, upstream, log1p, want)
+            return value, gradients
+
+        function = Composed("sparse_linear", (int(log1p),), 2, evaluate)
+        if is_overridden(tensors) or not is_plain(function, tensors, ("cpu",)):
+            return None
+        if not _takes_layer(weight, bias, values, starts, columns):
+            return None
+        return call_fused(function, tensors, in_forward=False)
+
+
+def _takes_counts(
+    parameters: Sequence[Tensor],
+    library: Tensor | None,
+    target: Tensor,
+    starts: Tensor | None,
+    columns: Tensor | None,
+    mask: Tensor | None,
+    batch_dims: int,
+) -> bool:
+    """The composition says what is wrong with all else."""
+    first = parameters[0]
+    shape = first.shape
+    if batch_dims >= first.dim() or first.numel() == 0:
+        return False
+    is_dense = starts is None or columns is None
+    spread: list[Any] = [*parameters, library, mask, target if is_dense else None]
+    given = [x for x in (*spread, target, starts, columns) if x is not None]
+    if any(x.device != first.device for x in given):
+        return False
+    if not all(x is None or fits_into(x.shape, shape) for x in spread):
+        return False
+    if library is not None:
+        event = library.shape[max(0, library.dim() - first.dim() + batch_dims) :]
+        if any(size != 1 for size in event):
+            return False
+    if starts is None or columns is None:
+        return True
+    return (
+        _is_plain_csr(starts, columns, target)
+        and 0 < batch_dims == first.dim() - 1
+        and len(starts) == shape[batch_dims - 1] + 1
+    )
+
+
+def _takes_layer(
+    weight: Tensor, bias: Tensor | None, values: Tensor, starts: Tensor, columns: Tensor
+) -> bool:
+    return (
+        values.is_cpu
+        and weight.dim() == 2
+        and weight.numel() > 0
+        and weight.dtype in (torch.float32, torch.float64)
+        and (
+            bias is None
+            or (bias.is_cpu and bias.dtype is weight.dtype and bias.shape == weight.shape[:1])
+        )
+        and _is_plain_csr(starts, columns, values)
+    )

@@ -1,0 +1,257 @@
+"""What the nodes of autograd have in common.
+
+They are `_SingleLevelFunction`s, run where the ops' kernels of the key Autograd are: torch.func
+then sees them as it sees torch's own nodes, level by level. A `torch.autograd.Function` would hide
+the op from everything above autograd.
+
+A node's forward is given what the op below autograd has returned already: an outer level of
+torch.func has to see the op, which it would not from inside of the forward, where no graph is made.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+from vae_fast.engine import fakes
+from vae_fast.engine.shapes import broadcast_shape
+
+BelowAutograd: Any = torch._C._AutoDispatchBelowAutograd
+_allow_single_level = torch._C._functorch.set_single_level_autograd_function_allowed
+is_transformed = torch._C._are_functorch_transforms_active
+
+# Keeps the library's registrations alive.
+library: Any = torch.library.Library("vae_fast", "IMPL")  # type: ignore[no-untyped-call]
+
+Formula = Callable[[str, Sequence[Tensor]], Sequence[Tensor]]
+_formula: Formula | None = None
+
+
+def set_gradient_formula(formula: Formula) -> None:
+    """Takes the losses' gradients as differentiable expressions."""
+    global _formula
+    _formula = formula
+
+
+def gradient_formula(loss: str, operands: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradients of a loss as differentiable expressions of its operands."""
+    assert _formula is not None
+    return _formula(loss, operands)
+
+
+class Node(_SingleLevelFunction):
+    """A node of the graph: ``apply(call, *operands)``, where ``call`` is for its own methods."""
+
+    @classmethod
+    @cache
+    def named(cls, name: str) -> type[Node]:
+        """Of a class of its own, whose ``name()`` is that of the fast binding's node."""
+        named: Any = type(cls.__name__, (cls,), {})
+        named._backward_cls.__name__ = f"VaeFastBackward[{name}]"
+        result: type[Node] = named
+        return result
+
+    @classmethod
+    def connect(cls, call: Any, operands: Sequence[Tensor | None]) -> Any:
+        """The results that ``call`` holds, in the graph, with their tangents."""
+        apply = cast(Any, cls).apply
+        if not is_transformed():
+            return apply(call, *operands)
+        before = torch._C._functorch.get_single_level_autograd_function_allowed()
+        _allow_single_level(True)
+        try:
+            return apply(call, *operands)
+        finally:
+            _allow_single_level(before)
+
+
+def requiring_gradient(operands: Sequence[Tensor | None]) -> int:
+    """Bit k: operand k takes part in the graph that is being built."""
+    bits = 0
+    if torch.is_grad_enabled():
+        for k, operand in enumerate(operands):
+            if operand is not None and operand.requires_grad:
+                bits |= 1 << k
+    return bits
+
+
+def may_have_tangents() -> bool:
+    """Whether forward-mode AD is on."""
+    return forward_ad._current_level >= 0
+
+
+def asked_of(ctx: Any, operands: Sequence[Tensor | None]) -> list[bool]:
+    """Of which operands the backward that runs now asks the node for the gradient."""
+    functions = iter(ctx.next_functions)  # of those that are tensors
+    return [x is not None and _is_asked(next(functions)[0]) for x in operands]
+
+
+def _is_asked(function: Any) -> bool:
+    if function is None:
+        return False
+    try:
+        asked: bool = torch._C._will_engine_execute_node(function)
+    except RuntimeError:  # it is a leaf that is asked for, or no engine runs
+        return True
+    return asked
+
+
+def wanted_of(asked: Sequence[bool]) -> int:
+    """Bit k: the gradient in operand k is asked for."""
+    return sum(1 << k for k, is_asked in enumerate(asked) if is_asked)
+
+
+def explain(op: str, args: Sequence[Any]) -> None:
+    """Raises the error that says what is wrong with an op's arguments, if its checks find any.
+
+    The stable ABI's kernels can say it, but not as a TypeError.
+    """
+    try:
+        fakes.FAKES[op](*args)
+    except (TypeError, ValueError) as better:
+        raise better from None
+    except RuntimeError:
+        return  # it found no memory for results of such a size: the kernel has said it better
+
+
+def register_below_autograd(op: str) -> None:
+    """An op without a node: of a backward, whose derivatives the forward's formulas give."""
+    overload = getattr(torch.ops.vae_fast, op).default
+
+    def kernel(*args: Any) -> Any:
+        try:
+            with BelowAutograd():
+                return overload(*args)
+        except (RuntimeError, ValueError):
+            explain(op, args)
+            raise
+
+    library.impl(op, kernel, "Autograd")
+
+
+# ---- gradients that a forward made, for an upstream gradient of one ------------------------------
+
+
+def keep_for_backward(ctx: Any, inputs: Sequence[Tensor | None], gradients: list[Tensor]) -> None:
+    """Saves a node's inputs and the gradients that its forward made.
+
+    These by themselves, where nobody has hooks for saved tensors: the backward then need not look
+    at the inputs, and may give them away. Their tensors are of nobody's graph.
+    """
+    is_watched = (
+        is_transformed()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        or any(type(gradient) is not Tensor for gradient in gradients)
+    )
+    ctx.kept = None if is_watched else gradients
+    ctx.save_for_backward(*inputs, *(gradients if is_watched else ()))
+
+
+def kept(ctx: Any, made: int, inputs: int, upstream: Tensor) -> list[Tensor | None]:
+    """The gradients times the upstream one, which is of their leading sizes.
+
+    In their own memory only where nobody else can come to read it, neither a second backward nor
+    another owner.
+
+    Args:
+        ctx: Of a node that called :func:`keep_for_backward`.
+        made: Bit k: there is one in operand k.
+        inputs: How many inputs were saved.
+        upstream: For the value.
+    """
+    result: list[Tensor | None] = [None] * made.bit_length()
+    places = [k for k in range(len(result)) if made >> k & 1]
+    if not ctx.kept:  # with the inputs; or given away, and then torch says that the graph is gone
+        for k, gradient in zip(places, ctx.saved_tensors[inputs:], strict=True):
+            result[k] = gradient * align(upstream, gradient.dim())
+        return result
+    is_last_use = not torch._C._autograd._get_current_graph_task_keep_graph()
+    gradients = ctx.kept if is_last_use else list(ctx.kept)
+    while gradients:
+        gradient = gradients.pop()
+        factor = align(upstream, gradient.dim())
+        is_alone = (
+            is_last_use
+            and gradient.is_cpu  # what a GPU records may be replayed again for the same forward
+            and type(upstream) is Tensor
+            and sys.getrefcount(gradient) == 2
+            and gradient._use_count() == 1
+            and torch._C._storage_Use_Count(gradient.untyped_storage()._cdata) == 2
+        )
+        if not is_alone:
+            gradient = gradient * factor
+        elif factor.dim() > 0 or not factor.is_cpu or factor.item() != 1:
+            gradient.mul_(factor)
+        result[places.pop()] = gradient
+    return result
+
+
+# ---- reductions: over the dimensions from ``keep`` on, divided by ``mean`` of their sizes --------
+
+
+def align(upstream: Tensor, dims: int) -> Tensor:
+    """(shape[:keep]) -> a shape that broadcasts with ``dims`` dimensions."""
+    own = upstream.dim()
+    return upstream[(..., *[None] * (dims - own))] if 0 < own < dims else upstream
+
+
+def spread(upstream: Tensor, shape: Sequence[int], keep: int, mean: int) -> Tensor:
+    """An upstream gradient (of shape[:keep]) for every element: the gradient's way."""
+    each = align(upstream, len(shape)).expand(shape)
+    return each / math.prod(shape[keep : keep + mean]) if mean else each
+
+
+def reduced(elementwise: Tensor, shape: Sequence[int], keep: int, mean: int) -> Tensor:
+    """Elementwise to reduced: the tangent's way."""
+    total = elementwise.expand(shape)
+    if keep < len(shape):
+        total = total.sum(tuple(range(keep, len(shape))))
+    return total / math.prod(shape[keep : keep + mean]) if mean else total
+
+
+def weighted_tangents(gradients: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+    """The sum of the operands' tangents, each times its gradient."""
+    terms = [g * t for g, t in zip(gradients, tangents, strict=True) if t is not None]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+# In the domain of every operand of every loss: what a masked-out element is computed on, so that
+# no NaN in it reaches a derivative of any order.
+_HARMLESS = 0.5
+
+
+def masked_formula(loss: str, operands: Sequence[Tensor], mask: Tensor | None) -> Sequence[Tensor]:
+    """The gradients of an elementwise loss, finite where it is masked out."""
+    if mask is not None:
+        operands = [
+            torch.where(mask, x, _HARMLESS) if x.is_floating_point() else x for x in operands
+        ]
+    return gradient_formula(loss, operands)
+
+
+def loss_tangent(
+    loss: str,
+    operands: Sequence[Tensor],
+    tangents: Sequence[Tensor | None],
+    mask: Tensor | None,
+    keep: int,
+    mean: int,
+) -> Tensor:
+    """The tangent of a loss."""
+    total = weighted_tangents(masked_formula(loss, operands, mask), tangents)
+    if mask is not None:
+        total = torch.where(mask, total, 0)
+    shape = broadcast_shape(operands if mask is None else (*operands, mask))
+    return reduced(total, shape, keep, mean)

@@ -1,0 +1,273 @@
+"""Autograd, autocast and entries of the samplers' ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_fast.engine.shapes import broadcast_shape, same_shape
+from vae_fast.stable.nodes import (
+    BelowAutograd,
+    Node,
+    asked_of,
+    explain,
+    is_transformed,
+    library,
+    loss_tangent,
+    masked_formula,
+    may_have_tangents,
+    register_below_autograd,
+    requiring_gradient,
+    spread,
+    wanted_of,
+)
+
+_ops = torch.ops.vae_fast
+# torch.empty shows modes of dispatch an alias, too.
+_empty = torch.ops.aten.empty.memory_format
+
+# Places among the operands, and in ``want``.
+_MU, _LOGVAR = 0, 1
+
+# The divergence that the kernels compute beside z, by the number of its operands.
+_DIVERGENCES = {2: "standard_normal_kl", 4: "gaussian_kl"}
+
+
+def _differentiable_noise(like: Tensor, logvar: Tensor, seed: Tensor) -> Tensor:
+    """dz/dlogvar, drawn again from the seed: a differentiable expression of logvar."""
+    drawn: Tensor = _ops.reparameterize.default(torch.zeros_like(like), logvar, seed)[0]
+    return 0.5 * drawn
+
+
+def _tangent_of_z(
+    z: Tensor, logvar: Tensor, seed: Tensor, of_mu: Tensor | None, of_logvar: Tensor | None
+) -> Tensor:
+    tangent = torch.zeros_like(z) if of_mu is None else of_mu
+    if of_logvar is not None:
+        tangent = tangent + _differentiable_noise(z, logvar, seed) * of_logvar
+    return tangent.to(z.dtype).expand(z.shape)
+
+
+class _SampleNode(Node):
+    """Of z alone. The one in mu is the upstream gradient, the one in logvar that times the noise.
+
+    Where an operand broadcasts, the engine sums its gradient to its shape, and rounds it to its
+    dtype behind that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, call: Any, mu: Tensor, logvar: Tensor) -> Tensor:
+        z, seed, noise = call
+        ctx.set_materialize_grads(False)
+        if noise is not None:
+            ctx.is_summed = not same_shape(logvar.shape, noise.shape)
+            ctx.save_for_backward(logvar, seed, noise)
+        if may_have_tangents():
+            ctx.save_for_forward(z, logvar, seed)
+        result: Tensor = z
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor | None) -> Any:
+        if grad_z is None or not ctx.needs_input_grad[1 + _LOGVAR]:
+            return None, grad_z, None
+        logvar, seed, noise = ctx.saved_tensors
+        if not asked_of(ctx, (grad_z, logvar))[_LOGVAR]:
+            return None, grad_z, None
+        if torch.is_grad_enabled():
+            noise = _differentiable_noise(grad_z, logvar, seed)
+        is_half = grad_z.dtype in (torch.float16, torch.bfloat16)
+        wide = grad_z.to(torch.float32) if ctx.is_summed and is_half else grad_z
+        return None, grad_z, wide * noise
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
+        return _tangent_of_z(*ctx.saved_tensors, *tangents)
+
+
+class _SampleKlNode(Node):
+    """Of z and the divergence."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Any, *operands: Tensor) -> tuple[Tensor, Tensor]:
+        z, kl, seed, noise, keep, mean = call
+        ctx.call = keep, mean
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*operands, seed, noise)
+        if may_have_tangents():
+            ctx.save_for_forward(*operands, seed, z)
+        return z, kl
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor | None, grad_kl: Tensor | None) -> Any:
+        *operands, seed, noise = ctx.saved_tensors
+        if grad_z is None and grad_kl is None:
+            return (None,) * (1 + len(operands))
+        asked = asked_of(ctx, operands)
+        keep, mean = ctx.call
+        if torch.is_grad_enabled():
+            return None, *_differentiable(operands, seed, grad_z, grad_kl, keep, mean, asked)
+        takes_noise = grad_z is not None and asked[_LOGVAR]
+        with BelowAutograd():
+            found = _ops.reparameterize_kl_backward.default(
+                grad_z,
+                grad_kl,
+                *operands,
+                *[None] * (4 - len(operands)),
+                noise if takes_noise else None,
+                keep,
+                mean,
+                wanted_of(asked),
+            )
+        return None, *(found[k] if is_asked else None for k, is_asked in enumerate(asked))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Any:
+        *operands, seed, z = ctx.saved_tensors
+        keep, mean = ctx.call
+        loss = _DIVERGENCES[len(operands)]
+        return (
+            _tangent_of_z(z, operands[_LOGVAR], seed, tangents[_MU], tangents[_LOGVAR]),
+            loss_tangent(loss, operands, tangents, None, keep, mean),
+        )
+
+
+def _differentiable(
+    operands: Sequence[Tensor],
+    seed: Tensor,
+    grad_z: Tensor | None,
+    grad_kl: Tensor | None,
+    keep: int,
+    mean: int,
+    asked: Sequence[bool],
+) -> list[Tensor | None]:
+    result: list[Tensor | None] = [None] * len(operands)
+    if grad_kl is not None:
+        each = spread(grad_kl, broadcast_shape(operands), keep, mean)
+        gradients = masked_formula(_DIVERGENCES[len(operands)], operands, None)
+        result = [
+            each * gradient if is_asked else None
+            for gradient, is_asked in zip(gradients, asked, strict=True)
+        ]
+    if grad_z is None:
+        return result
+    through_z = {_MU: grad_z}
+    if asked[_LOGVAR]:
+        through_z[_LOGVAR] = grad_z * _differentiable_noise(grad_z, operands[_LOGVAR], seed)
+    for k, gradient in through_z.items():
+        if asked[k]:
+            own = result[k]
+            result[k] = gradient if own is None else own + gradient
+    return result
+
+
+def _reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor, want: int = 0) -> Any:
+    operands = mu, logvar
+    needed = requiring_gradient(operands)
+    try:
+        with BelowAutograd():
+            z, noise = _ops.reparameterize.default(mu, logvar, seed, want | needed)
+    except (RuntimeError, ValueError):
+        explain("reparameterize", (mu, logvar, seed, want))
+        raise
+    if needed or may_have_tangents():
+        kept = noise if needed >> _LOGVAR & 1 else None
+        z = _SampleNode.named("reparameterize").connect((z, seed, kept), operands)
+    return z, noise
+
+
+def _reparameterize_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None,
+    prior_logvar: Tensor | None,
+    seed: Tensor,
+    keep: int,
+    mean: int,
+    want: int = 0,
+) -> Any:
+    given = mu, logvar, prior_mu, prior_logvar
+    operands = [x for x in given if x is not None]
+    needed = requiring_gradient(operands)
+    try:
+        with BelowAutograd():
+            z, kl, noise = _ops.reparameterize_kl.default(*given, seed, keep, mean, want | needed)
+    except (RuntimeError, ValueError):
+        explain("reparameterize_kl", (*given, seed, keep, mean, want))
+        raise
+    if needed or may_have_tangents():
+        kept = noise if needed >> _LOGVAR & 1 else None
+        node = _SampleKlNode.named("reparameterize_kl")
+        z, kl = node.connect((z, kl, seed, kept, keep, mean), operands)
+    return z, kl, noise
+
+
+# ---- autocast: z in float32, as torch's own expression of it gives -------------------------------
+
+
+def _autocast(op: str, key: str, device: str) -> Callable[..., Any]:
+    overload = getattr(_ops, op).default
+    here = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def in_float32(x: Any) -> Any:
+        is_cast = isinstance(x, Tensor) and x.device.type == device and x.is_floating_point()
+        return x.to(torch.float32) if is_cast and x.dtype is not torch.float64 else x
+
+    def kernel(*args: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(here):
+            return overload(*map(in_float32, args))
+
+    return kernel
+
+
+def register(autocast_keys: Sequence[str]) -> None:
+    """Completes the samplers' ops."""
+    for op, kernel in (
+        ("reparameterize", _reparameterize),
+        ("reparameterize_kl", _reparameterize_kl),
+    ):
+        library.impl(op, kernel, "Autograd")
+        for key in autocast_keys:
+            library.impl(op, _autocast(op, key, key.removeprefix("Autocast").lower()), key)
+    register_below_autograd("reparameterize_kl_backward")
+
+
+# ---- entries -------------------------------------------------------------------------------------
+
+
+def _place_of_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | None) -> torch.device:
+    """Where a seed for noise on mu's device is drawn.
+
+    Always right is on that device: what a graph records draws anew whenever it runs, and a fake
+    tensor's device need not exist. On the host it costs no launch.
+    """
+    if mu.device.type != gpu:
+        return torch.device("cpu")
+    if type(mu) is not Tensor or torch._C._len_torch_dispatch_stack() or is_transformed():
+        is_host = generator is not None and generator.device.type == "cpu"
+        return torch.device("cpu") if is_host else mu.device
+    with torch.cuda.device(mu.device):
+        is_captured = torch.cuda.is_current_stream_capturing()
+    return mu.device if is_captured else torch.device("cpu")
+
+
+def draw_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | None) -> Tensor:
+    """The seed of one call with ``mu``, from the generator of its device if no other is given."""
+    if generator is not None and generator.device.type not in ("cpu", mu.device.type):
+        raise ValueError(f"generator is on {generator.device}, expected {mu.device.type}")
+    # A trace cannot name a generator: it draws where mu is, from the default one there.
+    is_traced = torch._C._is_tracing() and mu.device.type in ("cpu", gpu)
+    place = mu.device if is_traced and generator is None else _place_of_seed(mu, generator, gpu)
+    if generator is None and place.type == "cpu" and mu.device.type == gpu:
+        generator = torch.cuda.default_generators[mu.device.index]
+    # A fresh tensor makes every call distinct: the compiler merges equal calls of custom random
+    # ops. torch.jit.trace folds what depends on no input into a constant, and merges equal calls
+    # too, but neither where a tensor is written in place.
+    like = _empty((1, 2), dtype=torch.int64, device=place)
+    if is_traced:
+        like.zero_()
+    seed: Tensor = _ops.draw_seed.default(like, generator)
+    return seed
