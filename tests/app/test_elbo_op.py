@@ -71,6 +71,7 @@ def _assert_same(one, two, **tolerance):
     torch.testing.assert_close(one, two, **({"rtol": 1e-4, "atol": 1e-5} | tolerance))
 
 
+@pytest.mark.of_the_fast_binding
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("name", KINDS)
 def test_terms_and_gradients(name, dtype):
@@ -137,6 +138,7 @@ def _transposed(model):
             layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
 
 
+@pytest.mark.of_the_fast_binding
 @pytest.mark.parametrize("change", [_tied, _frozen, _transposed])
 def test_parameters_of_every_kind(change):
     model = _model("learned variance")
@@ -171,6 +173,7 @@ def test_batched_upstream_gradients():
     _assert_same(batched(_model()), batched(_plain(_model())))
 
 
+@pytest.mark.of_the_fast_binding
 def test_hooks_of_accumulators_gradients_and_saved_tensors_fire():
     model, seen = _model(), []
     weight = model.encoder[1].weight
@@ -338,6 +341,7 @@ def test_the_same_noise_as_the_modules_draw():
     _assert_same(terms, _plain(model).loss(x, generator=torch.Generator().manual_seed(7)))
 
 
+@pytest.mark.of_the_fast_binding
 def test_half_a_layer_is_refused():
     x, weight = torch.rand(3, 4), torch.rand(5, 4)
     for parameters in ([], [weight], [weight, torch.rand(5), weight]):

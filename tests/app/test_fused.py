@@ -71,6 +71,7 @@ def _assert_same(fused, plain):
         assert (a - b).norm() <= 1e-3 * b.norm()
 
 
+@pytest.mark.of_the_fast_binding
 @pytest.mark.usefixtures("_either_library")
 @pytest.mark.parametrize("sizes", SIZES)
 def test_value_and_gradients(sizes):
@@ -84,6 +85,7 @@ def test_value_and_gradients(sizes):
         _assert_same([fused(x)], [plain(x)])
 
 
+@pytest.mark.of_the_fast_binding
 @pytest.mark.parametrize(
     "modules",
     [
@@ -136,6 +138,7 @@ def test_weights_changed_in_place_before_the_backward():
         y.backward()
 
 
+@pytest.mark.of_the_fast_binding
 def test_second_derivatives():
     fused, plain = _both(*_layers((9, 8, 7)))
     x = torch.randn(5, 9)

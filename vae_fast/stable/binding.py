@@ -16,6 +16,7 @@ from vae_fast.engine import checks
 from vae_fast.stable import composed, losses, nodes, sampling
 from vae_fast.stable.composed import is_overridden
 from vae_fast.stable.fused import Fused
+from vae_fast.stable.nodes import is_ordinary
 
 _ops = torch.ops.vae_fast
 
@@ -51,8 +52,8 @@ class Binding(Fused):
         super().__init__(list(self.LOSSES), self.GPU)
         autocast_keys = ["AutocastCPU"] if self.GPU is None else ["AutocastCPU", "AutocastCUDA"]
         for loss in found:
-            losses.register(loss, autocast_keys)
-            setattr(self, loss.op, _entry(loss))
+            kernel = losses.register(loss, autocast_keys)
+            setattr(self, loss.op, _entry(loss, kernel))
         sampling.register(autocast_keys)
 
     # ---- samplers --------------------------------------------------------------------------------
@@ -64,7 +65,8 @@ class Binding(Fused):
         if is_overridden((mu, logvar)):
             return None
         seed = sampling.draw_seed(mu, generator, self.GPU)
-        z: Tensor = _ops.reparameterize.default(mu, logvar, seed)[0]
+        call = sampling.reparameterize if is_ordinary() else _ops.reparameterize.default
+        z: Tensor = call(mu, logvar, seed)[0]
         return z
 
     def reparameterize_kl(
@@ -85,7 +87,8 @@ class Binding(Fused):
         operands = [x for x in given if x is not None]
         _check_shapes("reparameterize_kl", ("mu", "logvar", *"12"), operands, None, batch_dims)
         seed = sampling.draw_seed(mu, generator, self.GPU)
-        z, kl, _ = _ops.reparameterize_kl.default(*given, seed, keep, mean)
+        call = sampling.reparameterize_kl if is_ordinary() else _ops.reparameterize_kl.default
+        z, kl, _ = call(*given, seed, keep, mean)
         return z, kl
 
     # ---- what the fast binding alone is faster at ------------------------------------------------
@@ -196,9 +199,9 @@ def _check_shapes(
     checks.check_shapes(function, names[: len(operands)], operands, mask, batch_dims)
 
 
-def _entry(loss: losses.Loss) -> Callable[..., Tensor | None]:
+def _entry(loss: losses.Loss, kernel: Callable[..., Any]) -> Callable[..., Tensor | None]:
     """The entry of a loss: of its operands, its mask if it has one, keep, mean and batch_dims."""
-    op, names, overload, count = loss.op, loss.operands, loss.overload, len(loss.operands)
+    op, names, overload = loss.op, loss.operands, loss.overload
 
     def elementwise(*args: Any) -> Tensor | None:
         *tensors, keep, mean, batch_dims = args
@@ -206,7 +209,8 @@ def _entry(loss: losses.Loss) -> Callable[..., Tensor | None]:
             return None
         *operands, mask = tensors
         _check_shapes(op, names, operands, mask, batch_dims)
-        value: Tensor = overload(*tensors, keep, mean)[0]
+        call = kernel if is_ordinary() else overload
+        value: Tensor = call(*tensors, keep, mean)[0]
         return value
 
     def rowwise(*args: Any) -> Tensor | None:
@@ -218,8 +222,8 @@ def _entry(loss: losses.Loss) -> Callable[..., Tensor | None]:
         if batch_dims >= first.dim():
             raise ValueError(f"{op}: there is no dimension of classes")
         expanded = (x if x.dim() == first.dim() else x.expand_as(first) for x in operands)
-        value: Tensor = overload(*expanded, keep, mean)[0]
+        call = kernel if is_ordinary() else overload
+        value: Tensor = call(*expanded, keep, mean)[0]
         return value
 
-    assert count == len(names)
     return rowwise if loss.rowwise else elementwise

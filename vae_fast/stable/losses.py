@@ -171,14 +171,16 @@ def _made_in_forward(loss: Loss, operands: Sequence[Tensor], keep: int, needed: 
     """
     if loss.rowwise:
         return 0 if operands[0].dtype is torch.float16 else needed & 1
-    dtypes = [operand.dtype for operand in operands]
+    dtypes = {operand.dtype for operand in operands}
+    if len(dtypes) == 1 and torch.float32 in dtypes:
+        return needed
     if torch.float16 in dtypes:
         return 0
     arithmetic = torch.float64 if torch.float64 in dtypes else torch.float32
     rounded = [
         operand
         for k, operand in enumerate(operands)
-        if needed >> k & 1 and dtypes[k] is not arithmetic
+        if needed >> k & 1 and operand.dtype is not arithmetic
     ]
     if rounded and keep:
         shape = broadcast_shape(operands)
@@ -228,10 +230,12 @@ def _autocast(loss: Loss, key: str) -> Callable[..., Any]:
     return kernel
 
 
-def register(loss: Loss, autocast_keys: Sequence[str]) -> None:
-    """Completes the loss's op, and its backward's."""
-    library.impl(loss.op, _autograd(loss), "Autograd")
+def register(loss: Loss, autocast_keys: Sequence[str]) -> Callable[..., Any]:
+    """Completes the loss's op, and its backward's; returns its kernel of Autograd."""
+    kernel = _autograd(loss)
+    library.impl(loss.op, kernel, "Autograd")
     register_below_autograd(f"{loss.op}_backward")
     if not loss.rowwise:  # whose value is a sum, in float32 always
         for key in autocast_keys:
             library.impl(loss.op, _autocast(loss, key), key)
+    return kernel

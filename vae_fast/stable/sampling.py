@@ -14,6 +14,7 @@ from vae_fast.stable.nodes import (
     Node,
     asked_of,
     explain,
+    is_ordinary,
     is_transformed,
     library,
     loss_tangent,
@@ -28,6 +29,7 @@ from vae_fast.stable.nodes import (
 _ops = torch.ops.vae_fast
 # torch.empty shows modes of dispatch an alias, too.
 _empty = torch.ops.aten.empty.memory_format
+_ONE_ROW = torch.empty((1, 2), dtype=torch.int64, device="cpu")
 
 # Places among the operands, and in ``want``.
 _MU, _LOGVAR = 0, 1
@@ -164,7 +166,8 @@ def _differentiable(
     return result
 
 
-def _reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor, want: int = 0) -> Any:
+def reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor, want: int = 0) -> Any:
+    """The kernel of Autograd: z and its noise."""
     operands = mu, logvar
     needed = requiring_gradient(operands)
     try:
@@ -179,7 +182,7 @@ def _reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor, want: int = 0) -> 
     return z, noise
 
 
-def _reparameterize_kl(
+def reparameterize_kl(
     mu: Tensor,
     logvar: Tensor,
     prior_mu: Tensor | None,
@@ -189,6 +192,7 @@ def _reparameterize_kl(
     mean: int,
     want: int = 0,
 ) -> Any:
+    """The kernel of Autograd: z, the divergence and the noise."""
     given = mu, logvar, prior_mu, prior_logvar
     operands = [x for x in given if x is not None]
     needed = requiring_gradient(operands)
@@ -226,8 +230,8 @@ def _autocast(op: str, key: str, device: str) -> Callable[..., Any]:
 def register(autocast_keys: Sequence[str]) -> None:
     """Completes the samplers' ops."""
     for op, kernel in (
-        ("reparameterize", _reparameterize),
-        ("reparameterize_kl", _reparameterize_kl),
+        ("reparameterize", reparameterize),
+        ("reparameterize_kl", reparameterize_kl),
     ):
         library.impl(op, kernel, "Autograd")
         for key in autocast_keys:
@@ -256,6 +260,9 @@ def _place_of_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | Non
 
 def draw_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | None) -> Tensor:
     """The seed of one call with ``mu``, from the generator of its device if no other is given."""
+    if mu.is_cpu and is_ordinary() and (generator is None or generator.device.type == "cpu"):
+        drawn: Tensor = _ops.draw_seed.default(_ONE_ROW, generator)
+        return drawn
     if generator is not None and generator.device.type not in ("cpu", mu.device.type):
         raise ValueError(f"generator is on {generator.device}, expected {mu.device.type}")
     # A trace cannot name a generator: it draws where mu is, from the default one there.
