@@ -33,7 +33,8 @@ def _load_fast() -> ModuleType:
         ImportError: It was not built, or for another torch.
     """
     if find_spec(_FAST) is None:
-        raise ImportError("it was not built")
+        others = sorted({x.name.split(".")[0] for x in _STABLE.parent.glob("_fast_*.so")})
+        raise ImportError(f"there is no {_FAST}" + (f", but {', '.join(others)}" if others else ""))
     try:
         return import_module(_FAST)
     except ImportError as error:
@@ -50,7 +51,7 @@ def _load_stable() -> Any:
         ImportError: It was not built.
     """
     if not _STABLE.exists():
-        raise ImportError("it was not built")
+        raise ImportError(f"there is no {_STABLE.name}")
     # By name, as the fast one, because it stands on this package's engine.
     return import_module("vae_fast.stable.binding").Binding(_STABLE)
 

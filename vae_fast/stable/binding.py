@@ -42,12 +42,16 @@ class Binding(Fused):
     set_composition = staticmethod(composed.set_composition)
 
     def __init__(self, path: Path) -> None:
-        load: Callable[[Path], None] = torch.ops.load_library  # typed here, as torch has it not
-        load(path)
         self._library = ctypes.CDLL(str(path))
-        self._library.vae_fast_capabilities.restype = ctypes.POINTER(ctypes.c_char_p)
+        for function in ("vae_fast_schemas", "vae_fast_capabilities"):
+            getattr(self._library, function).restype = ctypes.POINTER(ctypes.c_char_p)
         self._library.vae_fast_capability.restype = ctypes.c_char_p
-        found = losses.registered()
+        self._library.vae_fast_set_capability.restype = ctypes.c_bool
+        schemas = _strings(self._library.vae_fast_schemas())
+        for schema in schemas:
+            nodes.library.define(schema, tags=torch.Tag.pt2_compliant_tag)
+        sampling.define()
+        found = losses.of_schemas(schemas)
         self.LOSSES = {loss.op: loss.operands for loss in found if not loss.rowwise}
         super().__init__(list(self.LOSSES), self.GPU)
         autocast_keys = ["AutocastCPU"] if self.GPU is None else ["AutocastCPU", "AutocastCUDA"]
@@ -152,12 +156,7 @@ class Binding(Fused):
 
     def cpu_capabilities(self) -> list[str]:
         """Those that this machine has, best last."""
-        found = []
-        for name in self._library.vae_fast_capabilities():
-            if name is None:
-                break
-            found.append(name.decode())
-        return found
+        return _strings(self._library.vae_fast_capabilities())
 
     def cpu_capability(self) -> str:
         """The one in use."""
@@ -170,12 +169,22 @@ class Binding(Fused):
 
     def set_cpu_capability(self, name: str) -> None:
         """Uses another one from now on."""
-        if self._library.vae_fast_set_capability(name.encode()):
+        if not self._library.vae_fast_set_capability(name.encode()):
             raise ValueError(self._unknown("CPU capability", name))
 
     def _unknown(self, what: str, name: str) -> str:
         names = ", ".join(self.cpu_capabilities())
         return f"{what} is '{name}', expected one that this machine has: {names}"
+
+
+def _strings(pointers: Any) -> list[str]:
+    """Of a null-terminated array of C."""
+    found = []
+    for text in pointers:
+        if text is None:
+            break
+        found.append(text.decode())
+    return found
 
 
 def _check_shapes(

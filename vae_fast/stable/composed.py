@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class Composed:
         name: Of its composition.
         numbers: Of the composition, too.
         operands: How many of the tensors, the leading ones, may require a gradient.
-        evaluate: The value and the gradients in the operands that ``want`` has a bit for, empty
+        evaluate: The value and the gradients in the operands that ``want`` has a bit for, anything
             where it has none; for an upstream gradient of one, or times the one that is given, and
             then there need be no value. Not rounded to the operands' dtypes: the engine does that.
     """
@@ -62,7 +62,7 @@ class Composed:
     name: str
     numbers: tuple[int, ...]
     operands: int
-    evaluate: Callable[[Tensors, Tensor | None, int], tuple[Tensor, Sequence[Tensor]]]
+    evaluate: Callable[[Tensors, Tensor | None, int], tuple[Tensor, Sequence[Tensor | None]]]
 
     def compose(self, tensors: Tensors) -> Tensor:
         """The value in torch's own ops and this package's, through their nodes."""
@@ -148,7 +148,7 @@ class _ComposedNode(Node):
 
 def _evaluate(
     function: Composed, tensors: Tensors, upstream: Tensor | None, want: int
-) -> tuple[Tensor, Sequence[Tensor]]:
+) -> tuple[Tensor, Sequence[Tensor | None]]:
     with BelowAutograd(), torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
         return function.evaluate(tensors, upstream, want)
 
@@ -186,7 +186,7 @@ def call_fused(function: Composed, tensors: Tensors, in_forward: bool) -> Tensor
     value, gradients = _evaluate(function, tensors, None, made)
     if not needed:
         return value
-    own = [gradient for k, gradient in enumerate(gradients) if made >> k & 1]
+    own = [cast(Tensor, gradient) for k, gradient in enumerate(gradients) if made >> k & 1]
     call = function, value, tensors[function.operands :], made, own
     result: Tensor = _ComposedNode.named(function.name).connect(call, operands)
     return result

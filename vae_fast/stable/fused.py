@@ -65,8 +65,8 @@ class Fused:
 
         def evaluate(
             own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor]]:
-            result: tuple[Tensor, Sequence[Tensor]] = _ops.counts_nll_kernel.default(
+        ) -> tuple[Tensor, Sequence[Tensor | None]]:
+            result: tuple[Tensor, Sequence[Tensor | None]] = _ops.counts_kernel.default(
                 own[:count], *own[count:], upstream, op, batch_dims, keep, mean, is_log, want
             )
             return result
@@ -111,8 +111,8 @@ class Fused:
 
         def evaluate(
             own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor]]:
-            result: tuple[Tensor, Sequence[Tensor]] = _ops.mixture_nll_kernel.default(
+        ) -> tuple[Tensor, Sequence[Tensor | None]]:
+            result: tuple[Tensor, Sequence[Tensor | None]] = _ops.mixture_kernel.default(
                 own[:count], *own[count:], upstream, op, batch_dims, event_dims, keep, mean, want
             )
             return result
@@ -148,11 +148,11 @@ class Fused:
 
         def evaluate(
             own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor]]:
-            value, gradient = _ops.pixel_mixture_nll_kernel.default(
+        ) -> tuple[Tensor, Sequence[Tensor | None]]:
+            result: tuple[Tensor, Sequence[Tensor | None]] = _ops.pixel_mixture_kernel.default(
                 *own, upstream, components, channels, batch_dims, keep, mean, want
             )
-            return value, (gradient,)
+            return result
 
         numbers = (components, batch_dims, 0, keep, mean)
         function = Composed("discretized_logistic_mixture_nll", numbers, 1, evaluate)
@@ -176,10 +176,14 @@ class Fused:
         tensors = [weight, bias, values, starts, columns]
 
         def evaluate(
-            own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor]]:
-            value, *gradients = _ops.sparse_linear_kernel.default(*own, upstream, log1p, want)
-            return value, gradients
+            own: Any, upstream: Tensor | None, want: int
+        ) -> tuple[Tensor, Sequence[Tensor | None]]:
+            weight, bias, values, *places = own
+            numbers = values.to(weight.dtype)
+            table = (*places, torch.log1p(numbers) if log1p else numbers)
+            if upstream is None:
+                return _layer_output(weight, bias, table), ()
+            return weight, _layer_gradients(weight, upstream, table, want)
 
         function = Composed("sparse_linear", (int(log1p),), 2, evaluate)
         if is_overridden(tensors) or not is_plain(function, tensors, ("cpu",)):
@@ -221,6 +225,29 @@ def _takes_counts(
         and 0 < batch_dims == first.dim() - 1
         and len(starts) == shape[batch_dims - 1] + 1
     )
+
+
+def _layer_output(weight: Tensor, bias: Tensor | None, table: tuple[Tensor, ...]) -> Tensor:
+    """X weight^T + bias, of the starts, columns and values of x."""
+    shape = len(table[0]) - 1, weight.shape[0]
+    y = weight.new_zeros(shape)
+    if bias is not None:
+        y.copy_(bias)
+    _ops.csr_product_.default(y, weight.t().contiguous(), *table, False)
+    return y
+
+
+def _layer_gradients(
+    weight: Tensor, upstream: Tensor, table: tuple[Tensor, ...], want: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """In the weight, as it lies, or autograd would copy it; and in the bias."""
+    own = upstream.to(weight.dtype).contiguous()
+    of_weight = None
+    if want & 1:
+        made = weight.new_zeros((weight.shape[1], weight.shape[0]))
+        _ops.csr_product_.default(made, own, *table, True)
+        of_weight = made.t() if weight.t().is_contiguous() else made.t().contiguous()
+    return of_weight, own.sum(0) if want & 2 else None
 
 
 def _takes_layer(

@@ -33,7 +33,6 @@ from vae_fast.stable.nodes import (
 )
 
 _ops = torch.ops.vae_fast
-_SPACE = "vae_fast::"
 
 
 @dataclass(frozen=True)
@@ -74,17 +73,17 @@ class Loss:
             return results
 
 
-def registered() -> list[Loss]:
-    """The losses among the ops of this package: what has a backward, and a value first."""
-    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith(_SPACE)]
+def of_schemas(schemas: Sequence[str]) -> list[Loss]:
+    """The losses among ops: what has a backward, and a value first."""
+    parsed = [torch._C.parse_schema(schema) for schema in schemas]
+    names = {schema.name for schema in parsed}
     found = []
-    for name in sorted(names):
-        schema = torch._C._get_schema(name, "")
+    for schema in parsed:
         arguments = [argument.name for argument in schema.arguments]
-        if f"{name}_backward" in names and schema.returns[0].name == "value":
+        if f"{schema.name}_backward" in names and schema.returns[0].name == "value":
             rowwise = "mask" not in arguments
             operands = arguments[: arguments.index("keep" if rowwise else "mask")]
-            found.append(Loss(name.removeprefix(_SPACE), tuple(operands), rowwise))
+            found.append(Loss(schema.name, tuple(operands), rowwise))
     return found
 
 

@@ -28,8 +28,8 @@ BelowAutograd: Any = torch._C._AutoDispatchBelowAutograd
 _allow_single_level = torch._C._functorch.set_single_level_autograd_function_allowed
 is_transformed = torch._C._are_functorch_transforms_active
 
-# Keeps the library's registrations alive.
-library: Any = torch.library.Library("vae_fast", "IMPL")  # type: ignore[no-untyped-call]
+# Keeps what is registered alive.
+library: Any = torch.library.Library("vae_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 Formula = Callable[[str, Sequence[Tensor]], Sequence[Tensor]]
 _formula: Formula | None = None

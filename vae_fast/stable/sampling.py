@@ -227,6 +227,18 @@ def _autocast(op: str, key: str, device: str) -> Callable[..., Any]:
     return kernel
 
 
+def _draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Two 64-bit words for each row: the stable ABI has no generators."""
+    return torch.empty_like(like).random_(-(2**63), None, generator=generator)
+
+
+def define() -> None:
+    """The one op of the samplers that is random, schema and kernel."""
+    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded)
+    library.define("draw_seed(Tensor like, Generator? generator=None) -> Tensor", tags=tags)
+    library.impl("draw_seed", _draw_seed, "CPU")
+
+
 def register(autocast_keys: Sequence[str]) -> None:
     """Completes the samplers' ops."""
     for op, kernel in (
@@ -261,8 +273,7 @@ def _place_of_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | Non
 def draw_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | None) -> Tensor:
     """The seed of one call with ``mu``, from the generator of its device if no other is given."""
     if mu.is_cpu and is_ordinary() and (generator is None or generator.device.type == "cpu"):
-        drawn: Tensor = _ops.draw_seed.default(_ONE_ROW, generator)
-        return drawn
+        return _draw_seed(_ONE_ROW, generator)
     if generator is not None and generator.device.type not in ("cpu", mu.device.type):
         raise ValueError(f"generator is on {generator.device}, expected {mu.device.type}")
     # A trace cannot name a generator: it draws where mu is, from the default one there.
