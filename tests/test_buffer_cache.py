@@ -9,6 +9,8 @@ import torch
 
 import vae_fast as vf
 
+pytestmark = pytest.mark.of_the_fast_binding
+
 MIB = 1 << 20
 SIZE = 40 * MIB // 4  # floats; blocks of 32 MiB and more are kept
 

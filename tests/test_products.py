@@ -5,6 +5,8 @@ import torch
 
 from vae_fast.engine.extension import C
 
+pytestmark = pytest.mark.of_the_fast_binding
+
 # Above and below the sizes from which oneDNN is used, and with edges of a transpose's squares.
 SIZES = [(1, 1, 1), (3, 17, 5), (130, 200, 170), (67, 401, 785), (128, 1030, 129)]
 

@@ -53,12 +53,10 @@ class Binding(Fused):
         sampling.define()
         found = losses.of_schemas(schemas)
         self.LOSSES = {loss.op: loss.operands for loss in found if not loss.rowwise}
-        super().__init__(list(self.LOSSES), self.GPU)
-        autocast_keys = ["AutocastCPU"] if self.GPU is None else ["AutocastCPU", "AutocastCUDA"]
+        super().__init__(self.LOSSES)
         for loss in found:
-            kernel = losses.register(loss, autocast_keys)
-            setattr(self, loss.op, _entry(loss, kernel))
-        sampling.register(autocast_keys)
+            setattr(self, loss.op, _entry(loss, losses.register(loss)))
+        sampling.register()
 
     # ---- samplers --------------------------------------------------------------------------------
 
@@ -68,7 +66,7 @@ class Binding(Fused):
         """See :func:`vae_fast.reparameterize`."""
         if is_overridden((mu, logvar)):
             return None
-        seed = sampling.draw_seed(mu, generator, self.GPU)
+        seed = sampling.draw_seed(mu, generator)
         call = sampling.reparameterize if is_ordinary() else _ops.reparameterize.default
         z: Tensor = call(mu, logvar, seed)[0]
         return z
@@ -90,7 +88,7 @@ class Binding(Fused):
             return None
         operands = [x for x in given if x is not None]
         _check_shapes("reparameterize_kl", ("mu", "logvar", *"12"), operands, None, batch_dims)
-        seed = sampling.draw_seed(mu, generator, self.GPU)
+        seed = sampling.draw_seed(mu, generator)
         call = sampling.reparameterize_kl if is_ordinary() else _ops.reparameterize_kl.default
         z, kl, _ = call(*given, seed, keep, mean)
         return z, kl

@@ -17,8 +17,10 @@ from torch.overrides import has_torch_function
 from torch.utils._device import DeviceContext
 
 from vae_fast.stable.nodes import (
+    AUTOCAST,
     BelowAutograd,
     Node,
+    WithoutAutocast,
     asked_of,
     is_transformed,
     keep_for_backward,
@@ -29,10 +31,6 @@ from vae_fast.stable.nodes import (
 )
 
 Tensors = Sequence[Tensor | None]
-
-_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) | torch._C.DispatchKeySet(
-    torch._C.DispatchKey.AutocastCUDA
-)
 
 # Typed here, as torch has it without types.
 _unpack_dual: Callable[[Tensor], Any] = forward_ad.unpack_dual
@@ -88,7 +86,7 @@ def _asks(x: Tensor | None) -> bool:
     return type(x) is not Tensor and x is not None and type(x).__torch_function__ is not disabled
 
 
-def is_plain(function: Composed, tensors: Tensors, devices: Sequence[str | None]) -> bool:
+def is_plain(function: Composed, tensors: Tensors) -> bool:
     """Whether a kernel can take the tensors, and nobody wants to see torch's ops go by."""
     first = tensors[0]
     assert first is not None
@@ -96,7 +94,7 @@ def is_plain(function: Composed, tensors: Tensors, devices: Sequence[str | None]
         torch._C._len_torch_dispatch_stack()
         or is_transformed()
         or torch._C._is_tracing()
-        or first.device.type not in devices
+        or not first.is_cpu
     ):
         return False
     has_tangents, makes_graph = may_have_tangents(), torch.is_grad_enabled()
@@ -149,7 +147,7 @@ class _ComposedNode(Node):
 def _evaluate(
     function: Composed, tensors: Tensors, upstream: Tensor | None, want: int
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
-    with BelowAutograd(), torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+    with BelowAutograd(), WithoutAutocast(AUTOCAST):
         return function.evaluate(tensors, upstream, want)
 
 

@@ -6,7 +6,7 @@ fast binding has it (csrc/bindings: counts.cpp, mixture.cpp, sparse_linear.cpp).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,13 +35,10 @@ class Fused:
 
     Args:
         losses: The names of the elementwise losses, in the order that compositions count them.
-        gpu: The type of device that runs the CUDA kernels, or None.
     """
 
-    def __init__(self, losses: Sequence[str], gpu: str | None) -> None:
+    def __init__(self, losses: Iterable[str]) -> None:
         self._losses = list(losses)
-        self._gpu = gpu
-        self._devices = ("cpu", gpu)
 
     # ---- likelihoods of counts by rows -----------------------------------------------------------
 
@@ -73,21 +70,10 @@ class Fused:
 
         numbers = (self._losses.index(op), batch_dims, keep, mean, int(is_log))
         function = Composed("counts_nll", numbers, count + 1, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors, self._devices):
+        if is_overridden(tensors) or not is_plain(function, tensors):
             return None
-        first = parameters[0]
         if not _takes_counts(parameters, library, target, starts, columns, mask, batch_dims):
             return None
-        if first.device.type == self._gpu:
-            # Of what is not shares of a total, the composition is one kernel as well.
-            if library is None:
-                return None
-            if starts is not None and columns is not None:
-                size = (len(starts) - 1, first.shape[-1])
-                dense = torch.sparse_csr_tensor(
-                    starts, columns, target, size, check_invariants=False
-                ).to_dense()
-                tensors[count + 1 : count + 4] = dense, None, None
         has_halves = any(x.dtype is torch.float16 for x in parameters)
         return call_fused(function, tensors, in_forward=keep == 0 and not has_halves)
 
@@ -119,7 +105,7 @@ class Fused:
 
         numbers = (logits.shape[batch_dims], batch_dims, event_dims, keep, mean)
         function = Composed(f"mixture_nll of {op}", numbers, count, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors, self._devices):
+        if is_overridden(tensors) or not is_plain(function, tensors):
             return None
         whole = (*logits.shape, *target.shape[target.dim() - event_dims :])
         is_summed = any(x.shape != whole for x in parameters)
@@ -156,7 +142,7 @@ class Fused:
 
         numbers = (components, batch_dims, 0, keep, mean)
         function = Composed("discretized_logistic_mixture_nll", numbers, 1, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors, self._devices):
+        if is_overridden(tensors) or not is_plain(function, tensors):
             return None
         is_half = params.dtype is torch.float16
         return call_fused(function, tensors, in_forward=keep <= batch_dims and not is_half)
@@ -186,7 +172,7 @@ class Fused:
             return weight, _layer_gradients(weight, upstream, table, want)
 
         function = Composed("sparse_linear", (int(log1p),), 2, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors, ("cpu",)):
+        if is_overridden(tensors) or not is_plain(function, tensors):
             return None
         if not _takes_layer(weight, bias, values, starts, columns):
             return None

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from vae_fast.engine.shapes import broadcast_shape, same_size
 from vae_fast.stable.nodes import (
+    AUTOCAST,
     BelowAutograd,
     Node,
+    WithoutAutocast,
     asked_of,
     explain,
     keep_for_backward,
@@ -216,25 +218,23 @@ def _autograd(loss: Loss) -> Callable[..., Any]:
     return kernel
 
 
-def _autocast(loss: Loss, key: str) -> Callable[..., Any]:
+def _autocast(loss: Loss) -> Callable[..., Any]:
     """The kernels read any dtype and compute in float32: only an elementwise value is cast."""
     overload = loss.overload
-    here = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
     def kernel(*args: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(here):
+        with WithoutAutocast(AUTOCAST):
             value, *gradients = overload(*args)
         return value if value.dtype is torch.float64 else value.to(torch.float32), *gradients
 
     return kernel
 
 
-def register(loss: Loss, autocast_keys: Sequence[str]) -> Callable[..., Any]:
+def register(loss: Loss) -> Callable[..., Any]:
     """Completes the loss's op, and its backward's; returns its kernel of Autograd."""
     kernel = _autograd(loss)
     library.impl(loss.op, kernel, "Autograd")
     register_below_autograd(f"{loss.op}_backward")
     if not loss.rowwise:  # whose value is a sum, in float32 always
-        for key in autocast_keys:
-            library.impl(loss.op, _autocast(loss, key), key)
+        library.impl(loss.op, _autocast(loss), "AutocastCPU")
     return kernel

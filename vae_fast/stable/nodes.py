@@ -25,6 +25,8 @@ from vae_fast.engine import fakes
 from vae_fast.engine.shapes import broadcast_shape
 
 BelowAutograd: Any = torch._C._AutoDispatchBelowAutograd
+WithoutAutocast: Any = torch._C._ExcludeDispatchKeyGuard  # with AUTOCAST
+AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)  # the kernels are the CPU's
 _allow_single_level = torch._C._functorch.set_single_level_autograd_function_allowed
 is_transformed = torch._C._are_functorch_transforms_active
 
@@ -163,7 +165,7 @@ def keep_for_backward(ctx: Any, inputs: Sequence[Tensor | None], gradients: list
         is_transformed()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
-        or any(type(gradient) is not Tensor for gradient in gradients[:1])  # of one op, alike
+        or (gradients and type(gradients[0]) is not Tensor)
     )
     ctx.kept = None if is_watched else gradients
     ctx.save_for_backward(*inputs, *(gradients if is_watched else ()))
@@ -196,7 +198,6 @@ def kept(ctx: Any, made: int, inputs: int, upstream: Tensor) -> list[Tensor | No
             factor = align(upstream, gradient.dim())
             is_alone = (
                 is_ours
-                and gradient.is_cpu  # what a GPU records may be replayed for the same forward
                 and torch._C._dispatch_keys(upstream) == torch._C._dispatch_keys(gradient)
                 and sys.getrefcount(gradient) == 2
                 and gradient._use_count() == 1

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from vae_fast.engine.shapes import broadcast_shape, same_shape
 from vae_fast.stable.nodes import (
+    AUTOCAST,
     BelowAutograd,
     Node,
+    WithoutAutocast,
     asked_of,
     explain,
     is_ordinary,
-    is_transformed,
     library,
     loss_tangent,
     masked_formula,
@@ -212,17 +213,17 @@ def reparameterize_kl(
 # ---- autocast: z in float32, as torch's own expression of it gives -------------------------------
 
 
-def _autocast(op: str, key: str, device: str) -> Callable[..., Any]:
-    overload = getattr(_ops, op).default
-    here = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+def _in_float32(x: Any) -> Any:
+    is_cast = isinstance(x, Tensor) and x.is_cpu and x.is_floating_point()
+    return x.to(torch.float32) if is_cast and x.dtype is not torch.float64 else x
 
-    def in_float32(x: Any) -> Any:
-        is_cast = isinstance(x, Tensor) and x.device.type == device and x.is_floating_point()
-        return x.to(torch.float32) if is_cast and x.dtype is not torch.float64 else x
+
+def _autocast(op: str) -> Callable[..., Any]:
+    overload = getattr(_ops, op).default
 
     def kernel(*args: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(here):
-            return overload(*map(in_float32, args))
+        with WithoutAutocast(AUTOCAST):
+            return overload(*map(_in_float32, args))
 
     return kernel
 
@@ -239,53 +240,31 @@ def define() -> None:
     library.impl("draw_seed", _draw_seed, "CPU")
 
 
-def register(autocast_keys: Sequence[str]) -> None:
+def register() -> None:
     """Completes the samplers' ops."""
     for op, kernel in (
         ("reparameterize", reparameterize),
         ("reparameterize_kl", reparameterize_kl),
     ):
         library.impl(op, kernel, "Autograd")
-        for key in autocast_keys:
-            library.impl(op, _autocast(op, key, key.removeprefix("Autocast").lower()), key)
+        library.impl(op, _autocast(op), "AutocastCPU")
     register_below_autograd("reparameterize_kl_backward")
 
 
 # ---- entries -------------------------------------------------------------------------------------
 
 
-def _place_of_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | None) -> torch.device:
-    """Where a seed for noise on mu's device is drawn.
-
-    Always right is on that device: what a graph records draws anew whenever it runs, and a fake
-    tensor's device need not exist. On the host it costs no launch.
-    """
-    if mu.device.type != gpu:
-        return torch.device("cpu")
-    if type(mu) is not Tensor or torch._C._len_torch_dispatch_stack() or is_transformed():
-        is_host = generator is not None and generator.device.type == "cpu"
-        return torch.device("cpu") if is_host else mu.device
-    with torch.cuda.device(mu.device):
-        is_captured = torch.cuda.is_current_stream_capturing()
-    return mu.device if is_captured else torch.device("cpu")
-
-
-def draw_seed(mu: Tensor, generator: torch.Generator | None, gpu: str | None) -> Tensor:
-    """The seed of one call with ``mu``, from the generator of its device if no other is given."""
-    if mu.is_cpu and is_ordinary() and (generator is None or generator.device.type == "cpu"):
-        return _draw_seed(_ONE_ROW, generator)
+def draw_seed(mu: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The seed of one call with ``mu``."""
     if generator is not None and generator.device.type not in ("cpu", mu.device.type):
         raise ValueError(f"generator is on {generator.device}, expected {mu.device.type}")
-    # A trace cannot name a generator: it draws where mu is, from the default one there.
-    is_traced = torch._C._is_tracing() and mu.device.type in ("cpu", gpu)
-    place = mu.device if is_traced and generator is None else _place_of_seed(mu, generator, gpu)
-    if generator is None and place.type == "cpu" and mu.device.type == gpu:
-        generator = torch.cuda.default_generators[mu.device.index]
+    if is_ordinary():
+        return _draw_seed(_ONE_ROW, generator)
     # A fresh tensor makes every call distinct: the compiler merges equal calls of custom random
     # ops. torch.jit.trace folds what depends on no input into a constant, and merges equal calls
     # too, but neither where a tensor is written in place.
-    like = _empty((1, 2), dtype=torch.int64, device=place)
-    if is_traced:
+    like = _empty((1, 2), dtype=torch.int64, device="cpu")
+    if torch._C._is_tracing():
         like.zero_()
     seed: Tensor = _ops.draw_seed.default(like, generator)
     return seed
