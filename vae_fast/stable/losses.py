@@ -17,11 +17,10 @@ from torch import Tensor
 from vae_fast.engine.shapes import broadcast_shape, same_size
 from vae_fast.stable.nodes import (
     AUTOCAST,
-    BelowAutograd,
     Node,
     WithoutAutocast,
     asked_of,
-    explain,
+    call_below,
     keep_for_backward,
     kept,
     library,
@@ -67,12 +66,14 @@ class Loss:
         want: int,
     ) -> Sequence[Tensor]:
         """By the backward's op: times the upstream one before they are rounded."""
-        op = getattr(_ops, f"{self.op}_backward").default
-        with BelowAutograd():
-            if self.rowwise:
-                return (op(upstream, *operands, keep, mean),)
-            results: Sequence[Tensor] = op(upstream, *operands, mask, keep, mean, want)
-            return results
+        op = f"{self.op}_backward"
+        overload = getattr(_ops, op).default
+        if self.rowwise:
+            return (call_below(op, overload, (upstream, *operands, keep, mean)),)
+        results: Sequence[Tensor] = call_below(
+            op, overload, (upstream, *operands, mask, keep, mean, want)
+        )
+        return results
 
 
 def of_schemas(schemas: Sequence[str]) -> list[Loss]:
@@ -202,12 +203,7 @@ def _autograd(loss: Loss) -> Callable[..., Any]:
         want = args[fixed] if len(args) > fixed else 0  # torch leaves out what is a default
         needed = requiring_gradient(operands)
         made = _made_in_forward(loss, operands, keep, needed) if needed else 0
-        try:
-            with BelowAutograd():
-                results = overload(*given, want | made)
-        except (RuntimeError, ValueError):
-            explain(op, args)
-            raise
+        results = call_below(op, overload, (*given, want | made))
         if not needed and not may_have_tangents():
             return results
         value, *gradients = results

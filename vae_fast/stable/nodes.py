@@ -124,32 +124,30 @@ def is_ordinary() -> bool:
     )
 
 
-def explain(op: str, args: Sequence[Any]) -> None:
-    """Raises the error that says what is wrong with an op's arguments, if its checks find any.
+def call_below(op: str, overload: Any, args: Sequence[Any]) -> Any:
+    """The op below autograd; an error says what is wrong, as the stable ABI's kernels cannot.
 
-    The stable ABI's kernels can say it, but not as a TypeError.
+    They have no TypeError, and do not hear why torch has no memory for a result. The op's fake
+    kernel checks the same, and then asks for the same memory.
     """
     try:
-        fakes.FAKES[op](*args)
-    except (TypeError, ValueError) as better:
-        raise better from None
-    except RuntimeError:
-        return  # it found no memory for results of such a size: the kernel has said it better
+        with BelowAutograd():
+            return overload(*args)
+    except (RuntimeError, ValueError) as error:
+        try:
+            fakes.FAKES[op](*args)
+        except (TypeError, ValueError) as better:
+            raise better from None
+        except RuntimeError as better:
+            if not isinstance(error, ValueError):
+                raise better from None
+        raise
 
 
 def register_below_autograd(op: str) -> None:
     """An op without a node: of a backward, whose derivatives the forward's formulas give."""
     overload = getattr(torch.ops.vae_fast, op).default
-
-    def kernel(*args: Any) -> Any:
-        try:
-            with BelowAutograd():
-                return overload(*args)
-        except (RuntimeError, ValueError):
-            explain(op, args)
-            raise
-
-    library.impl(op, kernel, "Autograd")
+    library.impl(op, lambda *args: call_below(op, overload, args), "Autograd")
 
 
 # ---- gradients that a forward made, for an upstream gradient of one ------------------------------

@@ -11,11 +11,10 @@ from torch import Tensor
 from vae_fast.engine.shapes import broadcast_shape, same_shape
 from vae_fast.stable.nodes import (
     AUTOCAST,
-    BelowAutograd,
     Node,
     WithoutAutocast,
     asked_of,
-    explain,
+    call_below,
     is_ordinary,
     library,
     loss_tangent,
@@ -114,17 +113,18 @@ class _SampleKlNode(Node):
         if torch.is_grad_enabled():
             return None, *_differentiable(operands, seed, grad_z, grad_kl, keep, mean, asked)
         takes_noise = grad_z is not None and asked[_LOGVAR]
-        with BelowAutograd():
-            found = _ops.reparameterize_kl_backward.default(
-                grad_z,
-                grad_kl,
-                *operands,
-                *[None] * (4 - len(operands)),
-                noise if takes_noise else None,
-                keep,
-                mean,
-                wanted_of(asked),
-            )
+        args = (
+            grad_z,
+            grad_kl,
+            *operands,
+            *[None] * (4 - len(operands)),
+            noise if takes_noise else None,
+            keep,
+            mean,
+            wanted_of(asked),
+        )
+        op = "reparameterize_kl_backward"
+        found = call_below(op, _ops.reparameterize_kl_backward.default, args)
         return None, *(found[k] if is_asked else None for k, is_asked in enumerate(asked))
 
     @staticmethod
@@ -171,12 +171,8 @@ def reparameterize(mu: Tensor, logvar: Tensor, seed: Tensor, want: int = 0) -> A
     """The kernel of Autograd: z and its noise."""
     operands = mu, logvar
     needed = requiring_gradient(operands)
-    try:
-        with BelowAutograd():
-            z, noise = _ops.reparameterize.default(mu, logvar, seed, want | needed)
-    except (RuntimeError, ValueError):
-        explain("reparameterize", (mu, logvar, seed, want))
-        raise
+    args = mu, logvar, seed, want | needed
+    z, noise = call_below("reparameterize", _ops.reparameterize.default, args)
     if needed or may_have_tangents():
         kept = noise if needed >> _LOGVAR & 1 else None
         z = _SampleNode.named("reparameterize").connect((z, seed, kept), operands)
@@ -197,12 +193,8 @@ def reparameterize_kl(
     given = mu, logvar, prior_mu, prior_logvar
     operands = [x for x in given if x is not None]
     needed = requiring_gradient(operands)
-    try:
-        with BelowAutograd():
-            z, kl, noise = _ops.reparameterize_kl.default(*given, seed, keep, mean, want | needed)
-    except (RuntimeError, ValueError):
-        explain("reparameterize_kl", (*given, seed, keep, mean, want))
-        raise
+    args = *given, seed, keep, mean, want | needed
+    z, kl, noise = call_below("reparameterize_kl", _ops.reparameterize_kl.default, args)
     if needed or may_have_tangents():
         kept = noise if needed >> _LOGVAR & 1 else None
         node = _SampleKlNode.named("reparameterize_kl")
