@@ -33,6 +33,15 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def result_dtype(operands: Sequence[Tensor]) -> torch.dtype:
     """The dtype of elementwise results; under autocast, as the kernels have it, that of sums."""
-    dtype, device = promoted_dtype(operands), operands[0].device.type
-    is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return sum_dtype(dtype) if is_autocast else dtype
+    dtype = promoted_dtype(operands)
+    return sum_dtype(dtype) if is_autocast(operands[0].device.type) else dtype
+
+
+# Asked once: Dynamo of torch 2.10 does not trace the question.
+_DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", torch._C._get_privateuse1_backend_name())
+_WITH_AUTOCAST = frozenset(filter(torch.amp.is_autocast_available, _DEVICES))
+
+
+def is_autocast(device: str) -> bool:
+    """Whether autocast is on for this type of device, which may have none."""
+    return device in _WITH_AUTOCAST and torch.is_autocast_enabled(device)

@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function
 
 from vae_fast.engine import call, checks, extension
 from vae_fast.engine.checks import FLOATS, shown
+from vae_fast.engine.dtypes import is_autocast
 from vae_fast.engine.reductions import Reduction, keep_and_mean
 from vae_fast.engine.table import LIKELIHOODS, LOSSES
 
@@ -135,7 +136,7 @@ def _as_autocast_has_it(x: Any) -> Any:
     if not isinstance(x, Tensor) or x.dtype == torch.float64:
         return x
     device = x.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not is_autocast(device):
         return x
     return x.to(torch.get_autocast_dtype(device))
 
