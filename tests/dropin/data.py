@@ -15,7 +15,7 @@ BATCH = 128
 
 @functools.cache
 def pictures(side=None):
-    """(N, 1, side, side) in [0, 1]: MNIST where VAE_FAST_DATA has it, scikit-learn's digits else."""
+    """(N, 1, side, side) in [0, 1]: MNIST where VAE_FAST_DATA has it, else scikit-learn's."""
     found = load("mnist" if os.environ.get("VAE_FAST_DATA") else "digits").train[:4096]
     x = found.reshape(len(found), 1, *found.shape[-2:]).float() / 255
     if side not in (None, x.shape[-1]):

@@ -1,8 +1,8 @@
-"""The proofs' figures: `python -m tests.dropin.table` measures, and writes them into docs/drop_ins.md.
+"""The proofs' figures: `python -m tests.dropin.table` writes them into docs/drop_ins.md.
 
 A row is a case: its training with and without, the two taking turns in one process of one thread.
-Time is the process's own, the median of a step (forward, backward, Adam); memory is what PyTorch has
-allocated at the step's peak, above what it had before.
+Time is the process's own, the median of a step (forward, backward, Adam); memory is what forward
+and backward have allocated at their peak, the weights' gradients among it.
 """
 
 import argparse
@@ -33,12 +33,15 @@ class Stepper:
         self.training, self.count = case.training(is_switched), 0
         self.adam = torch.optim.Adam(self.training.module.parameters(), lr=1e-3)
 
-    def __call__(self):
+    def gradients(self):
         torch.manual_seed(SEED + self.count)
         self.adam.zero_grad()
         self.training.loss(self.count).backward()
-        self.adam.step()
         self.count += 1
+
+    def __call__(self):
+        self.gradients()
+        self.adam.step()
 
 
 def milliseconds(steppers, seconds):
@@ -56,10 +59,11 @@ def milliseconds(steppers, seconds):
 
 
 def megabytes(stepper):
-    """Of the allocations of a step, at their peak."""
+    """Of what is allocated for the gradients of a step, at its peak."""
     gc.collect()
+    stepper.adam.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        stepper()
+        stepper.gradients()
     live, peak, pending = 0, 0, list(profiler.profiler.kineto_results.experimental_event_tree())
     sizes = []
     while pending:
@@ -101,7 +105,7 @@ def main():
     random.seed(0)
     versions = ", ".join(f"{peer} {metadata.version(peer)}" for peer in PEERS)
     lines = [
-        "| peer | model | lines | loss | gradients | ms without | ms with | | MB without | MB with |",
+        "| peer | model | lines | loss | gradients | ms | with | | MB | with |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for case in CASES:
