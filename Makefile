@@ -47,7 +47,7 @@ test: build ## the whole test suite
 BUILT_FOR = $(shell $(BIN)/pip freeze | sed -n 's/^\(torch==[^+]*\).*/\1/p')
 $(DROPIN)/peers.stamp: tests/dropin/requirements.txt $(VENV)/setup.stamp
 	$(MAKE) $(DROPIN)/torch.stamp VENV=$(DROPIN) TORCH=$(BUILT_FOR)
-	VAE_FAST_EXTENSION=0 $(DROPIN)/bin/pip install --quiet --no-build-isolation --editable . -r $< $(BUILT_FOR)
+	VAE_FAST_EXTENSION=0 $(DROPIN)/bin/pip install --quiet --no-compile --no-build-isolation --editable . -r $< $(BUILT_FOR)
 	$(DROPIN)/bin/pip install --quiet --no-deps "multivae>=1.0.3"
 	touch $@
 
