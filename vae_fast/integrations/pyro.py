@@ -4,7 +4,7 @@ The classes here have the names and arguments of :mod:`vae_fast.distributions` a
 wants of a distribution: ``to_event``, ``mask``, ``expand_by``, plates, ``poutine.scale``. What
 ``to_event`` makes sums its log_prob and its divergence in the pass that computes them.
 
-:func:`apply` switches a model or a guide that is written with Pyro's own distributions.
+:func:`apply` switches the observations of a model that is written with Pyro's own distributions.
 """
 
 from __future__ import annotations
@@ -102,16 +102,19 @@ def _converted(fn: Any) -> Any:
     if type(fn) not in _OF:
         return fn
     name, parameters = _OF[type(fn)](fn)
-    return _classes[name](*parameters, validate_args=fn._validate_args)
+    converted = _classes[name](*parameters, validate_args=False)
+    converted._validate_args = fn._validate_args  # of values: the parameters have been looked at
+    return converted
 
 
 class _Switch(_Messenger):
     def _pyro_sample(self, msg: Any) -> None:
-        msg["fn"] = _converted(msg["fn"])
+        if msg["is_observed"]:  # codes are few: what they would gain, their conversion costs
+            msg["fn"] = _converted(msg["fn"])
 
 
 class _SwitchedFunction:
-    """A model or guide inside the handler that converts its distributions."""
+    """A model inside the handler that converts its distributions."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
@@ -122,11 +125,9 @@ class _SwitchedFunction:
 
 
 def apply(model: Callable[..., Any]) -> Callable[..., Any]:
-    """Switches a model or a guide: its Normal, Bernoulli, Laplace and Poisson.
+    """Switches what a model observes: Normal, Bernoulli, Laplace and Poisson, under ``to_event``.
 
-    Under ``to_event``, too; others stay as they are. Switch both, where a divergence between the
-    two is in the loss (``TraceMeanField_ELBO``). The same seed gives the same
-    samples, but of Laplace.
+    Others stay as they are, and so do samples and their noise, and the guide.
 
     Args:
         model: What is given to ``SVI``: a function or any callable of Pyro's primitives.
@@ -146,7 +147,7 @@ def apply(model: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def revert(model: Callable[..., Any]) -> Callable[..., Any]:
-    """The model or guide that was switched.
+    """The model that was switched.
 
     Args:
         model: What :func:`apply` returned.
