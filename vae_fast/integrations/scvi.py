@@ -114,35 +114,44 @@ class _Counts(Switched):
     dispersion: str
     px_r: Tensor
 
-    def loss(
-        self,
-        tensors: Any,
-        inference_outputs: Any,
-        generative_outputs: Any,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
+    def _with_likelihood(self, generative_outputs: Any) -> dict[str, Any]:
         of_gene = torch.exp(self.px_r) if self.dispersion == "gene" else None
-        px = _Likelihood(generative_outputs["px"], of_gene)
-        outputs = inference_outputs, {**generative_outputs, "px": px}
-        return super().loss(tensors, *outputs, *args, **kwargs)  # type: ignore[misc]
+        return {**generative_outputs, "px": _Likelihood(generative_outputs["px"], of_gene)}
 
 
-class _CountsAndCodes(_Counts):
+# The arguments' names are part of it: scvi-tools gives a loss those that its signature has.
+
+
+class _VAELoss(_Counts):
     def loss(
         self,
         tensors: Any,
         inference_outputs: Any,
         generative_outputs: Any,
-        *args: Any,
-        **kwargs: Any,
+        kl_weight: Any = 1.0,
     ) -> Any:
         inferred = {**inference_outputs, "qz": _Posterior(inference_outputs["qz"])}
-        generated = {**generative_outputs, "pz": _Posterior(generative_outputs["pz"])}
-        return super().loss(tensors, inferred, generated, *args, **kwargs)
+        generated = self._with_likelihood(generative_outputs)
+        generated["pz"] = _Posterior(generated["pz"])
+        return super().loss(tensors, inferred, generated, kl_weight)  # type: ignore[misc]
 
 
-_SERVED = {_VAE: _CountsAndCodes, _LDVAE: _CountsAndCodes, _SCANVAE: _Counts}
+class _SCANVAELoss(_Counts):
+    def loss(
+        self,
+        tensors: Any,
+        inference_outputs: Any,
+        generative_ouputs: Any,  # as scvi-tools spells it
+        kl_weight: Any = 1.0,
+        labelled_tensors: Any = None,
+        classification_ratio: Any = None,
+    ) -> Any:
+        generated = self._with_likelihood(generative_ouputs)
+        others = kl_weight, labelled_tensors, classification_ratio
+        return super().loss(tensors, inference_outputs, generated, *others)  # type: ignore[misc]
+
+
+_SERVED = {_VAE: _VAELoss, _LDVAE: _VAELoss, _SCANVAE: _SCANVAELoss}
 
 
 def apply(model: Model) -> Model:
