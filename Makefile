@@ -3,6 +3,7 @@
 TORCH  ?= torch
 VENV   ?= .venv
 PYTHON ?= python3
+DROPIN ?= .venv-dropin
 
 BIN := $(VENV)/bin
 JOBS := $(shell nproc)
@@ -14,7 +15,7 @@ CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
-.PHONY: attack-asan bench-history cuda-check cuda-table docs gpu wheel sdist
+.PHONY: attack-asan bench-history cuda-check cuda-table docs gpu wheel sdist test-dropin
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +42,18 @@ demo: build ## train a VAE and an auto-encoder on handwritten digits; pictures i
 
 test: build ## the whole test suite
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+# An environment of its own: with the peers, and the torch that the extension was built for.
+BUILT_FOR = $(shell $(BIN)/pip freeze | sed -n 's/^\(torch==[^+]*\).*/\1/p')
+$(DROPIN)/peers.stamp: tests/dropin/requirements.txt $(VENV)/setup.stamp
+	$(MAKE) $(DROPIN)/torch.stamp VENV=$(DROPIN) TORCH=$(BUILT_FOR)
+	VAE_FAST_EXTENSION=0 $(DROPIN)/bin/pip install --quiet --no-compile --no-build-isolation --editable . -r $< $(BUILT_FOR)
+	$(DROPIN)/bin/pip install --quiet --no-deps "multivae>=1.0.3"
+	touch $@
+
+# By their names, which pytest does not look for: `make test` has no peers.
+test-dropin: build $(DROPIN)/peers.stamp ## the drop-ins: other packages' models trained with and without
+	$(DROPIN)/bin/python -m pytest -o addopts=--strict-markers tests/dropin/proof_*.py $(PYTEST_ARGS)
 
 test-cpp: ## the torch-free core alone, under CTest
 	cmake -S . -B $(CPP_BUILD) -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS)

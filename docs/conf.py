@@ -29,10 +29,6 @@ extensions = [
     "plots",
 ]
 templates_path = ["_templates"]
-# The page of the drop-ins has its place in the guide, and may not be there yet.
-if not (DOCS / "drop_ins.md").exists():
-    exclude_patterns = ["drop_ins.*"]
-    suppress_warnings = ["toc.excluded"]
 
 # ---- Markdown ----
 myst_enable_extensions = ["dollarmath"]

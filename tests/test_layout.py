@@ -15,7 +15,7 @@ FLOORS = (
     {"stable"},
     {"likelihoods", "latent", "info", "memory"},
     {"bounds", "distributions"},
-    {"models", "data"},
+    {"models", "data", "integrations"},
     {"training"},
     {"__init__"},
     {"bench"},

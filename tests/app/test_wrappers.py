@@ -1,7 +1,9 @@
 """What people wrap a module in: the loss must go through it."""
 
+import copy
 import functools
 import io
+import pickle
 
 import pytest
 import torch
@@ -31,6 +33,20 @@ def _loss_and_gradients(model, call, x):
     terms = call(x)
     terms.loss.backward()
     return terms.loss.detach(), [p.grad for p in model.parameters()]
+
+
+def test_copies_and_files():
+    """Of a whole model, of a Gaussian likelihood with a parameter of its own."""
+    model, stored = _model(likelihood="gaussian"), io.BytesIO()
+    torch.save(model, stored)
+    stored.seek(0)
+    expected = _loss_and_gradients(model, model.loss, _data())
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(stored, weights_only=False),
+    ):
+        torch.testing.assert_close(_loss_and_gradients(other, other.loss, _data()), expected)
 
 
 @pytest.mark.parametrize("kind", [VAE, AutoEncoder])

@@ -116,11 +116,16 @@ class Distribution(torch.distributions.Distribution):
 
     def _cost(self, value: Tensor) -> Tensor:
         """-log_prob of a value that is not looked at."""
+        return self._summed_cost(value, 0)
+
+    def _summed_cost(self, value: Tensor, dims: int) -> Tensor:
+        """The same, summed over so many of the last dimensions, in the same pass."""
         _, *others = self._operands
         first = self._given[0].expand(self._batch_shape)
         shape = broadcast_shape((first, value))
         first, target = first.expand(shape), value.expand(shape)
-        return self.nll(first, target, *others, batch_dims=0, reduction="none")
+        reduction = "sample" if dims else "none"
+        return self.nll(first, target, *others, batch_dims=len(shape) - dims, reduction=reduction)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the density, or of the probability, of each element."""

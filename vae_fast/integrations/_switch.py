@@ -1,0 +1,120 @@
+"""What the modules of the peers share: the peer's names, and a model that changes its class."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any, TypeVar
+
+Model = TypeVar("Model")
+
+
+class Peer:
+    """A package whose models are switched.
+
+    Args:
+        package: What ``pip install`` takes.
+        tried: The release with which it was tried.
+    """
+
+    def __init__(self, package: str, tried: str) -> None:
+        self.package, self.tried = package, tried
+
+    def module(self, name: str) -> Any:
+        """One of its modules; an ImportError that says what to install."""
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or name
+            if missing == name.split(".")[0]:
+                message = f"{missing} is not installed: pip install {self.package}"
+            elif missing.startswith(name.split(".")[0]):
+                message = f"there is no {missing} in {self._versions()}"
+            else:
+                raise  # something that the peer itself misses
+            raise ImportError(message, name=missing) from error
+
+    def names(self, module: str, *names: str) -> Any:
+        """What a module has under these names, one or more; an ImportError where it has not."""
+        found = self.module(module)
+        for name in names:
+            if not hasattr(found, name):
+                raise ImportError(f"there is no {module}.{name} in {self._versions()}")
+        values = tuple(getattr(found, name) for name in names)
+        return values if len(values) > 1 else values[0]
+
+    def expect(self, function: Callable[..., Any], *parameters: str) -> None:
+        """An ImportError unless a function that is replaced has these parameters."""
+        found = tuple(inspect.signature(function).parameters)
+        if found != parameters:
+            raise ImportError(
+                f"{function.__qualname__} takes ({', '.join(found)}), expected "
+                f"({', '.join(parameters)}), in {self._versions()}"
+            )
+
+    def _versions(self) -> str:
+        installed = metadata.version(self.package)
+        return f"{self.package} {installed}; vae_fast was tried with {self.package} {self.tried}"
+
+
+class Switched:
+    """The first base of a switched model's class: its methods come before the model's own."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class has no name under which pickle would find it.
+        first, own = type(self).__bases__
+        made: Any = super().__reduce_ex__(protocol)
+        return _new, (first, own), *made[2:]
+
+
+@functools.cache
+def _class(methods: Any, own: Any) -> Any:
+    names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(own.__name__, (methods, own), names)
+
+
+def _new(methods: Any, own: Any) -> Any:
+    made = _class(methods, own)
+    return made.__new__(made)
+
+
+def switch(
+    peer: Peer, model: Model, methods_of: Mapping[type, type[Switched]], advice: str = ""
+) -> Model:
+    """Gives a model of one of these very classes the methods that belong to it.
+
+    A class that inherits from one of them may have a loss of its own, which must not be lost.
+    """
+    check_not_switched(model)
+    if type(model) not in methods_of:
+        served = ", ".join(sorted(kind.__name__ for kind in methods_of))
+        raise TypeError(
+            f"apply: model is a {type(model).__module__}.{type(model).__qualname__}; of "
+            f"{peer.package}, {served} are served{advice}"
+        )
+    return change_class(model, methods_of[type(model)])
+
+
+def change_class(model: Model, methods: type[Switched]) -> Model:
+    """The model, whose class now begins with these methods."""
+    own: Any = type(model)
+    of: Any = methods
+    model.__class__ = _class(of, own)
+    return model
+
+
+def check_not_switched(model: object) -> None:
+    """A ValueError where a model is switched already."""
+    if isinstance(model, Switched):
+        raise ValueError(f"apply: the {type(model).__name__} is switched already")
+
+
+def switch_back(model: Model) -> Model:
+    """The model with the class that it had; a ValueError where it was not switched."""
+    if not isinstance(model, Switched):
+        raise ValueError(f"revert: the {type(model).__name__} is not switched")
+    model.__class__ = type(model).__bases__[1]
+    return model
