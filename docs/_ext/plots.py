@@ -127,7 +127,7 @@ class Plot(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """The plot's HTML, which the site's script draws when it comes into view."""
+        """The plot, as HTML."""
         self.env.note_dependency(str(FIGURES / "bench.json"))
         self.env.note_dependency(str(FIGURES / "history.jsonl"))
         figure = PLOTS[self.arguments[0]]()
@@ -156,6 +156,9 @@ def _script(app, pagename, _template, context, doctree) -> None:
         'class="plot"' in raw.astext() for raw in doctree.findall(nodes.raw)
     ):
         app.add_js_file("plotly.min.js")
+        # They are drawn before what stands beside them is there, and takes its share of the width.
+        resize = "addEventListener('load', () => dispatchEvent(new Event('resize')))"
+        app.add_js_file(None, body=resize)
 
 
 def _copy(app) -> None:
