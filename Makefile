@@ -133,7 +133,7 @@ gpu: ## on a machine with a GPU: all tests there, compute-sanitizer, benchmarks;
 WHEEL_TOOLS := build/wheel-tools
 $(WHEEL_TOOLS)/setup.stamp: build_tools/requirements.txt
 	$(PYTHON) -m venv $(WHEEL_TOOLS)
-	$(WHEEL_TOOLS)/bin/pip install --quiet -r $< setuptools
+	$(WHEEL_TOOLS)/bin/pip install --quiet -r $<
 	touch $@
 
 # Without CUDA, whose kernels are thirty times as large (docs/decisions.md).
