@@ -112,8 +112,18 @@ def check_not_switched(model: object) -> None:
         raise ValueError(f"apply: the {type(model).__name__} is switched already")
 
 
-def switch_back(model: Model) -> Model:
-    """The model with the class that it had; a ValueError where it was not switched."""
+def revert(model: Model) -> Model:
+    """Gives a model the class back that it had, and so its package's own arithmetic.
+
+    Args:
+        model: What ``apply`` switched.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: It is not switched.
+    """
     if not isinstance(model, Switched):
         raise ValueError(f"revert: the {type(model).__name__} is not switched")
     model.__class__ = type(model).__bases__[1]

@@ -18,7 +18,7 @@ from vae_fast.integrations._switch import (
     Switched,
     change_class,
     check_not_switched,
-    switch_back,
+    revert,
 )
 from vae_fast.latent import gaussian_kl, reparameterize
 from vae_fast.likelihoods.gaussian import gaussian_nll
@@ -132,18 +132,3 @@ def apply(model: Model) -> Model:
             "autoencoder of diffusers that gives a DiagonalGaussianDistribution, as AutoencoderKL"
         )
     return change_class(model, _Autoencoder)
-
-
-def revert(model: Model) -> Model:
-    """Gives a model its class back, and so diffusers' posterior.
-
-    Args:
-        model: What :func:`apply` switched.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: It is not switched.
-    """
-    return switch_back(model)

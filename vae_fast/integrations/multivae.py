@@ -21,7 +21,7 @@ from vae_fast.integrations._switch import (
     Switched,
     change_class,
     check_not_switched,
-    switch_back,
+    revert,
 )
 
 __all__ = ["apply", "revert"]
@@ -83,18 +83,3 @@ def apply(model: Model) -> Model:
             "of MultiVae's that has recon_log_probs"
         )
     return change_class(model, _Likelihoods)
-
-
-def revert(model: Model) -> Model:
-    """Gives a model its class back, and so MultiVae's likelihoods.
-
-    Args:
-        model: What :func:`apply` switched.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: It is not switched.
-    """
-    return switch_back(model)

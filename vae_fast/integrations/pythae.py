@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vae_fast.engine.shapes import broadcast_shapes
-from vae_fast.integrations._switch import Peer, Switched, switch, switch_back
+from vae_fast.integrations._switch import Peer, Switched, revert, switch
 from vae_fast.latent import gaussian_kl
 from vae_fast.likelihoods.bernoulli import bernoulli_nll
 from vae_fast.likelihoods.gaussian import gaussian_nll
@@ -170,18 +170,3 @@ def apply(model: Model) -> Model:
         ValueError: It is switched already.
     """
     return switch(_PEER, model, _SERVED)
-
-
-def revert(model: Model) -> Model:
-    """Gives a model its class back, and so pythae's loss.
-
-    Args:
-        model: What :func:`apply` switched.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: It is not switched.
-    """
-    return switch_back(model)

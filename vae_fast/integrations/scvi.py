@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine.distribution import enter_kl
-from vae_fast.integrations._switch import Peer, Switched, switch, switch_back
+from vae_fast.integrations._switch import Peer, Switched, switch
+from vae_fast.integrations._switch import revert as revert_module
 from vae_fast.latent import gaussian_kl
 from vae_fast.likelihoods.gaussian import gaussian_nll
 from vae_fast.likelihoods.negative_binomial import negative_binomial_nll
@@ -184,7 +185,7 @@ def revert(model: Model) -> Model:
     Raises:
         ValueError: It is not switched.
     """
-    switch_back(_module(model))
+    revert_module(_module(model))
     return model
 
 

@@ -87,7 +87,8 @@ class Binding(Fused):
         if is_overridden(given):
             return None
         operands = [x for x in given if x is not None]
-        _check_shapes("reparameterize_kl", ("mu", "logvar", *"12"), operands, None, batch_dims)
+        names = ("mu", "logvar", "prior_mu", "prior_logvar")
+        _check_shapes("reparameterize_kl", names, operands, None, batch_dims)
         seed = sampling.draw_seed(mu, generator)
         call = sampling.reparameterize_kl if is_ordinary() else _ops.reparameterize_kl.default
         z, kl, _ = call(*given, seed, keep, mean)

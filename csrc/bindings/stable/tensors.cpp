@@ -9,7 +9,7 @@
 namespace vae_fast::stable {
 namespace {
 
-template <class T, class... Arguments>
+template <class T>
 T ask(AOTITorchError (*get)(AtenTensorHandle, T*), const Tensor& x) {
   T value{};
   STABLE_TORCH_ERROR_CODE_CHECK(get(x.get(), &value));
