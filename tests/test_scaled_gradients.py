@@ -158,18 +158,25 @@ def test_a_float32_sum_of_gradients_may_be_infinite():
     assert logvar.grad == -torch.inf
 
 
-def test_more_elements_than_can_be_counted():
+@pytest.mark.parametrize("device", [DEVICE, "meta"])
+def test_more_elements_than_can_be_counted(device):
     for rows, columns in ((3 << 30, 1 << 32), (1 << 32, 1 << 32)):
-        left = torch.zeros(1, 1).expand(rows, 1)
-        right = torch.zeros(1, 1).expand(1, columns)
+        left = torch.zeros(1, 1, device=device).expand(rows, 1)
+        right = torch.zeros(1, 1, device=device).expand(1, columns)
         with pytest.raises(ValueError, match=r"more elements than 64 bits can count"):
             torch.ops.vae_fast.bernoulli_nll(left, right, None, 0, 0)
 
 
-def test_the_samplers_backward_refuses_what_does_not_fit():
-    mu, logvar = torch.randn(2, 64, 100)
-    op = torch.ops.vae_fast.reparameterize_kl_backward
-    noise, grad_z, grad_kl = torch.randn(64, 100), torch.randn(64, 100), torch.ones(())
+def test_more_dimensions_than_the_kernels_have():
+    x = torch.zeros([1] * 17)
+    with pytest.raises(ValueError, match="17 dimensions, expected at most 16"):
+        torch.ops.vae_fast.bernoulli_nll(x, x, None, 0, 0)
+
+
+@pytest.mark.parametrize("device", [DEVICE, "meta"])
+def test_the_samplers_backward_refuses_what_does_not_fit(device):
+    mu, logvar, noise, grad_z = torch.randn(4, 64, 100, device=device)
+    op, grad_kl = torch.ops.vae_fast.reparameterize_kl_backward, torch.ones((), device=device)
 
     def call(noise=noise, grad_z=grad_z, grad_kl=grad_kl):
         return op(grad_z, grad_kl, mu, logvar, None, None, noise, 0, 1, 3)
@@ -182,11 +189,12 @@ def test_the_samplers_backward_refuses_what_does_not_fit():
         ("grad_kl", torch.randn(64)),
     ):
         with pytest.raises(ValueError, match=f"{name} has shape"):
-            call(**{name: wrong})
+            call(**{name: wrong.to(device)})
     with pytest.raises(TypeError, match="grad_z has dtype"):
         call(grad_z=grad_z.long())
-    with pytest.raises(ValueError, match="noise is on meta"):
-        call(noise=noise.to("meta"))
+    other = "cpu" if device == "meta" else "meta"
+    with pytest.raises(ValueError, match=f"noise is on {other}"):
+        call(noise=torch.ones(64, 100, device=other))
     with pytest.raises(ValueError, match="noise is missing, expected where grad_z is given"):
         call(noise=None)
     call(noise=None, grad_z=None)

@@ -188,7 +188,6 @@ def test_csr_as_others_leave_it(backend):
 
 
 @of_csr
-@pytest.mark.of_the_kernels
 @pytest.mark.parametrize(
     ("columns", "starts"), [([1, 4, 0], (0, 2, 3)), ([1, -1, 0], (0, 2, 3)), ([1, 3, 0], (0, 4, 3))]
 )

@@ -77,7 +77,6 @@ def test_derivatives_of_any_order(backend):
     assert torch.autograd.gradgradcheck(function, (weight, bias))
 
 
-@pytest.mark.of_the_kernels
 def test_a_table_that_reaches_beyond_its_shape():
     for columns, starts in (([4], [0, 1]), ([-1], [0, 1]), ([1], [0, 2])):
         parts = torch.tensor(starts), torch.tensor(columns), torch.ones(1)

@@ -28,7 +28,15 @@ std::string name_in(const Name (&names)[N], int number, const char* otherwise) {
   return found == std::end(names) ? text(otherwise, ' ', number) : found->text;
 }
 
+thread_local std::string refusal;
+
 }  // namespace
+
+Refusal::Refusal(const char* kind, const std::string& what) : std::invalid_argument(what) {
+  refusal = text(kind, ": ", what);
+}
+
+const std::string& last_refusal() { return refusal; }
 
 std::string shown(Span sizes) {
   std::string result = "(";

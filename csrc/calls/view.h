@@ -18,12 +18,18 @@ namespace vae_fast::calls {
 #pragma GCC visibility push(default)
 
 // What Python calls a ValueError and a TypeError; the bindings raise them as such.
-struct BadValue : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
+struct Refusal : std::invalid_argument {
+  Refusal(const char* kind, const std::string& what);
 };
-struct BadType : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
+struct BadValue : Refusal {
+  explicit BadValue(const std::string& what) : Refusal("ValueError", what) {}
 };
+struct BadType : Refusal {
+  explicit BadType(const std::string& what) : Refusal("TypeError", what) {}
+};
+
+// This thread's last one, "ValueError: ..."; for a binding whose exceptions lose their type.
+const std::string& last_refusal();
 
 template <class... Parts>
 std::string text(const Parts&... parts) {

@@ -184,13 +184,14 @@ def _hold_out(
 
 
 def _csr_tensor(matrix: Any) -> Tensor:
+    """The matrix; an empty one, too, whose arrays numpy gives strides of 0: torch 2.10 wants 1."""
     index = np.result_type(matrix.indptr, matrix.indices)  # of one dtype, torch wants
     starts, columns = (array.astype(index, copy=False) for array in (matrix.indptr, matrix.indices))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
         return torch.sparse_csr_tensor(
             torch.from_numpy(starts),
-            torch.from_numpy(columns),
+            torch.from_numpy(columns).as_strided(columns.shape, (1,)),
             torch.from_numpy(matrix.data),
             matrix.shape,
             check_invariants=True,

@@ -8,6 +8,7 @@ is checked where that function is.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine.reductions import REDUCTIONS
-from vae_fast.engine.shapes import fits_into, joined_shape, same_shape
+from vae_fast.engine.shapes import fits_into, is_known, joined_shape, same_shape
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 BYTES = (torch.uint8, torch.bool)
@@ -115,7 +116,8 @@ def check_operands(
 
     Raises:
         TypeError: An operand is no tensor, or has a dtype that it must not have.
-        ValueError: The operands lie on different devices or do not broadcast together.
+        ValueError: The operands lie on different devices, do not broadcast together, or do so to
+            more elements than can be counted.
     """
     for name, operand in zip(names, operands, strict=True):
         check_tensor(function, name, operand, sparse and name == "target")
@@ -138,6 +140,10 @@ def check_operands(
                 f"expected a shape that broadcasts with {names[0]} {shown(shape)}"
             )
         shape = joined
+    if all(map(is_known, shape)) and math.prod(shape) >= 2**63:
+        raise ValueError(
+            f"the operands broadcast to {shown(shape)}, more elements than 64 bits can count"
+        )
 
 
 def check_shapes(

@@ -86,6 +86,11 @@ def _fake_reparameterize_kl_backward(
     checks.check_reduction(name, keep, mean, len(shape))
     if noise is not None:
         checks.check_gradient(name, "noise", noise, shape, mu.device)
+    elif grad_z is not None and want & _LOGVAR:
+        raise ValueError(
+            f"{name}: noise is missing, expected where grad_z is given and the gradient in logvar "
+            f"is wanted"
+        )
     if grad_z is not None:
         checks.check_gradient(name, "grad_z", grad_z, shape, mu.device)
     if grad_kl is not None:

@@ -50,6 +50,8 @@ class Binding(Fused):
         schemas = _strings(self._library.vae_fast_schemas())
         for schema in schemas:
             nodes.library.define(schema, tags=torch.Tag.pt2_compliant_tag)
+        self._library.vae_fast_last_refusal.restype = ctypes.c_char_p
+        nodes.set_last_refusal(self._library.vae_fast_last_refusal)
         sampling.define()
         found = losses.of_schemas(schemas)
         self.LOSSES = {loss.op: loss.operands for loss in found if not loss.rowwise}

@@ -21,6 +21,7 @@ from vae_fast.stable.nodes import (
     BelowAutograd,
     Node,
     WithoutAutocast,
+    as_refused,
     asked_of,
     is_transformed,
     keep_for_backward,
@@ -147,8 +148,11 @@ class _ComposedNode(Node):
 def _evaluate(
     function: Composed, tensors: Tensors, upstream: Tensor | None, want: int
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
-    with BelowAutograd(), WithoutAutocast(AUTOCAST):
-        return function.evaluate(tensors, upstream, want)
+    try:
+        with BelowAutograd(), WithoutAutocast(AUTOCAST):
+            return function.evaluate(tensors, upstream, want)
+    except (RuntimeError, ValueError) as error:
+        raise as_refused(error) from None
 
 
 def _through_graph(

@@ -124,23 +124,44 @@ def is_ordinary() -> bool:
     )
 
 
-def call_below(op: str, overload: Any, args: Sequence[Any]) -> Any:
-    """The op below autograd; an error says what is wrong, as the stable ABI's kernels cannot.
+_last_refusal: Callable[[], bytes] | None = None
 
-    They have no TypeError, and do not hear why torch has no memory for a result. The op's fake
-    kernel checks the same, and then asks for the same memory.
+
+def set_last_refusal(last_refusal: Callable[[], bytes]) -> None:
+    """Takes what says this thread's last refusal by a kernel, as "ValueError: ..."."""
+    global _last_refusal
+    _last_refusal = last_refusal
+
+
+def as_refused(error: Exception) -> Exception:
+    """A kernel's error, of the type that it was raised as.
+
+    torch passes it on as a ValueError, from 2.15 on as a RuntimeError, of the same text.
+    """
+    assert _last_refusal is not None
+    kind, _, text = _last_refusal().decode().partition(": ")
+    if not text or text not in str(error):
+        return error
+    return TypeError(text) if kind == "TypeError" else ValueError(text)
+
+
+def call_below(op: str, overload: Any, args: Sequence[Any]) -> Any:
+    """The op below autograd.
+
+    What is no refusal (:func:`as_refused`) the op's fake kernel may say better: it checks what
+    torch asks before the kernel, and hears why there is no memory for a result.
     """
     try:
         with BelowAutograd():
             return overload(*args)
     except (RuntimeError, ValueError) as error:
+        refused = as_refused(error)
+        if refused is not error:
+            raise refused from None
         try:
             fakes.FAKES[op](*args)
-        except (TypeError, ValueError) as better:
+        except (RuntimeError, TypeError, ValueError) as better:
             raise better from None
-        except RuntimeError as better:
-            if not isinstance(error, ValueError):
-                raise better from None
         raise
 
 

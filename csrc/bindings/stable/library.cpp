@@ -4,6 +4,7 @@
 
 #include "bindings/stable/schemas.h"
 #include "calls/schemas.h"
+#include "calls/view.h"
 #include "kernels.h"
 
 #define VAE_FAST_EXPORT extern "C" __attribute__((visibility("default")))
@@ -56,4 +57,9 @@ VAE_FAST_EXPORT bool vae_fast_set_capability(const char* name) {
   } catch (const std::invalid_argument&) {
     return false;
   }
+}
+
+// Of this thread, with Python's name of its kind: torch may make another error of it on its way.
+VAE_FAST_EXPORT const char* vae_fast_last_refusal() {
+  return vae_fast::calls::last_refusal().c_str();
 }

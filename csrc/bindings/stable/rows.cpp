@@ -162,7 +162,7 @@ void csr_product(Tensor out, Tensor other, Tensor starts, Tensor columns, Tensor
   args.rows = own_starts.numel() - 1;
   args.inputs = is_transposed ? own_out.sizes[0] : other.size(0);
   args.outputs = own_out.sizes[1];
-  calls::check_csr("csr_product_", "x", table, args.inputs);
+  calls::check_csr("sparse_linear", "x", table, args.inputs);
   args.starts = own_starts.data;
   args.columns = own_columns.data;
   args.values = own_values.data;
