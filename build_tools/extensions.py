@@ -10,6 +10,9 @@ Both bindings load the kernels from beside them.
 from __future__ import annotations
 
 import os
+import shlex
+import sysconfig
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,15 @@ def _fast(
     )
 
 
+def _without_flags_of_python(compiler: Any) -> Any:
+    """For what is to be the same for every Python, to the byte: each was built with other flags."""
+    own = shlex.split(sysconfig.get_config_var("CFLAGS"))
+    result = copy(compiler)
+    for name in ("compiler_so", "compiler_so_cxx"):
+        setattr(result, name, [flag for flag in getattr(compiler, name) if flag not in own])
+    return result
+
+
 class Build(BuildExtension):  # type: ignore[misc]
     """Builds them; what has nothing of Python in it has no tag of a Python in its name."""
 
@@ -130,9 +142,13 @@ class Build(BuildExtension):  # type: ignore[misc]
 
     def build_extension(self, ext: Extension) -> None:
         """One of them; the others find the kernels where they were built."""
-        if ext.name != KERNELS:
+        compiler = self.compiler
+        if ext.name == KERNELS:
+            self.compiler = _without_flags_of_python(compiler)
+        else:
             ext.library_dirs.append(str(Path(self.get_ext_fullpath(KERNELS)).parent))
         super().build_extension(ext)
+        self.compiler = compiler
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         """None: those without Python have no PyInit function."""

@@ -81,9 +81,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("dist"), metavar="DIR")
     parser.add_argument("--platform", default="manylinux_2_28_x86_64")
     options = parser.parse_args()
+    for wheel in options.wheels:
+        if not wheel.is_file():
+            parser.error(f"there is no file {wheel}")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as merged:
-        repair(merge(options.wheels, Path(merged)), options.out, options.platform)
+        try:
+            whole = merge(options.wheels, Path(merged))
+        except ValueError as error:
+            parser.error(str(error))
+        repair(whole, options.out, options.platform)
 
 
 if __name__ == "__main__":
