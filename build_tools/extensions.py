@@ -32,6 +32,9 @@ ROOT = Path(__file__).parent.parent
 KERNELS, OPS = "vae_fast._kernels", "vae_fast._ops"
 FAST = "vae_fast._fast_{}{}".format(*torch.__version__.split(".")[:2])
 
+# In each library of the wheel.
+OLD_SYSTEMS = "csrc/old_systems.cpp"
+
 # The oldest release whose stable ABI has what the stable binding uses.
 STABLE_SINCE = "0x020a000000000000"  # 2.10
 
@@ -79,14 +82,14 @@ def extensions(toolkit: Toolkit | None) -> list[Extension]:
     common: dict[str, Any] = {"include_dirs": [str(ROOT / "csrc")], "depends": headers}
     kernels = Extension(
         KERNELS,
-        _sources("csrc/cpu/*.cpp", "csrc/calls/*.cpp"),
+        _sources("csrc/cpu/*.cpp", "csrc/calls/*.cpp", OLD_SYSTEMS),
         extra_compile_args={"cxx": [*CXX_FLAGS, *warnings]},
         extra_link_args=[*LINK_FLAGS, "-Wl,-soname,_kernels.so"],
         **common,
     )
     ops = Extension(
         OPS,
-        _sources("csrc/bindings/stable/*.cpp"),
+        _sources("csrc/bindings/stable/*.cpp", OLD_SYSTEMS),
         define_macros=[("TORCH_TARGET_VERSION", STABLE_SINCE)],
         extra_compile_args={"cxx": [*CXX_FLAGS, *system, *warnings]},
         library_dirs=library_paths(),
@@ -100,7 +103,7 @@ def extensions(toolkit: Toolkit | None) -> list[Extension]:
 def _fast(
     toolkit: Toolkit | None, system: list[str], warnings: list[str], common: dict[str, Any]
 ) -> Extension:
-    sources = _sources("csrc/bindings/*.cpp")
+    sources = _sources("csrc/bindings/*.cpp", OLD_SYSTEMS)
     macros = []
     if toolkit is None:
         sources.remove("csrc/bindings/cuda.cpp")
