@@ -55,6 +55,8 @@ CXX_FLAGS = [
     "-Wall",
     "-Wextra",
 ]
+# gcc's code for strided reads is half as slow again where a signed overflow is undefined.
+KERNEL_FLAGS = ["-fwrapv"]
 NVCC_FLAGS = ["-std=c++20", "-O3", "-Xcompiler=-fvisibility=hidden"]
 # What a library needs it names, and no more; the kernels stand beside it.
 LINK_FLAGS = ["-Wl,--as-needed", "-Wl,-z,defs"]
@@ -83,7 +85,7 @@ def extensions(toolkit: Toolkit | None) -> list[Extension]:
     kernels = Extension(
         KERNELS,
         _sources("csrc/cpu/*.cpp", "csrc/calls/*.cpp", OLD_SYSTEMS),
-        extra_compile_args={"cxx": [*CXX_FLAGS, *warnings]},
+        extra_compile_args={"cxx": [*CXX_FLAGS, *KERNEL_FLAGS, *warnings]},
         extra_link_args=[*LINK_FLAGS, "-Wl,-soname,_kernels.so"],
         **common,
     )
@@ -126,7 +128,7 @@ def _fast(
 
 
 def _without_flags_of_python(compiler: Any) -> Any:
-    """For what is to be the same for every Python, to the byte: each was built with other flags."""
+    """For what is to be the same for every Python, to the byte: each has flags of its own."""
     own = shlex.split(sysconfig.get_config_var("CFLAGS"))
     result = copy(compiler)
     for name in ("compiler_so", "compiler_so_cxx"):
