@@ -15,7 +15,7 @@ CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
-.PHONY: attack-asan bench-history cuda-check cuda-table docs gpu wheel sdist test-dropin
+.PHONY: attack-asan bench-history cuda-check cuda-table docs gpu wheel wheel-cuda sdist test-dropin
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -136,11 +136,17 @@ $(WHEEL_TOOLS)/setup.stamp: build_tools/requirements.txt
 	$(WHEEL_TOOLS)/bin/pip install --quiet -r $<
 	touch $@
 
-# Without CUDA, whose kernels are thirty times as large (docs/decisions.md).
+# Without the CUDA kernels, which are a wheel of their own (docs/decisions.md).
 wheel: $(VENV)/setup.stamp $(WHEEL_TOOLS)/setup.stamp ## dist/*.whl, of this PyTorch and those of the WHEELS that others built
 	rm -rf build/wheels/this build/lib*  # setuptools packs what earlier builds left there
 	VAE_FAST_CUDA=0 $(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheels/this .
 	$(WHEEL_TOOLS)/bin/python -m build_tools.wheel --platform $(PLATFORM) build/wheels/this/*.whl $(WHEELS)
+
+CUDA_OF_TORCH = $(shell $(BIN)/python -c "import torch; print(torch.version.cuda.split('.')[0])")
+wheel-cuda: export VAE_FAST_CUDA := 1
+wheel-cuda: $(VENV)/setup.stamp $(WHEEL_TOOLS)/setup.stamp ## dist/*.whl of the CUDA kernels alone, for every torch of this one's CUDA
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(WHEEL_TOOLS)/bin/python -m build_tools.cuda_wheel --cuda $(CUDA_OF_TORCH) --platform $(PLATFORM) vae_fast/_cuda.so
 
 sdist: $(WHEEL_TOOLS)/setup.stamp ## dist/*.tar.gz, the sources
 	VAE_FAST_EXTENSION=0 $(WHEEL_TOOLS)/bin/python -m build --sdist --no-isolation --skip-dependency-check

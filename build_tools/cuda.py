@@ -42,6 +42,10 @@ class Toolkit:
     release: str
     architectures: str
 
+    def is_since(self, *release: int) -> bool:
+        """Whether it is of that release or a later one."""
+        return tuple(map(int, self.release.split("."))) >= release
+
     def export(self) -> None:
         """Tells torch.utils.cpp_extension, which reads the environment when it is imported."""
         os.environ["CUDA_HOME"] = str(self.home)
@@ -102,8 +106,8 @@ def _home(torch_cuda: str) -> Path:
         if value := os.environ.get(variable):
             if not _is_home(Path(value)):
                 raise MissingError(
-                    f"{variable} is {value}, where there is no bin/nvcc with libcudart.so beside "
-                    f"it: set it to the folder of a CUDA {torch_cuda} toolkit"
+                    f"{variable} is {value}, where there is no bin/nvcc with libcudart_static.a "
+                    f"beside it: set it to the folder of a CUDA {torch_cuda} toolkit"
                 )
             return Path(value)
     for home in _candidates():
@@ -128,7 +132,7 @@ def _candidates() -> Iterator[Path]:
 def _is_home(path: Path) -> bool:
     libraries = ("lib64", "lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu")
     return (path / "bin" / "nvcc").is_file() and any(
-        (path / folder / "libcudart.so").exists() for folder in libraries
+        (path / folder / "libcudart_static.a").exists() for folder in libraries
     )
 
 

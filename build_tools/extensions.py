@@ -3,13 +3,15 @@
 ``vae_fast/_kernels.so``      the kernels and what checks their calls: neither torch nor Python
 ``vae_fast/_ops.so``          the stable binding: LibTorch's stable ABI, any Python
 ``vae_fast/_fast_2xx...so``   the fast binding, for one release of torch and one of Python
+``vae_fast/_cuda.so``         the CUDA kernels, for either binding: any torch that has CUDA
 
-Both bindings load the kernels from beside them.
+Both bindings load the kernels from beside them; the last is built where there is a toolkit.
 """
 
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
 import sysconfig
 from copy import copy
@@ -21,7 +23,6 @@ from setuptools import Extension
 from torch.utils.cpp_extension import (
     BuildExtension,
     CppExtension,
-    CUDAExtension,
     include_paths,
     library_paths,
 )
@@ -29,7 +30,8 @@ from torch.utils.cpp_extension import (
 from build_tools.cuda import Toolkit
 
 ROOT = Path(__file__).parent.parent
-KERNELS, OPS = "vae_fast._kernels", "vae_fast._ops"
+VERSION = runpy.run_path(str(ROOT / "vae_fast" / "_version.py"))["__version__"]
+KERNELS, OPS, CUDA = "vae_fast._kernels", "vae_fast._ops", "vae_fast._cuda"
 FAST = "vae_fast._fast_{}{}".format(*torch.__version__.split(".")[:2])
 
 # In each library of the wheel.
@@ -71,59 +73,68 @@ def extensions(toolkit: Toolkit | None) -> list[Extension]:
     """The package's, in the order in which they are built.
 
     Args:
-        toolkit: What the fast binding's CUDA kernels are compiled with; None: without them.
+        toolkit: What the CUDA kernels are compiled with; None: without them.
     """
     warnings = ["-Werror"] if os.environ.get("VAE_FAST_WERROR") == "1" else []
-    headers = _sources("csrc/**/*.h", "csrc/**/*.cuh")
-    # Warnings are for our own code. The toolkit's own headers first, since the NVIDIA packages
-    # beside torch have some of other releases.
-    system = [
-        *([f"-isystem{toolkit.home / 'include'}"] if toolkit else []),
-        *(f"-isystem{path}" for path in include_paths()),
-    ]
-    common: dict[str, Any] = {"include_dirs": [str(ROOT / "csrc")], "depends": headers}
+    cxx = [*CXX_FLAGS, *warnings]
+    # Warnings are for our own code.
+    of_torch = [*cxx, *(f"-isystem{path}" for path in include_paths())]
     kernels = Extension(
         KERNELS,
         _sources("csrc/cpu/*.cpp", "csrc/calls/*.cpp", OLD_SYSTEMS),
-        extra_compile_args={"cxx": [*CXX_FLAGS, *KERNEL_FLAGS, *warnings]},
+        extra_compile_args={"cxx": [*cxx, *KERNEL_FLAGS]},
         extra_link_args=[*LINK_FLAGS, "-Wl,-soname,_kernels.so"],
-        **common,
+        **_common(),
     )
     ops = Extension(
         OPS,
         _sources("csrc/bindings/stable/*.cpp", OLD_SYSTEMS),
         define_macros=[("TORCH_TARGET_VERSION", STABLE_SINCE)],
-        extra_compile_args={"cxx": [*CXX_FLAGS, *system, *warnings]},
+        extra_compile_args={"cxx": of_torch},
         library_dirs=library_paths(),
         libraries=["torch_cpu"],
         extra_link_args=[*LINK_FLAGS, *BESIDE_KERNELS],
-        **common,
+        **_common(),
     )
-    return [kernels, ops, _fast(toolkit, system, warnings, common)]
+    fast = CppExtension(
+        FAST,
+        _sources("csrc/bindings/*.cpp", OLD_SYSTEMS),
+        extra_compile_args={"cxx": [*of_torch, "-fopenmp"]},  # at::parallel_for is a template
+        extra_link_args=BESIDE_KERNELS,
+        **_common(),
+    )
+    return [kernels, ops, fast] + ([_cuda(toolkit, cxx)] if toolkit else [])
 
 
-def _fast(
-    toolkit: Toolkit | None, system: list[str], warnings: list[str], common: dict[str, Any]
-) -> Extension:
-    sources = _sources("csrc/bindings/*.cpp", OLD_SYSTEMS)
-    macros = []
-    if toolkit is None:
-        sources.remove("csrc/bindings/cuda.cpp")
-    else:
-        sources += _sources("csrc/cuda/*.cpp", "csrc/cuda/*.cu")
-        macros = [
+def _common() -> dict[str, Any]:
+    """Lists of its own for each: torch's build tools write into them."""
+    return {
+        "include_dirs": [str(ROOT / "csrc")],
+        "depends": _sources("csrc/**/*.h", "csrc/**/*.cuh"),
+    }
+
+
+def _cuda(toolkit: Toolkit, cxx: list[str]) -> Extension:
+    # The toolkit's own headers first, since the NVIDIA packages beside torch have some of other
+    # releases. Its runtime is linked statically: torch's may be of another release.
+    system = (f"-isystem{path}" for path in (toolkit.home / "include", *include_paths()))
+    warnings = ["-Werror=all-warnings"] if "-Werror" in cxx else []
+    smallest = ["--compress-mode=size"] if toolkit.is_since(12, 8) else []
+    return Extension(
+        CUDA,
+        _sources("csrc/bindings/cuda/*.cpp", "csrc/cuda/*.cpp", "csrc/cuda/*.cu", OLD_SYSTEMS),
+        define_macros=[
+            ("TORCH_TARGET_VERSION", STABLE_SINCE),
+            ("USE_CUDA", None),
+            ("VAE_FAST_VERSION", f'"{VERSION}"'),
             ("VAE_FAST_CUDA_RELEASE", f'"{toolkit.release}"'),
             ("VAE_FAST_CUDA_ARCHITECTURES", f'"{toolkit.architectures}"'),
-        ]
-    cxx = [*CXX_FLAGS, "-fopenmp", *system, *warnings]  # at::parallel_for is a template
-    nvcc = [*NVCC_FLAGS, *(["-Werror=all-warnings"] if warnings else [])]
-    return (CUDAExtension if toolkit else CppExtension)(
-        FAST,
-        sources,
-        define_macros=macros,
-        extra_compile_args={"cxx": cxx, "nvcc": nvcc},
-        extra_link_args=BESIDE_KERNELS,
-        **common,
+        ],
+        extra_compile_args={"cxx": [*cxx, *system], "nvcc": [*NVCC_FLAGS, *smallest, *warnings]},
+        library_dirs=library_paths(device_type="cuda"),
+        libraries=["torch_cpu", "torch_cuda", "cudart_static", "dl", "pthread", "rt"],
+        extra_link_args=[*LINK_FLAGS, "-Wl,--exclude-libs,libcudart_static.a"],
+        **_common(),
     )
 
 
@@ -141,19 +152,23 @@ class Build(BuildExtension):  # type: ignore[misc]
 
     def get_ext_filename(self, ext_name: str) -> str:
         """Of the file, below the package's root."""
-        if ext_name.split(".")[-1] in ("_kernels", "_ops"):
+        if ext_name.split(".")[-1] in ("_kernels", "_ops", "_cuda"):
             return ext_name.replace(".", os.sep) + ".so"
         return str(super().get_ext_filename(ext_name))
 
     def build_extension(self, ext: Extension) -> None:
-        """One of them; the others find the kernels where they were built."""
-        compiler = self.compiler
-        if ext.name == KERNELS:
-            self.compiler = _without_flags_of_python(compiler)
+        """One of them; the bindings find the kernels where they were built.
+
+        What knows nothing of Python is not told where Python is, nor with which flags it was built,
+        and so is not compiled again for another environment.
+        """
+        compiler, of_python = self.compiler, self.include_dirs
+        if ext.name in (KERNELS, CUDA):
+            self.compiler, self.include_dirs = _without_flags_of_python(compiler), []
         else:
             ext.library_dirs.append(str(Path(self.get_ext_fullpath(KERNELS)).parent))
         super().build_extension(ext)
-        self.compiler = compiler
+        self.compiler, self.include_dirs = compiler, of_python
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         """None: those without Python have no PyInit function."""

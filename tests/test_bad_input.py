@@ -117,6 +117,17 @@ def test_the_fallback_says_so_once(monkeypatch):
     assert not extension.use_reference("cpu")
 
 
+def test_the_fallback_names_the_wheel_of_the_cuda_kernels(monkeypatch):
+    from vae_fast.engine import extension
+
+    monkeypatch.delenv("VAE_FAST_BACKEND", raising=False)
+    monkeypatch.setattr(extension, "_warned", set())
+    monkeypatch.setattr(extension, "_compiled_devices", {"cpu"})
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    with pytest.warns(UserWarning, match=rf"pip install vae-fast-cuda13=={vf.__version__}"):
+        assert extension.use_reference("cuda")
+
+
 @pytest.fixture
 def distributed():
     """A process group of this process alone; what makes a tensor one of its DTensors."""

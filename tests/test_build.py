@@ -33,7 +33,7 @@ def clean_environment(monkeypatch, tmp_path):
 def make_toolkit(home: Path, release: str = "13.0", preprocess: str = ":") -> Path:
     (home / "bin").mkdir(parents=True)
     (home / "lib64").mkdir()
-    (home / "lib64" / "libcudart.so").touch()
+    (home / "lib64" / "libcudart_static.a").touch()
     nvcc = home / "bin" / "nvcc"
     nvcc.write_text(NVCC.format(release=release, home=home, preprocess=preprocess))
     nvcc.chmod(0o755)

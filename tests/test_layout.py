@@ -11,7 +11,8 @@ from vae_fast.engine.table import LIKELIHOODS
 PACKAGE = Path(vf.__file__).parent
 # From the bottom; a room uses those below it alone. `__init__` is what `import vae_fast` gives.
 FLOORS = (
-    {"engine", "_version"},
+    {"_version"},
+    {"engine"},
     {"stable"},
     {"likelihoods", "latent", "info", "memory"},
     {"bounds", "distributions"},

@@ -110,8 +110,8 @@ def build_info() -> BuildInfo:
         threads=torch.get_num_threads(),
         buffer_cache_limit=limit,
         buffer_cache_bytes=kept,
-        cuda_kernels=kernels.CUDA_RELEASE if kernels else None,
-        cuda_architectures=kernels.CUDA_ARCHITECTURES if kernels else None,
+        cuda_kernels=extension.CUDA_RELEASE,
+        cuda_architectures=extension.CUDA_ARCHITECTURES,
         torch_cuda=torch.version.cuda,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

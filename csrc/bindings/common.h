@@ -67,5 +67,6 @@ void register_sampling(pybind11::module_& module);
 void register_products(pybind11::module_& module);
 void register_mlp(pybind11::module_& module);
 void register_elbo(pybind11::module_& module);
+void register_gpu(pybind11::module_& module);
 
 }  // namespace vae_fast::bindings

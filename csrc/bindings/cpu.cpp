@@ -6,6 +6,7 @@
 #include "bindings/buffer_cache.h"
 #include "bindings/device.h"
 #include "calls/cpu.h"
+#include "calls/sampling.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -26,11 +27,8 @@ bool is_one(const Tensor& x) {
 // What a counter-based generator, a GPU's, would draw on its device, drawn here.
 void draw_from_state(at::Generator& generator, Seed* seeds, int64_t rows) {
   std::lock_guard<std::mutex> lock(generator.mutex());
-  const uint64_t key = generator.current_seed(), offset = generator.get_offset();
-  for (int64_t row = 0; row < rows; ++row) {
-    seeds[row] = seed_of_generator(key, offset + kSeedStride * row);
-  }
-  generator.set_offset(offset + kSeedStride * rows);
+  generator.set_offset(
+      calls::draw_from_counter(generator.current_seed(), generator.get_offset(), rows, seeds));
 }
 
 void draw_seeds(const Tensor& tensor, const OptionalGenerator& generator) {
@@ -58,6 +56,7 @@ void cpu_parallel_for(int64_t n, int64_t grain,
 }
 
 const Device kCpu = {
+    .type = at::kCPU,
     .empty = empty,
     .kernels = calls::kCpuKernels<cpu_parallel_for>,
     .scale =

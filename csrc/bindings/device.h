@@ -6,24 +6,28 @@
 #include "bindings/common.h"
 #include "calls/results.h"
 
+namespace torch {
+class Library;
+}
+
 namespace vae_fast::bindings {
 
 struct Device {
+  at::DeviceType type = at::kCUDA;
+
   // A dense tensor, its values not set.
-  Tensor (*empty)(at::IntArrayRef sizes, at::ScalarType dtype);
+  Tensor (*empty)(at::IntArrayRef sizes, at::ScalarType dtype) = nullptr;
 
-  calls::Kernels kernels;
+  calls::Kernels kernels = {};
 
-  // gradient *= factor, which broadcasts. A single one costs no pass over the gradient, and nobody
-  // waits to learn whether it is one.
-  void (*scale)(const Tensor& gradient, const Tensor& factor);
+  // gradient *= factor, which broadcasts.
+  void (*scale)(const Tensor& gradient, const Tensor& factor) = nullptr;
 
   // Fills `seeds`, (rows, 2) int64, from the generator, or the device's default one.
-  void (*draw_seeds)(const Tensor& seeds, const OptionalGenerator& generator);
+  void (*draw_seeds)(const Tensor& seeds, const OptionalGenerator& generator) = nullptr;
 
-  // The graph that records what is queued now, to run later and any number of times: a number that
-  // no other recording has. 0: none does.
-  uint64_t (*recording)();
+  // calls::Gpu
+  uint64_t (*recording)() = nullptr;
 };
 
 extern const Device kCpu;
@@ -32,25 +36,20 @@ extern const Device kCpu;
 void cpu_parallel_for(int64_t n, int64_t grain,
                       void (*body)(void* context, int64_t begin, int64_t end), void* context);
 
-#ifdef VAE_FAST_CUDA_RELEASE
-extern const Device kCuda;
-#endif
-
-// The device of kCuda, by torch's name of its type and its dispatch keys. The tests build these
-// files a second time, for a device of theirs on which the same kernels are emulated.
-#ifndef VAE_FAST_GPU
-#define VAE_FAST_GPU CUDA
-#endif
-#define VAE_FAST_AUTOCAST_GPU C10_CONCATENATE(Autocast, VAE_FAST_GPU)
-inline constexpr at::DeviceType kGpu = at::DeviceType::VAE_FAST_GPU;
+// The GPU: CUDA, without kernels until use_gpu() has been given them (gpu.cpp).
+extern Device kGpu;
 
 // Null where there are no kernels.
 inline const Device* kernels_for(at::Device device) {
   if (device.is_cpu()) return &kCpu;
-#ifdef VAE_FAST_CUDA_RELEASE
-  if (device.type() == kGpu) return &kCuda;
-#endif
-  return nullptr;
+  return device.type() == kGpu.type && kGpu.empty != nullptr ? &kGpu : nullptr;
 }
+
+// The ops on a device that has kernels, and under its autocast.
+void implement_losses(torch::Library& library);
+void implement_multinomial(torch::Library& library);
+void implement_sampling(torch::Library& library);
+void implement_losses_in_autocast(torch::Library& library);
+void implement_sampling_in_autocast(torch::Library& library);
 
 }  // namespace vae_fast::bindings

@@ -34,9 +34,9 @@ using calls::kLossCount;
 
 // ---- the kernel, on any device -----------------------------------------------------------------
 
-template <const Device& device>
 TensorVector loss_kernel(int loss, at::TensorList operands, const OptionalTensor& mask,
                          Reduction reduction, int64_t want) {
+  const Device& device = *kernels_for(operands[0].device());
   const c10::DeviceGuard guard(operands[0].device());
   TensorResults results(device, 1 + operands.size());
   raising([&] {
@@ -47,9 +47,9 @@ TensorVector loss_kernel(int loss, at::TensorList operands, const OptionalTensor
   return results.tensors;
 }
 
-template <const Device& device>
 TensorVector loss_backward_kernel(int loss, const Tensor& upstream, at::TensorList operands,
                                   const OptionalTensor& mask, Reduction reduction, int64_t want) {
+  const Device& device = *kernels_for(operands[0].device());
   const c10::DeviceGuard guard(operands[0].device());
   const Tensor factor = in_arithmetic(upstream, is_float64(operands));
   TensorResults results(device, operands.size());
@@ -194,11 +194,10 @@ TensorVector loss_autograd(int loss, at::TensorList operands, const OptionalTens
 
 // The kernels read any dtype and compute in float32: nothing needs casting on the way in, and only
 // an elementwise value on the way out.
-template <c10::DeviceType device>
 TensorVector loss_autocast(int loss, at::TensorList operands, const OptionalTensor& mask,
                            Reduction reduction, int64_t want) {
-  c10::impl::ExcludeDispatchKeyGuard guard(
-      at::autocast::get_autocast_dispatch_key_from_device_type(device));
+  const c10::impl::ExcludeDispatchKeyGuard guard(
+      at::autocast::get_autocast_dispatch_key_from_device_type(operands[0].device().type()));
   TensorVector results = call_loss(loss, operands, mask, reduction, want);
   if (results[0].scalar_type() != at::kDouble) results[0] = results[0].to(at::kFloat);
   return results;
@@ -341,6 +340,15 @@ Tensor loss_tangent(int loss, at::TensorList operands, const OptionalTensor& mas
   return reduction.reduce(sum, broadcast_shape(primals));
 }
 
+void implement_losses(torch::Library& library) {
+  implement_all<&loss_kernel>(library, Losses{});
+  implement_all_backward<&loss_backward_kernel>(library, Losses{});
+}
+
+void implement_losses_in_autocast(torch::Library& library) {
+  implement_all<&loss_autocast>(library, Losses{});
+}
+
 void register_losses(pybind11::module_& module) {
   bind_all(module, Losses{});
   pybind11::dict losses;
@@ -360,28 +368,12 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   }
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
-  implement_all<&loss_kernel<kCpu>>(library, Losses{});
-  implement_all_backward<&loss_backward_kernel<kCpu>>(library, Losses{});
-}
-
-#ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) {
-  implement_all<&loss_kernel<kCuda>>(library, Losses{});
-  implement_all_backward<&loss_backward_kernel<kCuda>>(library, Losses{});
-}
-#endif
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_losses(library); }
 
 TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
   implement_all<&loss_autograd>(library, Losses{});
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) {
-  implement_all<&loss_autocast<at::kCPU>>(library, Losses{});
-}
-
-TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_AUTOCAST_GPU, library) {
-  implement_all<&loss_autocast<kGpu>>(library, Losses{});
-}
+TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) { implement_losses_in_autocast(library); }
 
 }  // namespace vae_fast::bindings

@@ -1,10 +1,10 @@
-// The Python module vae_fast._C.
+// The Python module vae_fast._fast_2xx.
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
 #include "bindings/buffer_cache.h"
-#include "bindings/device.h"
+#include "bindings/common.h"
 
 namespace vae_fast::bindings {
 namespace {
@@ -59,6 +59,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   vae_fast::bindings::register_products(module);
   vae_fast::bindings::register_mlp(module);
   vae_fast::bindings::register_elbo(module);
+  vae_fast::bindings::register_gpu(module);
   module.def("set_gradient_formula", &vae_fast::bindings::set_gradient_formula);
   module.def("set_composition", &vae_fast::bindings::set_composition);
   module.def("cpu_capability", &cpu::capability);
@@ -77,13 +78,4 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.def("set_buffer_cache_limit", &vae_fast::bindings::set_buffer_cache_limit);
   module.def("empty_buffer_cache", &vae_fast::bindings::empty_buffer_cache);
   module.attr("TORCH_VERSION") = TORCH_VERSION;
-#ifdef VAE_FAST_CUDA_RELEASE
-  module.attr("GPU") = c10::DeviceTypeName(vae_fast::bindings::kGpu, /*lower_case=*/true);
-  module.attr("CUDA_RELEASE") = VAE_FAST_CUDA_RELEASE;
-  module.attr("CUDA_ARCHITECTURES") = VAE_FAST_CUDA_ARCHITECTURES;
-#else
-  module.attr("GPU") = pybind11::none();
-  module.attr("CUDA_RELEASE") = pybind11::none();
-  module.attr("CUDA_ARCHITECTURES") = pybind11::none();
-#endif
 }

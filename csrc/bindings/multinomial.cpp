@@ -32,9 +32,9 @@ using BackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, in
 
 // ---- the kernel, on any device -----------------------------------------------------------------
 
-template <const Device& device>
 Results multinomial_kernel(const Tensor& logits, const Tensor& target, int64_t keep, int64_t mean,
                            int64_t want) {
+  const Device& device = *kernels_for(logits.device());
   const c10::DeviceGuard guard(logits.device());
   TensorResults results(device, 2);
   raising([&] {
@@ -44,9 +44,9 @@ Results multinomial_kernel(const Tensor& logits, const Tensor& target, int64_t k
   return {results.tensors[0], results.tensors[1]};
 }
 
-template <const Device& device>
 Tensor multinomial_backward_kernel(const Tensor& upstream, const Tensor& logits,
                                    const Tensor& target, int64_t keep, int64_t mean) {
+  const Device& device = *kernels_for(logits.device());
   const c10::DeviceGuard guard(logits.device());
   const Tensor factor = in_arithmetic(upstream, is_float64({logits, target}));
   TensorResults results(device, 2);
@@ -154,12 +154,6 @@ Tensor python_entry(const Tensor& logits, const Tensor& target, int64_t keep, in
       logits, has_shape ? target : target.expand_symint(logits.sym_sizes()), {keep, mean}, 0));
 }
 
-template <const Device& device>
-void register_kernels(torch::Library& library) {
-  library.impl("multinomial_nll", &multinomial_kernel<device>);
-  library.impl("multinomial_nll_backward", &multinomial_backward_kernel<device>);
-}
-
 }  // namespace
 
 Results call_multinomial(const Tensor& logits, const Tensor& target, Reduction reduction,
@@ -185,6 +179,11 @@ Tensor multinomial_rows(const Tensor& logits, const Tensor& target, double scale
   return results.tensors[0];
 }
 
+void implement_multinomial(torch::Library& library) {
+  library.impl("multinomial_nll", &multinomial_kernel);
+  library.impl("multinomial_nll_backward", &multinomial_backward_kernel);
+}
+
 void register_multinomial(pybind11::module_& module) { module.def(kName, entry<&python_entry>()); }
 
 TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
@@ -194,11 +193,7 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   }
 }
 
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
-
-#ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) { register_kernels<kCuda>(library); }
-#endif
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_multinomial(library); }
 
 TORCH_LIBRARY_IMPL(vae_fast, Autograd, library) {
   library.impl("multinomial_nll", &multinomial_autograd);

@@ -52,7 +52,7 @@ Tensor call_draw_seed(const Tensor& mu, OptionalGenerator generator) {
   // A trace cannot name a generator: it draws where mu is, from the default one there.
   const bool is_traced = torch::jit::tracer::isTracing() && kernels_for(mu.device()) != nullptr;
   const at::Device place = is_traced && !generator ? mu.device() : place_of_seed(mu, generator);
-  if (!generator && place.is_cpu() && mu.device().type() == kGpu) {
+  if (!generator && place.is_cpu() && mu.device().type() == kGpu.type) {
     generator = at::globalContext().defaultGenerator(mu.device());
   }
   // A fresh tensor makes every call distinct: the compiler merges equal calls of custom random ops.
@@ -122,9 +122,9 @@ Tensor placed(const Tensor& seed, at::Device device) {
 }
 
 // `reduction` is given where the divergence is wanted.
-TensorResults sample(const Device& device, const char* op, at::TensorList operands,
-                     const Tensor& seed, const std::optional<calls::Reduction>& reduction,
-                     int64_t want) {
+TensorResults sample(const char* op, at::TensorList operands, const Tensor& seed,
+                     const std::optional<calls::Reduction>& reduction, int64_t want) {
+  const Device& device = *kernels_for(operands[0].device());
   const c10::DeviceGuard guard(operands[0].device());
   const Tensor seeds = placed(seed, operands[0].device());
   TensorResults results(device, 3);
@@ -135,31 +135,29 @@ TensorResults sample(const Device& device, const char* op, at::TensorList operan
   return results;
 }
 
-template <const Device& device>
 Sample reparameterize_kernel(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
                              int64_t want) {
-  const auto made = sample(device, "reparameterize", {mu, logvar}, seed, std::nullopt, want);
+  const auto made = sample("reparameterize", {mu, logvar}, seed, std::nullopt, want);
   return {made.tensors[calls::kZ], made.tensors[calls::kNoise]};
 }
 
-template <const Device& device>
 SampleKl reparameterize_kl_kernel(const Tensor& mu, const Tensor& logvar,
                                   const OptionalTensor& prior_mu,
                                   const OptionalTensor& prior_logvar, const Tensor& seed,
                                   int64_t keep, int64_t mean, int64_t want) {
   const char* op = "reparameterize_kl";
-  const auto made = sample(device, op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar),
-                           seed, calls::Reduction{keep, mean}, want);
+  const auto made = sample(op, divergence_operands(op, mu, logvar, prior_mu, prior_logvar), seed,
+                           calls::Reduction{keep, mean}, want);
   return {made.tensors[calls::kZ], made.tensors[calls::kDivergence], made.tensors[calls::kNoise]};
 }
 
-template <const Device& device>
 SampleKlGradients reparameterize_kl_backward_kernel(
     const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
     const Tensor& logvar, const OptionalTensor& prior_mu, const OptionalTensor& prior_logvar,
     const OptionalTensor& noise, int64_t keep, int64_t mean, int64_t want) {
   const TensorVector operands =
       divergence_operands("reparameterize_kl_backward", mu, logvar, prior_mu, prior_logvar);
+  const Device& device = *kernels_for(mu.device());
   const c10::DeviceGuard guard(mu.device());
   TensorResults results(device, kMaxOperands);
   raising([&] {
@@ -174,37 +172,39 @@ SampleKlGradients reparameterize_kl_backward_kernel(
 
 // ---- Autocast: z in float32, as torch's own expression of it gives -----------------------------
 
-template <c10::DeviceType device>
-struct Autocast {
-  static Tensor to_float(const Tensor& x) {
-    return at::autocast::cached_cast(at::kFloat, x, device);
+// Of the device of mu.
+class Autocast {
+ public:
+  explicit Autocast(const Tensor& mu)
+      : device_(mu.device().type()),
+        guard_(at::autocast::get_autocast_dispatch_key_from_device_type(device_)) {}
+
+  Tensor to_float(const Tensor& x) const {
+    return at::autocast::cached_cast(at::kFloat, x, device_);
   }
-  static OptionalTensor to_float(const OptionalTensor& x) {
+  OptionalTensor to_float(const OptionalTensor& x) const {
     return x ? OptionalTensor(to_float(*x)) : x;
   }
 
-  static Sample reparameterize(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
-                               int64_t want) {
-    c10::impl::ExcludeDispatchKeyGuard guard(
-        at::autocast::get_autocast_dispatch_key_from_device_type(device));
-    return call_sample(to_float(mu), to_float(logvar), seed, want);
-  }
+ private:
+  at::DeviceType device_;
+  c10::impl::ExcludeDispatchKeyGuard guard_;
+};
 
-  static SampleKl reparameterize_kl(const Tensor& mu, const Tensor& logvar,
+Sample reparameterize_autocast(const Tensor& mu, const Tensor& logvar, const Tensor& seed,
+                               int64_t want) {
+  const Autocast autocast(mu);
+  return call_sample(autocast.to_float(mu), autocast.to_float(logvar), seed, want);
+}
+
+SampleKl reparameterize_kl_autocast(const Tensor& mu, const Tensor& logvar,
                                     const OptionalTensor& prior_mu,
                                     const OptionalTensor& prior_logvar, const Tensor& seed,
                                     int64_t keep, int64_t mean, int64_t want) {
-    c10::impl::ExcludeDispatchKeyGuard guard(
-        at::autocast::get_autocast_dispatch_key_from_device_type(device));
-    return call_sample_kl(to_float(mu), to_float(logvar), to_float(prior_mu),
-                          to_float(prior_logvar), seed, {keep, mean}, want);
-  }
-};
-
-template <c10::DeviceType device>
-void register_autocast(torch::Library& library) {
-  library.impl("reparameterize", &Autocast<device>::reparameterize);
-  library.impl("reparameterize_kl", &Autocast<device>::reparameterize_kl);
+  const Autocast autocast(mu);
+  return call_sample_kl(autocast.to_float(mu), autocast.to_float(logvar),
+                        autocast.to_float(prior_mu), autocast.to_float(prior_logvar), seed,
+                        {keep, mean}, want);
 }
 
 // ---- Python -------------------------------------------------------------------------------------
@@ -230,6 +230,18 @@ std::tuple<Tensor, Tensor> reparameterize_kl(const Tensor& mu, const Tensor& log
 
 }  // namespace
 
+void implement_sampling(torch::Library& library) {
+  library.impl("draw_seed", draw_seed_kernel);
+  library.impl("reparameterize", reparameterize_kernel);
+  library.impl("reparameterize_kl", reparameterize_kl_kernel);
+  library.impl("reparameterize_kl_backward", reparameterize_kl_backward_kernel);
+}
+
+void implement_sampling_in_autocast(torch::Library& library) {
+  library.impl("reparameterize", reparameterize_autocast);
+  library.impl("reparameterize_kl", reparameterize_kl_autocast);
+}
+
 void register_sampling(pybind11::module_& module) {
   module.def("reparameterize", entry<&reparameterize>());
   module.def("reparameterize_kl", entry<&reparameterize_kl>());
@@ -244,21 +256,7 @@ TORCH_LIBRARY_FRAGMENT(vae_fast, library) {
   }
 }
 
-template <const Device& device>
-void register_kernels(torch::Library& library) {
-  library.impl("draw_seed", draw_seed_kernel);
-  library.impl("reparameterize", reparameterize_kernel<device>);
-  library.impl("reparameterize_kl", reparameterize_kl_kernel<device>);
-  library.impl("reparameterize_kl_backward", reparameterize_kl_backward_kernel<device>);
-}
-
-TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { register_kernels<kCpu>(library); }
-
-#ifdef VAE_FAST_CUDA_RELEASE
-TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_GPU, library) { register_kernels<kCuda>(library); }
-#endif
-
-TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) { register_autocast<at::kCPU>(library); }
-TORCH_LIBRARY_IMPL(vae_fast, VAE_FAST_AUTOCAST_GPU, library) { register_autocast<kGpu>(library); }
+TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_sampling(library); }
+TORCH_LIBRARY_IMPL(vae_fast, AutocastCPU, library) { implement_sampling_in_autocast(library); }
 
 }  // namespace vae_fast::bindings

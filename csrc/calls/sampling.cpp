@@ -27,6 +27,13 @@ LossArgs divergence_args(Views operands, Span shape) {
 
 }  // namespace
 
+uint64_t draw_from_counter(uint64_t seed, uint64_t offset, int64_t rows, Seed* seeds) {
+  for (int64_t row = 0; row < rows; ++row, offset += kSeedStride) {
+    seeds[row] = seed_of_generator(seed, offset);
+  }
+  return offset;
+}
+
 int divergence_of(size_t operands) {
   static const int standard_normal = loss_named("standard_normal_kl");
   static const int gaussian = loss_named("gaussian_kl");

@@ -15,6 +15,10 @@ inline constexpr size_t kMu = 0, kLogvar = 1;
 // normal.
 int divergence_of(size_t operands);
 
+// The seeds of so many rows from a counter-based generator, the GPU's, whose seed and offset these
+// are; returns its next offset.
+uint64_t draw_from_counter(uint64_t seed, uint64_t offset, int64_t rows, Seed* seeds);
+
 // Results of a sampler. The noise = dz/dlogvar is empty where the gradient in logvar is not wanted.
 enum : size_t { kZ, kNoise, kDivergence };
 

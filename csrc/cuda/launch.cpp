@@ -85,8 +85,4 @@ Prepared scale_by_upstream(const ScaleArgs& args) {
                    [](int, const Pass& pass, void* stream) { return start_scale(pass, stream); }});
 }
 
-int draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream) {
-  return rows == 0 ? 0 : start_draw_seeds(state, rows, seeds, stream);
-}
-
 }  // namespace vae_fast::cuda

@@ -1,5 +1,5 @@
 // Sampling with the divergence in the same pass, its backward, and what else serves a call: the
-// scaling of a saved gradient, the drawing of seeds.
+// scaling of a saved gradient.
 #include "cuda/noise.cuh"
 #include "cuda/rows.cuh"
 
@@ -35,15 +35,6 @@ int start_backward(const Pass& pass, void* stream) {
                                      : start_rows<Element>(pass, stream);
 }
 
-__global__ void draw_seeds_kernel(GeneratorState state, int64_t rows, Seed* seeds) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x;
-  if (row >= rows) return;
-  const bool is_captured = state.captured_seed != nullptr;
-  const uint64_t seed = is_captured ? static_cast<uint64_t>(*state.captured_seed) : state.seed;
-  const uint64_t base = is_captured ? static_cast<uint64_t>(*state.captured_offset) : 0;
-  seeds[row] = seed_of_generator(seed, base + state.offset + kSeedStride * row);
-}
-
 struct Divergence {
   StartPass sample = start_nothing;
   StartPass backward = start_nothing;
@@ -75,11 +66,6 @@ int start_sample_backward(int divergence, const Pass& pass, void* stream) {
 }
 
 int start_scale(const Pass& pass, void* stream) { return start_rows<ScaleElement>(pass, stream); }
-
-int start_draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream) {
-  const int64_t blocks = (rows + kBlockThreads - 1) / kBlockThreads;
-  return start(draw_seeds_kernel, static_cast<uint32_t>(blocks), stream, state, rows, seeds);
-}
 
 int start_clearing(void* memory, size_t bytes, void* stream) {
   return cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream));

@@ -22,8 +22,6 @@ int start_counts(int loss, bool with_gradients, const Pass& pass, void* stream);
 int start_mixture(int loss, const Pass& pass, void* stream);
 int start_scale(const Pass& pass, void* stream);
 
-int start_draw_seeds(const GeneratorState& state, int64_t rows, Seed* seeds, void* stream);
-
 // Sets so many bytes to zero.
 int start_clearing(void* memory, size_t bytes, void* stream);
 

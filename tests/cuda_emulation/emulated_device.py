@@ -1,4 +1,4 @@
-"""The device "emulated": the CUDA bindings and kernels, built by g++, as a device of PyTorch.
+"""The device "emulated": the library of CUDA kernels, built by g++, and a device of PyTorch for it.
 
 Built by CMake (tests/cuda_emulation); VAE_FAST_TEST_DEVICE=emulated runs the tests on it.
 """
@@ -6,31 +6,30 @@ Built by CMake (tests/cuda_emulation); VAE_FAST_TEST_DEVICE=emulated runs the te
 from __future__ import annotations
 
 import os
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-_BUILD = ROOT / "build" / "cpp" / "tests" / "cuda_emulation" / "emulated_device"
+_BUILD = ROOT / "build" / "cpp" / "tests" / "cuda_emulation" / "emulated_device.so"
+
+
+def path() -> Path:
+    """Of the library."""
+    return Path(os.environ.get("VAE_FAST_EMULATED", _BUILD))
 
 
 def load() -> None:
-    """Makes the emulation's build the package's extension; before the package is imported."""
-    binding = "_fast_{}{}".format(*torch.__version__.split(".")[:2])
-    path = Path(os.environ.get("VAE_FAST_EMULATED", _BUILD)) / f"{binding}.so"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: make cuda-check builds it")
-    name = f"vae_fast.{binding}"
-    spec = spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    extension = module_from_spec(spec)
-    spec.loader.exec_module(extension)
-    sys.modules[name] = extension
+    """Makes the device, and gives its kernels to the package's binding."""
+    if not path().exists():
+        raise FileNotFoundError(f"{path()} is not there: make cuda-check builds it")
+    torch.ops.load_library(path())
     torch._register_device_module("emulated", _device_module())
+
+    from vae_fast.engine import extension
+
+    extension.use_gpu(path(), "emulated")
 
 
 def default_generator(device: int = 0) -> torch.Generator:
@@ -54,6 +53,7 @@ def _device_module() -> ModuleType:
     module.synchronize = lambda device=None: None
     module._is_in_bad_fork = lambda: False
     module.manual_seed_all = _manual_seed_all
+    module.default_generators = [default_generator(device) for device in range(2)]
     module.get_rng_state = lambda device=0: default_generator(_index(device)).get_state()
     module.set_rng_state = lambda state, device=0: default_generator(_index(device)).set_state(
         state

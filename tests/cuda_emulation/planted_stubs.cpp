@@ -18,9 +18,6 @@ VAE_FAST_STUB int start_counts(int, bool, const Pass&, void*) { return kInvalidA
 VAE_FAST_STUB int start_mixture(int, const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB Plan plan_mixture(const MixtureArgs&) { return invalid(); }
 VAE_FAST_STUB int start_scale(const Pass&, void*) { return kInvalidArguments; }
-VAE_FAST_STUB int start_draw_seeds(const GeneratorState&, int64_t, Seed*, void*) {
-  return kInvalidArguments;
-}
 
 int start_clearing(void* memory, size_t bytes, void*) {
   std::memset(memory, 0, bytes);

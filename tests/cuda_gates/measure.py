@@ -4,9 +4,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import vae_fast
 from tests.cuda_gates import calls, roofline, sass
 from vae_fast import build_info
-from vae_fast.engine import extension
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cuda.md"
 ARCHITECTURE = "sm_90"
@@ -14,10 +14,8 @@ _BEGIN, _END = "<!-- roofline -->\n", "<!-- end of roofline -->"
 
 
 def binary() -> Path:
-    """The compiled extension."""
-    assert extension.C is not None
-    assert extension.C.__file__ is not None
-    return Path(extension.C.__file__)
+    """The library of CUDA kernels."""
+    return Path(vae_fast.__path__[0]) / "_cuda.so"
 
 
 def architectures() -> list[str]:

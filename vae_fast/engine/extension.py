@@ -1,5 +1,6 @@
 """Finds the compiled extension, and decides who computes: its kernels or the plain reference."""
 
+import ctypes
 import os
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+
+from vae_fast._version import __version__
 
 _BACKEND_VARIABLE = "VAE_FAST_BACKEND"
 _BINDING_VARIABLE = "VAE_FAST_BINDING"
@@ -103,32 +106,88 @@ BACKEND = _chosen_backend()
 kernels: Any = C if BACKEND == "compiled" else None
 
 
-def _compiled_devices() -> frozenset[str]:
-    """Devices that run the ops: the kernels', and meta, which runs the fakes alone."""
-    if BACKEND != "compiled":
-        return frozenset()
-    assert C is not None
-    return frozenset(("cpu", "meta", C.GPU) if C.GPU else ("cpu", "meta"))
+# The type of device that the CUDA kernels run on, the release of CUDA and the architectures that
+# they are of; None where there are none.
+GPU: str | None = None
+CUDA_RELEASE: str | None = None
+CUDA_ARCHITECTURES: str | None = None
+
+# Those that run the ops: the kernels', and meta, which runs the fakes alone.
+_compiled_devices = {"cpu", "meta"} if BACKEND == "compiled" else set()
 
 
-# The type of device that the CUDA kernels run on, or None where they were not built.
-GPU: str | None = C.GPU if C else None
-_COMPILED_DEVICES = _compiled_devices()
+class _Gpu(ctypes.Structure):
+    """How `calls::Gpu` begins (csrc/calls/gpu.h)."""
+
+    _fields_ = (
+        ("version", ctypes.c_char_p),
+        ("release", ctypes.c_char_p),
+        ("architectures", ctypes.c_char_p),
+    )
+
+
+def use_gpu(path: Path, device: str) -> None:
+    """Takes the CUDA kernels of a library into the binding, for the device of that name.
+
+    Raises:
+        ImportError: It is of another release of this package.
+        OSError: It does not load.
+    """
+    global GPU, CUDA_RELEASE, CUDA_ARCHITECTURES
+    library = ctypes.CDLL(str(path))
+    library.vae_fast_gpu.restype = ctypes.POINTER(_Gpu)
+    pointer = library.vae_fast_gpu()
+    gpu = pointer.contents
+    if gpu.version.decode() != __version__:
+        raise ImportError(
+            f"{path} is of vae_fast {gpu.version.decode()}, and this is {__version__}: install "
+            f"both of one release"
+        )
+    C.use_gpu(ctypes.cast(pointer, ctypes.c_void_p).value, device)
+    GPU, CUDA_RELEASE, CUDA_ARCHITECTURES = (
+        device,
+        gpu.release.decode(),
+        gpu.architectures.decode(),
+    )
+    if BACKEND == "compiled":
+        _compiled_devices.add(device)
+
+
+def _cuda_package() -> str | None:
+    """The name of the package that has the CUDA kernels for this torch; None: it has no CUDA."""
+    return f"vae_fast_cuda{torch.version.cuda.split('.')[0]}" if torch.version.cuda else None
+
+
+def _cuda_library() -> Path | None:
+    """Of the CUDA kernels: beside the others, if they were built with them, or of the package."""
+    package = _cuda_package()
+    if C is None or package is None:
+        return None
+    own = _STABLE.with_name("_cuda.so")
+    if own.exists():
+        return own
+    found = find_spec(package)
+    return Path(found.origin).with_name("_cuda.so") if found and found.origin else None
+
+
+if (_library := _cuda_library()) is not None:
+    use_gpu(_library, "cuda")
+
 _warned: set[str] = set()
 
 
 def use_reference(device_type: str) -> bool:
     """Whether plain PyTorch computes on this device; says so, once, where nobody asked for it."""
-    if device_type in _COMPILED_DEVICES:
+    if device_type in _compiled_devices:
         return False
     asked_for = bool(os.environ.get(_BACKEND_VARIABLE))
     # Dynamo does not trace warnings; the call that it was compiled from has given it.
     if not asked_for and device_type not in _warned and not torch.compiler.is_compiling():
         _warned.add(device_type)
-        reason = (
-            f"there are no compiled kernels for device '{device_type}'"
-            if C
-            else "the extension was not built"
-        )
+        reason = "the extension was not built"
+        if C is not None:
+            reason = f"there are no compiled kernels for device '{device_type}'"
+            if device_type == "cuda" and (package := _cuda_package()) is not None:
+                reason += f"; pip install {package.replace('_', '-')}=={__version__} brings them"
         warnings.warn(f"vae_fast runs in plain PyTorch, right but slow: {reason}", stacklevel=3)
     return True

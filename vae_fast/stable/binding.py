@@ -33,32 +33,36 @@ class Binding(Fused):
     """
 
     TORCH_VERSION = "2.10 and later"
-    # The library has the CPU's kernels alone.
-    GPU: str | None = None
-    CUDA_RELEASE: str | None = None
-    CUDA_ARCHITECTURES: str | None = None
-
     set_gradient_formula = staticmethod(nodes.set_gradient_formula)
     set_composition = staticmethod(composed.set_composition)
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.CDLL(str(path))
-        for function in ("vae_fast_schemas", "vae_fast_capabilities"):
-            getattr(self._library, function).restype = ctypes.POINTER(ctypes.c_char_p)
-        self._library.vae_fast_capability.restype = ctypes.c_char_p
-        self._library.vae_fast_set_capability.restype = ctypes.c_bool
+        self._library = _open(path)
         schemas = _strings(self._library.vae_fast_schemas())
         for schema in schemas:
             nodes.library.define(schema, tags=torch.Tag.pt2_compliant_tag)
-        self._library.vae_fast_last_refusal.restype = ctypes.c_char_p
         nodes.set_last_refusal(self._library.vae_fast_last_refusal)
-        sampling.define()
+        sampling.define(self._library.vae_fast_draw_from_counter)
         found = losses.of_schemas(schemas)
         self.LOSSES = {loss.op: loss.operands for loss in found if not loss.rowwise}
         super().__init__(self.LOSSES)
+        self._found = found
         for loss in found:
             setattr(self, loss.op, _entry(loss, losses.register(loss)))
         sampling.register()
+        self._implement_for("cpu")
+
+    def use_gpu(self, address: int, device: str) -> None:
+        """Takes what the library of CUDA kernels has for bindings, for the device of that name."""
+        key = torch._C._dispatch_key_for_device(device)
+        self._library.vae_fast_use_gpu(address, key.encode())
+        nodes.use_gpu(device)
+        self._implement_for(device)
+
+    def _implement_for(self, device: str) -> None:
+        for loss in self._found:
+            losses.implement_autocast(loss, device)
+        sampling.implement(device)
 
     # ---- samplers --------------------------------------------------------------------------------
 
@@ -176,6 +180,25 @@ class Binding(Fused):
     def _unknown(self, what: str, name: str) -> str:
         names = ", ".join(self.cpu_capabilities())
         return f"{what} is '{name}', expected one that this machine has: {names}"
+
+
+def _open(path: Path) -> Any:
+    """The library, with the types of its functions (csrc/bindings/stable)."""
+    library = ctypes.CDLL(str(path))
+    text, number, address = ctypes.c_char_p, ctypes.c_uint64, ctypes.c_void_p
+    functions: dict[str, tuple[Any, ...]] = {  # the result's, then the arguments'
+        "schemas": (ctypes.POINTER(text),),
+        "capabilities": (ctypes.POINTER(text),),
+        "capability": (text,),
+        "set_capability": (ctypes.c_bool, text),
+        "last_refusal": (text,),
+        "draw_from_counter": (number, number, number, ctypes.c_int64, address),
+        "use_gpu": (None, address, text),
+    }
+    for name, (result, *arguments) in functions.items():
+        function = getattr(library, f"vae_fast_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
 
 
 def _strings(pointers: Any) -> list[str]:

@@ -23,6 +23,8 @@ from vae_fast.stable.nodes import (
     WithoutAutocast,
     as_refused,
     asked_of,
+    has_kernels,
+    is_subclass,
     is_transformed,
     keep_for_backward,
     kept,
@@ -95,25 +97,20 @@ def is_plain(function: Composed, tensors: Tensors) -> bool:
         torch._C._len_torch_dispatch_stack()
         or is_transformed()
         or torch._C._is_tracing()
-        or not first.is_cpu
+        or not has_kernels(first)
     ):
         return False
     has_tangents, makes_graph = may_have_tangents(), torch.is_grad_enabled()
     for k, x in enumerate(tensors):
         if x is None:
             continue
-        if x.layout is not torch.strided or _is_subclass(x):
+        if x.layout is not torch.strided or is_subclass(x):
             return False
         if has_tangents and _unpack_dual(x).tangent is not None:
             return False
         if makes_graph and k >= function.operands and x.requires_grad:
             return False
     return True
-
-
-def _is_subclass(x: Tensor) -> bool:
-    """Whether it answers torch's ops itself."""
-    return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
 
 
 class _ComposedNode(Node):
@@ -139,7 +136,7 @@ class _ComposedNode(Node):
             return None, *result, *(None,) * (function.operands - len(result))
         tensors = ctx.saved_tensors[:inputs]
         asked = asked_of(ctx, tensors[: function.operands])
-        if makes_graph or _is_subclass(upstream):
+        if makes_graph or is_subclass(upstream):
             return None, *_through_graph(function, tensors, upstream, asked)
         _, found = _evaluate(function, tensors, upstream, wanted_of(asked))
         return None, *(found[k] if is_asked else None for k, is_asked in enumerate(asked))

@@ -58,15 +58,23 @@ class Fused:
     ) -> Tensor | None:
         """See :func:`vae_fast.engine.counts.counts_loss`."""
         tensors = [*parameters, library, target, starts, columns, mask]
-        count = len(parameters)
+        count, shape = len(parameters), parameters[0].shape
 
         def evaluate(
             own: Tensors, upstream: Tensor | None, want: int
         ) -> tuple[Tensor, Sequence[Tensor | None]]:
-            result: tuple[Tensor, Sequence[Tensor | None]] = _ops.counts_kernel.default(
-                own[:count], *own[count:], upstream, op, batch_dims, keep, mean, is_log, want
+            by_element = not parameters[0].is_cpu
+            given = [_in_row(x, shape, batch_dims) for x in own] if by_element else own
+            of_row = min(mean, batch_dims + 1) if by_element else mean
+            value, gradients = _ops.counts_kernel.default(
+                given[:count], *given[count:], upstream, op, batch_dims, keep, of_row, is_log, want
             )
-            return result
+            if by_element:
+                gradients = [
+                    _as_gradient_of(own[k], gradient, shape) if want >> k & 1 else None
+                    for k, gradient in enumerate(gradients)
+                ]
+            return value, gradients
 
         numbers = (self._losses.index(op), batch_dims, keep, mean, int(is_log))
         function = Composed("counts_nll", numbers, count + 1, evaluate)
@@ -74,6 +82,13 @@ class Fused:
             return None
         if not _takes_counts(parameters, library, target, starts, columns, mask, batch_dims):
             return None
+        if not parameters[0].is_cpu:
+            # Of what is not shares of a total, the composition is one kernel as well.
+            if library is None:
+                return None
+            if starts is not None and columns is not None:
+                table = _dense_of_csr(starts, columns, target, shape[-1])
+                tensors[count + 1 : count + 4] = table, None, None
         has_halves = any(x.dtype is torch.float16 for x in parameters)
         return call_fused(function, tensors, in_forward=keep == 0 and not has_halves)
 
@@ -179,6 +194,34 @@ class Fused:
         return call_fused(function, tensors, in_forward=False)
 
 
+def _in_row(x: Tensor | None, shape: Sequence[int], batch_dims: int) -> Tensor | None:
+    """For a device whose rows are runs: without the shape of the event.
+
+    A copy only where the memory's order demands it.
+    """
+    if x is None or len(shape) == batch_dims + 1:
+        return x
+    own = x[(None,) * (len(shape) - x.dim())]
+    if any(size != 1 for size in own.shape[batch_dims:]):
+        own = own.expand(*own.shape[:batch_dims], *shape[batch_dims:])
+    return own.flatten(batch_dims)
+
+
+def _as_gradient_of(variable: Any, made: Tensor, shape: Sequence[int]) -> Tensor:
+    """From what such a device made of it, in the call's shape where it is to be summed."""
+    if made.numel() == variable.numel():
+        return made.view(variable.shape).to(variable.dtype)
+    return made.view(shape).sum_to_size(variable.shape).to(variable.dtype)
+
+
+def _dense_of_csr(starts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
+    """As torch makes it dense; not checked: to look at the indices would be to wait for them."""
+    make = torch.ops.aten._sparse_csr_tensor_unsafe.default
+    size = len(starts) - 1, width
+    table: Tensor = make(starts, columns, values, size, layout=torch.sparse_csr)
+    return table.to_dense()
+
+
 def _takes_counts(
     parameters: Sequence[Tensor],
     library: Tensor | None,
@@ -240,7 +283,8 @@ def _takes_layer(
     weight: Tensor, bias: Tensor | None, values: Tensor, starts: Tensor, columns: Tensor
 ) -> bool:
     return (
-        values.is_cpu
+        weight.is_cpu
+        and values.is_cpu
         and weight.dim() == 2
         and weight.numel() > 0
         and weight.dtype in (torch.float32, torch.float64)

@@ -20,6 +20,7 @@ from vae_fast.stable.nodes import (
     Node,
     WithoutAutocast,
     asked_of,
+    autocast_key,
     call_below,
     keep_for_backward,
     kept,
@@ -231,6 +232,10 @@ def register(loss: Loss) -> Callable[..., Any]:
     kernel = _autograd(loss)
     library.impl(loss.op, kernel, "Autograd")
     register_below_autograd(f"{loss.op}_backward")
-    if not loss.rowwise:  # whose value is a sum, in float32 always
-        library.impl(loss.op, _autocast(loss), "AutocastCPU")
     return kernel
+
+
+def implement_autocast(loss: Loss, device: str) -> None:
+    """Under a device's autocast a value is float32."""
+    if not loss.rowwise:  # whose value is a sum, in float32 always
+        library.impl(loss.op, _autocast(loss), autocast_key(device))

@@ -26,12 +26,54 @@ from vae_fast.engine.shapes import broadcast_shape
 
 BelowAutograd: Any = torch._C._AutoDispatchBelowAutograd
 WithoutAutocast: Any = torch._C._ExcludeDispatchKeyGuard  # with AUTOCAST
-AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)  # the kernels are the CPU's
+_Key: Any = torch._C.DispatchKey
+# Of every device that can have kernels.
+AUTOCAST = (
+    torch._C.DispatchKeySet(_Key.AutocastCPU)
+    | torch._C.DispatchKeySet(_Key.AutocastCUDA)
+    | torch._C.DispatchKeySet(_Key.AutocastPrivateUse1)
+)
 _allow_single_level = torch._C._functorch.set_single_level_autograd_function_allowed
 is_transformed = torch._C._are_functorch_transforms_active
 
 # Keeps what is registered alive.
 library: Any = torch.library.Library("vae_fast", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+# The type of device that has the GPU's kernels, or None.
+_gpu: str | None = None
+
+
+def use_gpu(device: str) -> None:
+    """The GPU's kernels are there, for devices of that type."""
+    global _gpu
+    _gpu = device
+
+
+def has_kernels(x: Tensor) -> bool:
+    """Whether there are kernels where the tensor is."""
+    return x.is_cpu or x.device.type == _gpu
+
+
+def recording_of(x: Tensor) -> int:
+    """The graph that records what is queued now where the tensor is; 0: none does."""
+    if x.is_cpu or x.device.type != _gpu:
+        return 0
+    recording: int = torch.ops.vae_fast.recording.default(x)
+    return recording
+
+
+def autocast_key(device: str) -> str:
+    """The dispatcher's key of the device's autocast."""
+    return f"Autocast{torch._C._dispatch_key_for_device(device)}"
+
+
+def scale(gradient: Tensor, factor: Tensor) -> None:
+    """Gradient *= factor, in place; a factor of one costs no pass over the gradient."""
+    if gradient.device.type == _gpu:
+        torch.ops.vae_fast.scale_.default(gradient, factor)
+    elif factor.dim() > 0 or not factor.is_cpu or factor.item() != 1:
+        gradient.mul_(factor)
+
 
 Formula = Callable[[str, Sequence[Tensor]], Sequence[Tensor]]
 _formula: Formula | None = None
@@ -111,6 +153,11 @@ def wanted_of(asked: Sequence[bool]) -> int:
     return sum(1 << k for k, is_asked in enumerate(asked) if is_asked)
 
 
+def is_subclass(x: Tensor) -> bool:
+    """Whether it answers torch's ops itself."""
+    return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+
+
 def is_ordinary() -> bool:
     """Whether nothing stands above autograd: then its kernel may be called as it is.
 
@@ -187,14 +234,15 @@ def keep_for_backward(ctx: Any, inputs: Sequence[Tensor | None], gradients: list
         or (gradients and type(gradients[0]) is not Tensor)
     )
     ctx.kept = None if is_watched else gradients
+    ctx.recording = recording_of(gradients[0]) if ctx.kept else 0
     ctx.save_for_backward(*inputs, *(gradients if is_watched else ()))
 
 
 def kept(ctx: Any, made: int, inputs: int, upstream: Tensor) -> list[Tensor | None]:
     """The gradients times the upstream one, which is of their leading sizes.
 
-    In their own memory only where nobody else can come to read it, neither a second backward nor
-    another owner.
+    In their own memory only where nobody else can come to read it, neither a second backward, nor
+    another owner, nor a graph that was recorded without its forward and replays for the same one.
 
     Args:
         ctx: Of a node that called :func:`keep_for_backward`.
@@ -204,6 +252,7 @@ def kept(ctx: Any, made: int, inputs: int, upstream: Tensor) -> list[Tensor | No
     """
     gradients = ctx.kept
     is_ours = bool(gradients) and not torch._C._autograd._get_current_graph_task_keep_graph()
+    is_once = not gradients or recording_of(gradients[0]) == ctx.recording
     if is_ours:
         ctx.kept = None
     elif not gradients:  # saved with the inputs; or given away: torch says that the graph is gone
@@ -217,6 +266,7 @@ def kept(ctx: Any, made: int, inputs: int, upstream: Tensor) -> list[Tensor | No
             factor = align(upstream, gradient.dim())
             is_alone = (
                 is_ours
+                and is_once
                 and torch._C._dispatch_keys(upstream) == torch._C._dispatch_keys(gradient)
                 and sys.getrefcount(gradient) == 2
                 and gradient._use_count() == 1
@@ -224,8 +274,8 @@ def kept(ctx: Any, made: int, inputs: int, upstream: Tensor) -> list[Tensor | No
             )
             if not is_alone:
                 gradient = gradient * factor
-            elif factor.dim() > 0 or not factor.is_cpu or factor.item() != 1:
-                gradient.mul_(factor)
+            else:
+                scale(gradient, factor)
             result[k] = gradient
     return result
 

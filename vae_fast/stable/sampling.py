@@ -14,12 +14,17 @@ from vae_fast.stable.nodes import (
     Node,
     WithoutAutocast,
     asked_of,
+    autocast_key,
     call_below,
+    has_kernels,
     is_ordinary,
+    is_subclass,
+    is_transformed,
     library,
     loss_tangent,
     masked_formula,
     may_have_tangents,
+    recording_of,
     register_below_autograd,
     requiring_gradient,
     spread,
@@ -206,7 +211,7 @@ def reparameterize_kl(
 
 
 def _in_float32(x: Any) -> Any:
-    is_cast = isinstance(x, Tensor) and x.is_cpu and x.is_floating_point()
+    is_cast = isinstance(x, Tensor) and x.is_floating_point()
     return x.to(torch.float32) if is_cast and x.dtype is not torch.float64 else x
 
 
@@ -220,16 +225,52 @@ def _autocast(op: str) -> Callable[..., Any]:
     return kernel
 
 
+_LOWEST = -(2**63)
+# Of the seed and the offset of a counter-based generator, the GPU's: fills rows at an address, and
+# returns the next offset.
+_draw_from_counter: Callable[[int, int, int, int], int] | None = None
+
+
 def _draw_seed(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Two 64-bit words for each row: the stable ABI has no generators."""
-    return torch.empty_like(like).random_(-(2**63), None, generator=generator)
+    """Two 64-bit words for each row, where ``like`` is: the stable ABI has no generators.
+
+    What a graph records has to draw anew whenever it runs, which torch's own kernels do. Everything
+    else is drawn on the host, as for a call that takes its seed by value.
+    """
+    if recording_of(like):
+        return torch.empty_like(like).random_(_LOWEST, None, generator=generator)
+    if generator is None and not like.is_cpu:
+        generator = _default_generator(like.device)
+    drawn: Tensor = _empty(like.shape, dtype=torch.int64, device="cpu")
+    if generator is None or generator.device.type == "cpu":
+        drawn.random_(_LOWEST, None, generator=generator)
+    else:
+        assert _draw_from_counter is not None
+        state = generator.initial_seed(), generator.get_offset()
+        generator.set_offset(_draw_from_counter(*state, drawn.numel() // 2, drawn.data_ptr()))
+    return drawn if like.is_cpu else drawn.to(like.device, non_blocking=True)
 
 
-def define() -> None:
-    """The one op of the samplers that is random, schema and kernel."""
+def _default_generator(device: torch.device) -> torch.Generator:
+    module = torch.get_device_module(device)
+    index = module.current_device() if device.index is None else device.index
+    generator: torch.Generator = module.default_generators[index]
+    return generator
+
+
+def define(draw_from_counter: Callable[[int, int, int, int], int]) -> None:
+    """The one op of the samplers that is random."""
+    global _draw_from_counter
+    _draw_from_counter = draw_from_counter
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded)
     library.define("draw_seed(Tensor like, Generator? generator=None) -> Tensor", tags=tags)
-    library.impl("draw_seed", _draw_seed, "CPU")
+
+
+def implement(device: str) -> None:
+    """What is Python's of the samplers' ops on a device that has kernels."""
+    library.impl("draw_seed", _draw_seed, torch._C._dispatch_key_for_device(device))
+    for op in ("reparameterize", "reparameterize_kl"):
+        library.impl(op, _autocast(op), autocast_key(device))
 
 
 def register() -> None:
@@ -239,23 +280,46 @@ def register() -> None:
         ("reparameterize_kl", reparameterize_kl),
     ):
         library.impl(op, kernel, "Autograd")
-        library.impl(op, _autocast(op), "AutocastCPU")
     register_below_autograd("reparameterize_kl_backward")
 
 
 # ---- entries -------------------------------------------------------------------------------------
 
 
+def _place_of_seed(mu: Tensor, generator: torch.Generator | None) -> torch.device | str:
+    """Where a seed for noise on mu's device is drawn.
+
+    Always right is on that device: what a graph records draws anew whenever it runs, a fake
+    tensor's device need not exist, and a trace cannot name a generator. On the host it costs no
+    launch, and the kernel takes the seed by value.
+    """
+    if mu.is_cpu or not has_kernels(mu):
+        return "cpu"
+    if generator is not None and (generator.device.type == "cpu" or torch._C._is_tracing()):
+        return "cpu"
+    is_there = (
+        torch._C._is_tracing()
+        or is_transformed()
+        or torch._C._len_torch_dispatch_stack()
+        or is_subclass(mu)
+        or recording_of(mu)
+    )
+    return mu.device if is_there else "cpu"
+
+
 def draw_seed(mu: Tensor, generator: torch.Generator | None) -> Tensor:
     """The seed of one call with ``mu``."""
     if generator is not None and generator.device.type not in ("cpu", mu.device.type):
         raise ValueError(f"generator is on {generator.device}, expected {mu.device.type}")
-    if is_ordinary():
+    place = _place_of_seed(mu, generator)
+    if generator is None and place == "cpu" and not mu.is_cpu and has_kernels(mu):
+        generator = _default_generator(mu.device)
+    if is_ordinary() and place == "cpu":
         return _draw_seed(_ONE_ROW, generator)
     # A fresh tensor makes every call distinct: the compiler merges equal calls of custom random
     # ops. torch.jit.trace folds what depends on no input into a constant, and merges equal calls
     # too, but neither where a tensor is written in place.
-    like = _empty((1, 2), dtype=torch.int64, device="cpu")
+    like = _empty((1, 2), dtype=torch.int64, device=place)
     if torch._C._is_tracing():
         like.zero_()
     seed: Tensor = _ops.draw_seed.default(like, generator)

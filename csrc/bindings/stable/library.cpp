@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "bindings/stable/schemas.h"
+#include "calls/sampling.h"
 #include "calls/schemas.h"
 #include "calls/view.h"
 #include "kernels.h"
@@ -57,6 +58,12 @@ VAE_FAST_EXPORT bool vae_fast_set_capability(const char* name) {
   } catch (const std::invalid_argument&) {
     return false;
   }
+}
+
+// calls/sampling.h
+VAE_FAST_EXPORT uint64_t vae_fast_draw_from_counter(uint64_t seed, uint64_t offset, int64_t rows,
+                                                    vae_fast::Seed* seeds) {
+  return vae_fast::calls::draw_from_counter(seed, offset, rows, seeds);
 }
 
 // Of this thread, with Python's name of its kind: torch may make another error of it on its way.

@@ -25,10 +25,11 @@ template <int kLoss>
 void loss(StableIValue* values, uint64_t, uint64_t) {
   Stack stack(values);
   const Arguments given(kLoss, stack);
+  const OnDevice device(given.operands[0]);
   StableResults results(given.operands[0], 1 + given.operands.size());
   const auto mask = view_of(given.mask);
-  calls::loss(kCpuKernels, {kLoss, {given.keep, given.mean}, given.want}, views_of(given.operands),
-              pointer_to(mask), results);
+  calls::loss(device.kernels, {kLoss, {given.keep, given.mean}, given.want},
+              views_of(given.operands), pointer_to(mask), results);
   stack.give(results.tensors);
 }
 
@@ -38,17 +39,17 @@ void loss_backward(StableIValue* values, uint64_t, uint64_t) {
   const Tensor upstream = stack.take<Tensor>();
   const Arguments given(kLoss, stack);
   const std::vector<calls::View> operands = views_of(given.operands);
+  const OnDevice device(given.operands[0]);
   const Tensor factor = in_arithmetic(upstream, operands);
   StableResults results(given.operands[0], operands.size());
   const auto mask = view_of(given.mask);
-  calls::loss_backward(kCpuKernels, {kLoss, {given.keep, given.mean}, given.want}, view_of(factor),
-                       operands, pointer_to(mask), results);
+  calls::loss_backward(device.kernels, {kLoss, {given.keep, given.mean}, given.want},
+                       view_of(factor), operands, pointer_to(mask), results);
   stack.give(results.tensors);
 }
 
 template <int... kLoss>
-void implement_all(torch::stable::detail::StableLibrary& library,
-                   std::integer_sequence<int, kLoss...>) {
+void implement_all(Library& library, std::integer_sequence<int, kLoss...>) {
   const auto name = [](int loss) { return std::string(calls::loss_info(loss).name); };
   (library.impl(name(kLoss).c_str(), &loss<kLoss>), ...);
   (library.impl((name(kLoss) + "_backward").c_str(), &loss_backward<kLoss>), ...);
@@ -56,8 +57,10 @@ void implement_all(torch::stable::detail::StableLibrary& library,
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
+void implement_losses(Library& library) {
   implement_all(library, std::make_integer_sequence<int, calls::kLossCount>());
 }
+
+STABLE_TORCH_LIBRARY_IMPL(vae_fast, CPU, library) { implement_losses(library); }
 
 }  // namespace vae_fast::stable

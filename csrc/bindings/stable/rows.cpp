@@ -24,19 +24,21 @@ Results split(const StableResults& results) {
 
 std::tuple<Tensor, Tensor> multinomial(Tensor logits, Tensor target, int64_t keep, int64_t mean,
                                        int64_t want) {
+  const OnDevice device(logits);
   StableResults results(logits, 2);
-  calls::multinomial(kCpuKernels, view_of(logits), view_of(target), {keep, mean},
+  calls::multinomial(device.kernels, view_of(logits), view_of(target), {keep, mean},
                      calls::is_wanted(want, 0), results);
   return {results.tensors[0], results.tensors[1]};
 }
 
 Tensor multinomial_backward(Tensor upstream, Tensor logits, Tensor target, int64_t keep,
                             int64_t mean) {
+  const OnDevice device(logits);
   const calls::View operands[] = {view_of(logits), view_of(target)};
   const Tensor factor = in_arithmetic(upstream, operands);
   StableResults results(logits, 2);
-  calls::multinomial_backward(kCpuKernels, view_of(factor), operands[0], operands[1], {keep, mean},
-                              results);
+  calls::multinomial_backward(device.kernels, view_of(factor), operands[0], operands[1],
+                              {keep, mean}, results);
   return results.tensors[0];
 }
 
@@ -49,6 +51,7 @@ Results counts(Tensors parameters, OptionalTensor library, Tensor target, Option
   const calls::LossInfo& info = calls::loss_info(loss);
   VAE_FAST_REQUIRE(parameters.size() + 1 == static_cast<size_t>(info.operand_count), BadValue, op,
                    ": expected ", info.operand_count - 1, " parameters");
+  const OnDevice device(parameters.at(0));
   const std::vector<calls::View> own = views_of(parameters);
   std::vector<calls::View> operands = own;
   operands.push_back(view_of(target));
@@ -78,7 +81,7 @@ Results counts(Tensors parameters, OptionalTensor library, Tensor target, Option
   calls::check_operands(info, op.c_str(), checked, pointer_to(own_mask));
   calls::check_reduction(op.c_str(), {keep, mean}, own[0].dims());
   StableResults results(parameters[0], 2 + parameters.size());
-  calls::counts(kCpuKernels,
+  calls::counts(device.kernels,
                 {.loss = loss,
                  .batch_dims = batch_dims,
                  .is_summed = keep == 0,
@@ -94,6 +97,7 @@ Results counts(Tensors parameters, OptionalTensor library, Tensor target, Option
 Results mixture(const calls::MixtureCall& call, const Tensors& operands, const Tensor& target,
                 const OptionalTensor& mask, const OptionalTensor& levels,
                 const OptionalTensor& upstream, int64_t want) {
+  const OnDevice device(operands.at(0));
   const std::vector<calls::View> own = views_of(operands);
   std::vector<calls::View> numbers = own;
   numbers.push_back(view_of(target));
@@ -102,7 +106,7 @@ Results mixture(const calls::MixtureCall& call, const Tensors& operands, const T
   const auto own_mask = view_of(mask), own_levels = view_of(levels), own_factor = view_of(factor);
   StableResults results(operands[0], 1 + operands.size());
   calls::mixture(
-      kCpuKernels, call,
+      device.kernels, call,
       {own, numbers.back(), pointer_to(own_mask), pointer_to(own_levels), pointer_to(own_factor)},
       want, results);
   return split(results);
@@ -181,12 +185,16 @@ void csr_product(Tensor out, Tensor other, Tensor starts, Tensor columns, Tensor
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
+void implement_rows(Library& library) {
   library.impl("multinomial_nll", TORCH_BOX(&multinomial));
   library.impl("multinomial_nll_backward", TORCH_BOX(&multinomial_backward));
   library.impl("counts_kernel", TORCH_BOX(&counts));
   library.impl("mixture_kernel", TORCH_BOX(&mixture_of));
   library.impl("pixel_mixture_kernel", TORCH_BOX(&mixture_of_pixels));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vae_fast, CPU, library) {
+  implement_rows(library);
   library.impl("csr_product_", TORCH_BOX(&csr_product));
 }
 

@@ -15,6 +15,9 @@ inline constexpr const char* kKernelSchemas[] = {
     " int want) -> (Tensor value, Tensor[] gradients)",
     "csr_product_(Tensor(a!) out, Tensor other, Tensor starts, Tensor columns, Tensor values,"
     " bool is_transposed) -> ()",
+    // On the GPU alone: calls::Gpu's.
+    "recording(Tensor x) -> int",
+    "scale_(Tensor(a!) gradient, Tensor factor) -> ()",
 };
 
 }  // namespace vae_fast::stable

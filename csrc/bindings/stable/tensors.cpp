@@ -29,6 +29,8 @@ Tensor scaled(const Tensor& x, double factor) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
+constexpr calls::Kernels kCpuKernels = calls::kCpuKernels<cpu_parallel_for>;
+
 }  // namespace
 
 calls::View view_of(const Tensor& x) {
@@ -99,6 +101,9 @@ void cpu_parallel_for(int64_t n, int64_t grain,
                               [&](int64_t begin, int64_t end) { body(context, begin, end); });
 }
 
-const calls::Kernels kCpuKernels = calls::kCpuKernels<cpu_parallel_for>;
+OnDevice::OnDevice(const Tensor& operand)
+    : kernels(operand.is_cpu() ? kCpuKernels : gpu()->kernels) {
+  if (!operand.is_cpu()) guard_.emplace(operand.get_device_index());
+}
 
 }  // namespace vae_fast::stable

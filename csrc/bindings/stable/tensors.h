@@ -4,6 +4,7 @@
 // there (vae_fast/stable).
 #pragma once
 
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "calls/checks.h"
+#include "calls/gpu.h"
 #include "calls/results.h"
 
 namespace vae_fast::stable {
@@ -53,10 +55,29 @@ class StableResults final : public calls::Results {
   calls::Place place_;
 };
 
-// torch's threads, and the launches of kernels.h on the CPU.
-extern const calls::Kernels kCpuKernels;
+// Where a call runs: the current device for as long as this lives, and its kernels.
+class OnDevice {
+ public:
+  explicit OnDevice(const Tensor& operand);
+
+  const calls::Kernels& kernels;
+
+ private:
+  std::optional<torch::stable::accelerator::DeviceGuard> guard_;
+};
+
+// The GPU's kernels; null before vae_fast_use_gpu() (gpu.cpp).
+const calls::Gpu* gpu();
+
+// torch's threads, for the CPU's kernels.
 void cpu_parallel_for(int64_t n, int64_t grain,
                       void (*body)(void* context, int64_t begin, int64_t end), void* context);
+
+// The ops on a device that has kernels.
+using Library = torch::stable::detail::StableLibrary;
+void implement_losses(Library& library);
+void implement_rows(Library& library);
+void implement_sampling(Library& library);
 
 // A boxed call's arguments, taken one after the other, and the place of its results.
 class Stack {

@@ -3,14 +3,17 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/TensorFactories.h>
+#include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <cuda_runtime_api.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/library.h>
 
 #include <array>
 #include <atomic>
 
+#include "device/device.h"
 #include "device/memory.h"
-#include "device/torch_cuda.h"
 #include "simt.h"
 
 namespace vae_fast::testing {
@@ -86,10 +89,10 @@ struct Hooks final : at::PrivateUse1HooksInterface {
     return index < 0 ? current : exchangeDevice(index);
   }
   const at::Generator& getDefaultGenerator(DeviceIndex index) const override {
-    return at::cuda::detail::getDefaultCUDAGenerator(index);
+    return default_generator(index);
   }
   at::Generator getNewGenerator(DeviceIndex index) const override {
-    return at::make_generator<at::CUDAGeneratorImpl>(index < 0 ? current : index);
+    return at::make_generator<CounterGenerator>(index < 0 ? current : index);
   }
 };
 
@@ -106,7 +109,7 @@ TORCH_LIBRARY(vae_fast_emulation, library) {
   library.def("check_memory() -> ()", check_memory);
   library.def("default_generator(int device) -> Generator?",
               [](int64_t device) -> std::optional<at::Generator> {
-                return at::cuda::detail::getDefaultCUDAGenerator(static_cast<DeviceIndex>(device));
+                return default_generator(static_cast<DeviceIndex>(device));
               });
   library.def("set_recording(int id) -> ()",
               [](int64_t id) { recording = static_cast<uint64_t>(id); });
@@ -118,8 +121,10 @@ TORCH_LIBRARY(vae_fast_emulation, library) {
 at::Tensor empty_memory_format(at::IntArrayRef sizes, std::optional<at::ScalarType> dtype,
                                std::optional<at::Layout>, std::optional<Device> device,
                                std::optional<bool>, std::optional<at::MemoryFormat> memory_format) {
-  return at::detail::empty_cuda(sizes, dtype.value_or(at::get_default_dtype_as_scalartype()),
-                                device, memory_format);
+  const c10::OptionalDeviceGuard guard(device);
+  return at::detail::empty_generic(
+      sizes, device_memory(), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+      dtype.value_or(at::get_default_dtype_as_scalartype()), memory_format);
 }
 
 at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides,
@@ -148,7 +153,71 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 }
 
 }  // namespace
+
+DeviceIndex current_device() { return current; }
+
+CounterGenerator::CounterGenerator(DeviceIndex device)
+    : GeneratorImpl(device_of(device), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)) {}
+
+void CounterGenerator::set_current_seed(uint64_t seed) {
+  seed_ = seed;
+  offset_ = 0;
+}
+
+uint64_t CounterGenerator::seed() {
+  set_current_seed(c10::detail::getNonDeterministicRandom());
+  return seed_;
+}
+
+uint64_t CounterGenerator::draw(uint64_t count) {
+  const uint64_t drawn = seed_ + offset_;
+  offset_ += count;
+  return drawn;
+}
+
+void CounterGenerator::set_state(const c10::TensorImpl& state) {
+  at::detail::check_rng_state(state);
+  TORCH_CHECK(state.numel() == 2 * sizeof(uint64_t), "a state of another generator");
+  const auto* words = static_cast<const uint64_t*>(state.data());
+  seed_ = words[0];
+  offset_ = words[1];
+}
+
+c10::intrusive_ptr<c10::TensorImpl> CounterGenerator::get_state() const {
+  const at::Tensor state =
+      at::empty({2 * sizeof(uint64_t)}, at::TensorOptions(at::kByte).device(at::kCPU));
+  auto* words = static_cast<uint64_t*>(state.mutable_data_ptr());
+  words[0] = seed_;
+  words[1] = offset_;
+  return state.getIntrusivePtr();
+}
+
+CounterGenerator* CounterGenerator::clone_impl() const {
+  auto* copy = new CounterGenerator(device().index());
+  copy->seed_ = seed_;
+  copy->offset_ = offset_;
+  return copy;
+}
+
+const at::Generator& default_generator(DeviceIndex device) {
+  static const std::array generators = {at::make_generator<CounterGenerator>(DeviceIndex{0}),
+                                        at::make_generator<CounterGenerator>(DeviceIndex{1})};
+  return generators.at(static_cast<size_t>(device < 0 ? current : device));
+}
+
 }  // namespace vae_fast::testing
+
+// What csrc/bindings/cuda/library.cpp asks of torch and of CUDA's runtime.
+
+int32_t aoti_torch_device_type_cuda() { return aoti_torch_device_type_privateuse1(); }
+
+// No address, but no two streams' are the same.
+AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream) {
+  using namespace vae_fast::testing;
+  const auto index = static_cast<DeviceIndex>(device < 0 ? current : device);
+  *stream = reinterpret_cast<void*>(current_stream(index).id());
+  return AOTI_TORCH_SUCCESS;
+}
 
 extern "C" cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status,
                                                 unsigned long long* id, cudaGraph_t*,
@@ -158,85 +227,3 @@ extern "C" cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureS
   *status = *id == 0 ? cudaStreamCaptureStatusNone : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
-
-namespace c10::cuda {
-
-DeviceIndex current_device() { return vae_fast::testing::current; }
-
-CUDAStream getCurrentCUDAStream() {
-  return CUDAStream(vae_fast::testing::current_stream(current_device()));
-}
-
-}  // namespace c10::cuda
-
-namespace at {
-
-namespace detail {
-
-TensorBase empty_cuda(IntArrayRef sizes, ScalarType dtype, std::optional<Device> device,
-                      std::optional<MemoryFormat> memory_format) {
-  const c10::OptionalDeviceGuard guard(device);
-  return empty_generic(sizes, vae_fast::testing::device_memory(),
-                       c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), dtype, memory_format);
-}
-
-}  // namespace detail
-
-CUDAGeneratorImpl::CUDAGeneratorImpl(DeviceIndex device)
-    : GeneratorImpl(Device(kPrivateUse1, device),
-                    c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)) {}
-
-void CUDAGeneratorImpl::set_current_seed(uint64_t seed) {
-  seed_ = seed;
-  offset_ = 0;
-}
-
-uint64_t CUDAGeneratorImpl::seed() {
-  set_current_seed(c10::detail::getNonDeterministicRandom());
-  return seed_;
-}
-
-PhiloxCudaState CUDAGeneratorImpl::philox_cuda_state(uint64_t increment) {
-  const uint64_t drawn = offset_;
-  offset_ += (increment + 3) / 4 * 4;
-  if (vae_fast::testing::recording == 0) return {seed_, drawn};
-  captured_ = at::tensor({static_cast<int64_t>(seed_), static_cast<int64_t>(drawn)}, at::kLong)
-                  .to(device());
-  auto* numbers = captured_.mutable_data_ptr<int64_t>();
-  return {numbers, numbers + 1, 0};
-}
-
-void CUDAGeneratorImpl::set_state(const c10::TensorImpl& state) {
-  detail::check_rng_state(state);
-  TORCH_CHECK(state.numel() == 2 * sizeof(uint64_t), "a state of another generator");
-  const auto* words = static_cast<const uint64_t*>(state.data());
-  seed_ = words[0];
-  offset_ = words[1];
-}
-
-c10::intrusive_ptr<c10::TensorImpl> CUDAGeneratorImpl::get_state() const {
-  const Tensor state =
-      at::empty({2 * sizeof(uint64_t)}, at::TensorOptions(at::kByte).device(at::kCPU));
-  auto* words = static_cast<uint64_t*>(state.mutable_data_ptr());
-  words[0] = seed_;
-  words[1] = offset_;
-  return state.getIntrusivePtr();
-}
-
-CUDAGeneratorImpl* CUDAGeneratorImpl::clone_impl() const {
-  auto* copy = new CUDAGeneratorImpl(device().index());
-  copy->seed_ = seed_;
-  copy->offset_ = offset_;
-  return copy;
-}
-
-namespace cuda::detail {
-
-const Generator& getDefaultCUDAGenerator(DeviceIndex device) {
-  static const std::array generators = {make_generator<CUDAGeneratorImpl>(DeviceIndex{0}),
-                                        make_generator<CUDAGeneratorImpl>(DeviceIndex{1})};
-  return generators.at(static_cast<size_t>(device < 0 ? vae_fast::testing::current : device));
-}
-
-}  // namespace cuda::detail
-}  // namespace at

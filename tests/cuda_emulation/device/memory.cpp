@@ -8,7 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "device/torch_cuda.h"
+#include "device/device.h"
 
 #ifdef VAE_FAST_ASAN
 #include <sanitizer/asan_interface.h>
@@ -24,7 +24,7 @@ constexpr int kUnwritten = 0xff;
 class Memory : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    const c10::Device device(c10::kPrivateUse1, c10::cuda::current_device());
+    const c10::Device device(c10::kPrivateUse1, current_device());
     if (bytes == 0) return {nullptr, device};
     void* block = nullptr;
     TORCH_CHECK(posix_memalign(&block, kGuardBytes, kGuardBytes + bytes + kGuardBytes) == 0,

@@ -7,8 +7,8 @@
 
 #include <vector>
 
+#include "device/device.h"
 #include "device/memory.h"
-#include "device/torch_cuda.h"
 
 namespace vae_fast::testing {
 namespace {
@@ -105,9 +105,7 @@ class Call {
   // The CPU's operators draw from the CPU's generators: one that the given one determines.
   at::Generator to_host(const at::Generator& generator) {
     if (generator.device().type() != kEmulated) return generator;
-    const at::PhiloxCudaState drawn =
-        generator.get<at::CUDAGeneratorImpl>()->philox_cuda_state(/*increment=*/4);
-    return at::detail::createCPUGenerator(drawn.seed_.val + drawn.offset_.val);
+    return at::detail::createCPUGenerator(generator.get<CounterGenerator>()->draw(/*count=*/4));
   }
 
   // What an operator in place may have changed: layout, size, the storage itself.

@@ -1,2 +1,0 @@
-#pragma once
-#include "device/torch_cuda.h"
