@@ -64,16 +64,22 @@ class Switched:
     """The first base of a switched model's class: its methods come before the model's own."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # The class has no name under which pickle would find it.
-        first, own = type(self).__bases__
         made: Any = super().__reduce_ex__(protocol)
-        return _new, (first, own), *made[2:]
+        bases = _bases(type(self))
+        # The class has no name under which pickle would find it.
+        return made if bases is None else (_new, bases, *made[2:])
 
 
 @functools.cache
 def _class(methods: Any, own: Any) -> Any:
     names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(own.__name__, (methods, own), names)
+    return type(own.__name__, (methods, own), {**names, "_switched": (methods, own)})
+
+
+def _bases(kind: type) -> tuple[Any, Any] | None:
+    """The methods and the own class of a switched one; not of a class that was laid over it."""
+    found: tuple[Any, Any] | None = vars(kind).get("_switched")
+    return found
 
 
 def _new(methods: Any, own: Any) -> Any:
@@ -122,9 +128,14 @@ def revert(model: Model) -> Model:
         The model.
 
     Raises:
-        ValueError: It is not switched.
+        ValueError: It is not switched, or its class is another one, laid over the switched one.
     """
+    kind = type(model)
     if not isinstance(model, Switched):
-        raise ValueError(f"revert: the {type(model).__name__} is not switched")
-    model.__class__ = type(model).__bases__[1]
+        raise ValueError(f"revert: the {kind.__name__} is not switched")
+    bases = _bases(kind)
+    if bases is None:
+        # As fully_shard and parametrizations do it.
+        raise ValueError(f"revert: the model is a {kind.__name__}, a class over the switched one")
+    model.__class__ = bases[1]
     return model
