@@ -87,35 +87,43 @@ def _new(methods: Any, own: Any) -> Any:
     return made.__new__(made)
 
 
-def switch(
-    peer: Peer, model: Model, methods_of: Mapping[type, type[Switched]], advice: str = ""
-) -> Model:
-    """Gives a model of one of these very classes the methods that belong to it.
+def switch(model: Model, methods: type[Switched] | None, expected: str) -> Model:
+    """Gives a model methods that come before those of its class.
 
-    A class that inherits from one of them may have a loss of its own, which must not be lost.
+    Args:
+        model: Whatever ``apply`` was given.
+        methods: None: it is not served.
+        expected: What is served, for the error.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: It is not served.
+        ValueError: It is switched already.
     """
-    check_not_switched(model)
-    if type(model) not in methods_of:
-        served = ", ".join(sorted(kind.__name__ for kind in methods_of))
-        raise TypeError(
-            f"apply: model is a {type(model).__module__}.{type(model).__qualname__}; of "
-            f"{peer.package}, {served} are served{advice}"
-        )
-    return change_class(model, methods_of[type(model)])
-
-
-def change_class(model: Model, methods: type[Switched]) -> Model:
-    """The model, whose class now begins with these methods."""
     own: Any = type(model)
+    if issubclass(own, Switched):
+        raise ValueError(f"apply: the {own.__name__} is switched already")
+    if methods is None:
+        raise TypeError(
+            f"apply: model is a {own.__module__}.{own.__qualname__}, expected {expected}"
+        )
     of: Any = methods
     model.__class__ = _class(of, own)
     return model
 
 
-def check_not_switched(model: object) -> None:
-    """A ValueError where a model is switched already."""
-    if isinstance(model, Switched):
-        raise ValueError(f"apply: the {type(model).__name__} is switched already")
+def switch_class(
+    peer: Peer, model: Model, methods_of: Mapping[type, type[Switched]], advice: str = ""
+) -> Model:
+    """As :func:`switch`, a model of one of these very classes.
+
+    A class that inherits from one of them may have a loss of its own, which must not be lost.
+    """
+    served = ", ".join(sorted(kind.__name__ for kind in methods_of))
+    expected = f"one of {served} of {peer.package}{advice}"
+    return switch(model, methods_of.get(type(model)), expected)
 
 
 def revert(model: Model) -> Model:
