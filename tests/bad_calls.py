@@ -71,6 +71,11 @@ CALLS = (
         "gaussian_kl: batch_dims is -1, expected 0 to 2, the number of dimensions",
     ),
     (
+        lambda: vf.gaussian_kl(ones, ones, batch_dims=1.0, reduction="none"),
+        TypeError,
+        "gaussian_kl: batch_dims is of type float, expected int",
+    ),
+    (
         lambda: vf.gaussian_nll(ones, ones, batch_dims=1.0),
         TypeError,
         "gaussian_nll: batch_dims is of type float, expected int",

@@ -18,6 +18,7 @@ else:
     collect_ignore += ["test_buffer_cache.py"]  # of the CPU's memory; a fork ends with CUDA
 if DEVICE != "cpu":
     collect_ignore += ["documentation"]  # what the examples print is the CPU's
+    collect_ignore += ["test_distributed.py"]  # processes of its own, on the CPU
 if DEVICE != "emulated":
     collect_ignore += ["cuda_emulation/test_device.py"]
 else:

@@ -10,6 +10,7 @@ import torch._functorch.config
 import torch._inductor.config
 from cases import CASES, each_case, leaves
 from device import DEVICE, default_generator
+from functorch.compile import aot_function, make_boxed_func
 from torch._inductor.utils import run_and_get_code
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -299,6 +300,25 @@ def test_elbo_module():
     for beta in (0.3, 0.7):
         loss.beta = beta
         torch.testing.assert_close(function(*args), loss(*args))
+
+
+def test_aot_function():
+    """AOTAutograd by itself: a graph of the ops forward, one backward."""
+    graphs = []
+
+    def compiler(graph, _):
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    mu, logvar = leaf(4, 6), leaf(4, 6)
+    expected = seeded(loss_of_samples, mu, logvar)
+    actual = seeded(aot_function(loss_of_samples, compiler), mu, logvar)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, (mu, logvar)), torch.autograd.grad(expected, (mu, logvar))
+    )
+    assert len(graphs) == 2
+    assert "vae_fast.reparameterize_kl.default" in graphs[0].code
 
 
 def test_make_fx():

@@ -5,6 +5,7 @@ import torch
 from cases import CASES
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.testing._internal.two_tensor import TwoTensor
 
 import vae_fast as vf
 from vae_fast.engine import extension
@@ -114,6 +115,25 @@ def test_a_subclass_comes_back(name, which, backend):
         assert (ours is None) == (theirs is None)
         if ours is not None:
             torch.testing.assert_close(ours.as_subclass(torch.Tensor), theirs)
+
+
+@each_call
+def test_a_subclass_answers_what_lies_below(name):
+    """One that asks for nothing above autograd, as those that shard or quantize do."""
+    (x, y), (other_x, other_y) = _operands(), _operands()
+    pair = [TwoTensor(x, other_x).requires_grad_(), TwoTensor(y, other_y).requires_grad_()]
+    results = _results(name, *pair)
+    found = torch.autograd.grad(sum(r.sum() for r in results), pair, allow_unused=True)
+    for part, operands in (("a", (x, y)), ("b", (other_x, other_y))):
+        own = [operand.clone().requires_grad_() for operand in operands]
+        expected = _results(name, *own)
+        for ours, theirs in zip(results, expected, strict=True):
+            torch.testing.assert_close(getattr(ours, part), theirs)
+        gradients = torch.autograd.grad(sum(r.sum() for r in expected), own, allow_unused=True)
+        for ours, theirs in zip(found, gradients, strict=True):
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                torch.testing.assert_close(getattr(ours, part), theirs)
 
 
 @each_call

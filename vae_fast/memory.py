@@ -22,8 +22,8 @@ __all__ = ["empty_buffer_cache", "set_buffer_cache_limit"]
 def set_buffer_cache_limit(limit: int) -> None:
     """How much CPU memory may be kept for later outputs; what is above it is freed at once.
 
-    `build_info()` tells the limit and what is kept. Without the compiled extension nothing is ever
-    kept.
+    `build_info()` tells the limit and what is kept. Nothing is ever kept by the stable binding, and
+    without the compiled extension.
 
     Args:
         limit: bytes, 2**30 unless it was set; 0 keeps nothing.

@@ -8,14 +8,13 @@ import pickle
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import WORLD, of_each_rank
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.nn.parallel import DistributedDataParallel
 
 from vae_fast.models import VAE, AutoEncoder
 from vae_fast.training import Trainer, TrainerConfig, load_run
-
-WORLD = 2
 
 
 def _model(kind=VAE, **settings):
@@ -126,21 +125,16 @@ def _trained(rank, likelihood):
     return [p.detach() for p in model.parameters()]
 
 
-def _rank(rank, store, results):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
-    found = {
+def _of_a_rank(rank):
+    return {
         (function.__name__, likelihood): function(rank, likelihood)
         for function in (_parallel, _sharded, _trained)
         for likelihood in ("bernoulli", "gaussian")
     }
-    torch.save(found, f"{results}{rank}")
-    dist.destroy_process_group()
 
 
 def test_two_processes(tmp_path):
-    torch.multiprocessing.spawn(_rank, (f"{tmp_path}/store", f"{tmp_path}/result"), WORLD)
-    results = [torch.load(f"{tmp_path}/result{rank}") for rank in range(WORLD)]
+    results = of_each_rank(_of_a_rank, tmp_path)
     for likelihood in ("bernoulli", "gaussian"):
         expected = _of_ranks(functools.partial(_model, likelihood=likelihood))
         for result in results:

@@ -1,14 +1,9 @@
 """Real training of a few steps with and without: the same losses, the same gradients."""
 
-import copy
-import io
-import pickle
-
 import pytest
 import torch
 
 from tests.dropin.cases import CASES, SEED
-from vae_fast.integrations._switch import Switched
 
 STEPS = 5
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -61,20 +56,3 @@ def test_one_graph(case):
     loss = torch.compile(training.loss, backend="aot_eager", fullgraph=True)(0)
     loss.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
-
-
-def test_a_switched_model_is_copied_and_stored():
-    training = next(case for case in CASES if case.peer == "pythae").training(True)
-    model = training.module
-    assert isinstance(model, Switched)
-    stored = io.BytesIO()
-    torch.save(model, stored)
-    stored.seek(0)
-    for other in (
-        copy.deepcopy(model),
-        copy.copy(model),
-        pickle.loads(pickle.dumps(model)),
-        torch.load(stored, weights_only=False),
-    ):
-        assert type(other) is type(model)
-        assert all(map(torch.equal, other.parameters(), model.parameters()))

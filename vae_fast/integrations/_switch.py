@@ -64,16 +64,22 @@ class Switched:
     """The first base of a switched model's class: its methods come before the model's own."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # The class has no name under which pickle would find it.
-        first, own = type(self).__bases__
         made: Any = super().__reduce_ex__(protocol)
-        return _new, (first, own), *made[2:]
+        bases = _bases(type(self))
+        # The class has no name under which pickle would find it.
+        return made if bases is None else (_new, bases, *made[2:])
 
 
 @functools.cache
 def _class(methods: Any, own: Any) -> Any:
     names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(own.__name__, (methods, own), names)
+    return type(own.__name__, (methods, own), {**names, "_switched": (methods, own)})
+
+
+def _bases(kind: type) -> tuple[Any, Any] | None:
+    """The methods and the own class of a switched one; not of a class that was laid over it."""
+    found: tuple[Any, Any] | None = vars(kind).get("_switched")
+    return found
 
 
 def _new(methods: Any, own: Any) -> Any:
@@ -81,35 +87,43 @@ def _new(methods: Any, own: Any) -> Any:
     return made.__new__(made)
 
 
-def switch(
-    peer: Peer, model: Model, methods_of: Mapping[type, type[Switched]], advice: str = ""
-) -> Model:
-    """Gives a model of one of these very classes the methods that belong to it.
+def switch(model: Model, methods: type[Switched] | None, expected: str) -> Model:
+    """Gives a model methods that come before those of its class.
 
-    A class that inherits from one of them may have a loss of its own, which must not be lost.
+    Args:
+        model: Whatever ``apply`` was given.
+        methods: None: it is not served.
+        expected: What is served, for the error.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: It is not served.
+        ValueError: It is switched already.
     """
-    check_not_switched(model)
-    if type(model) not in methods_of:
-        served = ", ".join(sorted(kind.__name__ for kind in methods_of))
-        raise TypeError(
-            f"apply: model is a {type(model).__module__}.{type(model).__qualname__}; of "
-            f"{peer.package}, {served} are served{advice}"
-        )
-    return change_class(model, methods_of[type(model)])
-
-
-def change_class(model: Model, methods: type[Switched]) -> Model:
-    """The model, whose class now begins with these methods."""
     own: Any = type(model)
+    if issubclass(own, Switched):
+        raise ValueError(f"apply: the {own.__name__} is switched already")
+    if methods is None:
+        raise TypeError(
+            f"apply: model is a {own.__module__}.{own.__qualname__}, expected {expected}"
+        )
     of: Any = methods
     model.__class__ = _class(of, own)
     return model
 
 
-def check_not_switched(model: object) -> None:
-    """A ValueError where a model is switched already."""
-    if isinstance(model, Switched):
-        raise ValueError(f"apply: the {type(model).__name__} is switched already")
+def switch_class(
+    peer: Peer, model: Model, methods_of: Mapping[type, type[Switched]], advice: str = ""
+) -> Model:
+    """As :func:`switch`, a model of one of these very classes.
+
+    A class that inherits from one of them may have a loss of its own, which must not be lost.
+    """
+    served = ", ".join(sorted(kind.__name__ for kind in methods_of))
+    expected = f"one of {served} of {peer.package}{advice}"
+    return switch(model, methods_of.get(type(model)), expected)
 
 
 def revert(model: Model) -> Model:
@@ -122,9 +136,14 @@ def revert(model: Model) -> Model:
         The model.
 
     Raises:
-        ValueError: It is not switched.
+        ValueError: It is not switched, or its class is another one, laid over the switched one.
     """
+    kind = type(model)
     if not isinstance(model, Switched):
-        raise ValueError(f"revert: the {type(model).__name__} is not switched")
-    model.__class__ = type(model).__bases__[1]
+        raise ValueError(f"revert: the {kind.__name__} is not switched")
+    bases = _bases(kind)
+    if bases is None:
+        # As fully_shard and parametrizations do it.
+        raise ValueError(f"revert: the model is a {kind.__name__}, a class over the switched one")
+    model.__class__ = bases[1]
     return model

@@ -13,13 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from vae_fast.integrations._switch import (
-    Peer,
-    Switched,
-    change_class,
-    check_not_switched,
-    revert,
-)
+from vae_fast.integrations._switch import Peer, Switched, revert, switch
 from vae_fast.latent import gaussian_kl, reparameterize
 from vae_fast.likelihoods.gaussian import gaussian_nll
 
@@ -122,13 +116,9 @@ def apply(model: Model) -> Model:
         TypeError: The model is of another kind.
         ValueError: It is switched already.
     """
-    check_not_switched(model)
-    if not any(
+    is_served = hasattr(model, "encode") and any(
         getattr(sys.modules[kind.__module__], "DiagonalGaussianDistribution", None) is _Theirs
         for kind in type(model).__mro__
-    ) or not hasattr(model, "encode"):
-        raise TypeError(
-            f"apply: model is a {type(model).__module__}.{type(model).__qualname__}, expected an "
-            "autoencoder of diffusers that gives a DiagonalGaussianDistribution, as AutoencoderKL"
-        )
-    return change_class(model, _Autoencoder)
+    )
+    expected = "an autoencoder of diffusers that gives a DiagonalGaussianDistribution"
+    return switch(model, _Autoencoder if is_served else None, f"{expected}, as AutoencoderKL")

@@ -16,13 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from vae_fast import distributions
-from vae_fast.integrations._switch import (
-    Peer,
-    Switched,
-    change_class,
-    check_not_switched,
-    revert,
-)
+from vae_fast.integrations._switch import Peer, Switched, revert, switch
 
 __all__ = ["apply", "revert"]
 
@@ -76,10 +70,6 @@ def apply(model: Model) -> Model:
         TypeError: The model is of another kind.
         ValueError: It is switched already.
     """
-    check_not_switched(model)
-    if not isinstance(model, _BaseMultiVAE) or "recon_log_probs" not in vars(model):
-        raise TypeError(
-            f"apply: model is a {type(model).__module__}.{type(model).__qualname__}, expected one "
-            "of MultiVae's that has recon_log_probs"
-        )
-    return change_class(model, _Likelihoods)
+    is_served = isinstance(model, _BaseMultiVAE) and "recon_log_probs" in vars(model)
+    methods = _Likelihoods if is_served else None
+    return switch(model, methods, "one of MultiVae's that has recon_log_probs")

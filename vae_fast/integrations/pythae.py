@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vae_fast.engine.shapes import broadcast_shapes
-from vae_fast.integrations._switch import Peer, Switched, revert, switch
+from vae_fast.integrations._switch import Peer, Switched, revert, switch_class
 from vae_fast.latent import gaussian_kl
 from vae_fast.likelihoods.bernoulli import bernoulli_nll
 from vae_fast.likelihoods.gaussian import gaussian_nll
@@ -169,4 +169,4 @@ def apply(model: Model) -> Model:
         TypeError: The model is of another class.
         ValueError: It is switched already.
     """
-    return switch(_PEER, model, _SERVED)
+    return switch_class(_PEER, model, _SERVED)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine.distribution import enter_kl
-from vae_fast.integrations._switch import Peer, Switched, switch
+from vae_fast.integrations._switch import Peer, Switched, switch_class
 from vae_fast.integrations._switch import revert as revert_module
 from vae_fast.latent import gaussian_kl
 from vae_fast.likelihoods.gaussian import gaussian_nll
@@ -169,7 +169,7 @@ def apply(model: Model) -> Model:
         TypeError: The module is not of one of these classes.
         ValueError: It is switched already.
     """
-    switch(_PEER, _module(model), _SERVED, " (modules; a model has one)")
+    switch_class(_PEER, _module(model), _SERVED, ", or a model that has one")
     return model
 
 

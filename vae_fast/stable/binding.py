@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ def _check_shapes(
     if torch._C._is_tracing():
         return
     shape = operands[0].shape
-    if not 0 <= batch_dims <= max(len(shape), 1):
+    if not 0 <= index(batch_dims) <= max(len(shape), 1):  # a TypeError where it is no int
         raise ValueError(f"{function}: batch_dims is {batch_dims}")
     if mask is None and all(x.shape == shape for x in operands):
         return

@@ -90,7 +90,9 @@ def _asks(x: Tensor | None) -> bool:
 
 
 def is_plain(function: Composed, tensors: Tensors) -> bool:
-    """Whether a kernel can take the tensors, and nobody wants to see torch's ops go by."""
+    """Whether a kernel can take the tensors, and nobody wants to see functions or ops go by."""
+    if is_overridden(tensors):
+        return False
     first = tensors[0]
     assert first is not None
     if (

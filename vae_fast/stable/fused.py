@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vae_fast.engine.shapes import fits_into
-from vae_fast.stable.composed import Composed, Tensors, call_fused, is_overridden, is_plain
+from vae_fast.stable.composed import Composed, Tensors, call_fused, is_plain
 
 _ops = torch.ops.vae_fast
 _INDICES = (torch.int32, torch.int64)
@@ -60,9 +60,7 @@ class Fused:
         tensors = [*parameters, library, target, starts, columns, mask]
         count, shape = len(parameters), parameters[0].shape
 
-        def evaluate(
-            own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor | None]]:
+        def evaluate(own: Tensors, upstream: Tensor | None, want: int) -> Any:
             by_element = not parameters[0].is_cpu
             given = [_in_row(x, shape, batch_dims) for x in own] if by_element else own
             of_row = min(mean, batch_dims + 1) if by_element else mean
@@ -78,7 +76,7 @@ class Fused:
 
         numbers = (self._losses.index(op), batch_dims, keep, mean, int(is_log))
         function = Composed("counts_nll", numbers, count + 1, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors):
+        if not is_plain(function, tensors):
             return None
         if not _takes_counts(parameters, library, target, starts, columns, mask, batch_dims):
             return None
@@ -110,17 +108,14 @@ class Fused:
         tensors = [logits, *parameters, target, mask]
         count = 1 + len(parameters)
 
-        def evaluate(
-            own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor | None]]:
-            result: tuple[Tensor, Sequence[Tensor | None]] = _ops.mixture_kernel.default(
+        def evaluate(own: Tensors, upstream: Tensor | None, want: int) -> Any:
+            return _ops.mixture_kernel.default(
                 own[:count], *own[count:], upstream, op, batch_dims, event_dims, keep, mean, want
             )
-            return result
 
         numbers = (logits.shape[batch_dims], batch_dims, event_dims, keep, mean)
         function = Composed(f"mixture_nll of {op}", numbers, count, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors):
+        if not is_plain(function, tensors):
             return None
         whole = (*logits.shape, *target.shape[target.dim() - event_dims :])
         is_summed = any(x.shape != whole for x in parameters)
@@ -147,17 +142,14 @@ class Fused:
         """See :func:`vae_fast.discretized_logistic_mixture_nll`."""
         tensors = [params, target, mask, levels]
 
-        def evaluate(
-            own: Tensors, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor | None]]:
-            result: tuple[Tensor, Sequence[Tensor | None]] = _ops.pixel_mixture_kernel.default(
+        def evaluate(own: Tensors, upstream: Tensor | None, want: int) -> Any:
+            return _ops.pixel_mixture_kernel.default(
                 *own, upstream, components, channels, batch_dims, keep, mean, want
             )
-            return result
 
         numbers = (components, batch_dims, 0, keep, mean)
         function = Composed("discretized_logistic_mixture_nll", numbers, 1, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors):
+        if not is_plain(function, tensors):
             return None
         is_half = params.dtype is torch.float16
         return call_fused(function, tensors, in_forward=keep <= batch_dims and not is_half)
@@ -176,9 +168,7 @@ class Fused:
         """See :func:`vae_fast.sparse_linear`."""
         tensors = [weight, bias, values, starts, columns]
 
-        def evaluate(
-            own: Any, upstream: Tensor | None, want: int
-        ) -> tuple[Tensor, Sequence[Tensor | None]]:
+        def evaluate(own: Any, upstream: Tensor | None, want: int) -> Any:
             weight, bias, values, *places = own
             numbers = values.to(weight.dtype)
             table = (*places, torch.log1p(numbers) if log1p else numbers)
@@ -187,7 +177,7 @@ class Fused:
             return weight, _layer_gradients(weight, upstream, table, want)
 
         function = Composed("sparse_linear", (int(log1p),), 2, evaluate)
-        if is_overridden(tensors) or not is_plain(function, tensors):
+        if not is_plain(function, tensors):
             return None
         if not _takes_layer(weight, bias, values, starts, columns):
             return None
