@@ -124,7 +124,7 @@ def test_the_fallback_names_the_wheel_of_the_cuda_kernels(monkeypatch):
     monkeypatch.setattr(extension, "_warned", set())
     monkeypatch.setattr(extension, "_compiled_devices", {"cpu"})
     monkeypatch.setattr(torch.version, "cuda", "13.2")
-    with pytest.warns(UserWarning, match=rf"pip install vae-fast-cuda13=={vf.__version__}"):
+    with pytest.warns(UserWarning, match=rf"pip install vae_fast_cuda13=={vf.__version__}"):
         assert extension.use_reference("cuda")
 
 

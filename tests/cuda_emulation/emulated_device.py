@@ -27,8 +27,11 @@ def load() -> None:
     torch.ops.load_library(path())
     torch._register_device_module("emulated", _device_module())
 
+    # A build with CUDA would find the kernels of CUDA, and a process has one library of them.
+    cuda, torch.version.cuda = torch.version.cuda, None
     from vae_fast.engine import extension
 
+    torch.version.cuda = cuda
     extension.use_gpu(path(), "emulated")
 
 

@@ -93,6 +93,17 @@ def test_kernels_of_another_release_are_refused(monkeypatch):
         extension.use_gpu(emulated_device.path(), "emulated")
 
 
+def test_a_process_has_one_library_of_kernels():
+    with pytest.raises(ImportError, match="'emulated' has CUDA kernels already"):
+        extension.use_gpu(emulated_device.path(), "emulated")
+
+
+def test_kernels_that_do_not_load_are_named(tmp_path):
+    (tmp_path / "_cuda.so").write_text("no library")
+    with pytest.raises(ImportError, match=rf"the CUDA kernels do not load .*{tmp_path}/_cuda.so"):
+        extension.use_gpu(tmp_path / "_cuda.so", "emulated")
+
+
 def test_the_device_of_the_operands_is_not_the_current_one():
     expected = sample()
     torch.manual_seed(0)

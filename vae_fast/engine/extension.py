@@ -127,14 +127,19 @@ class _Gpu(ctypes.Structure):
 
 
 def use_gpu(path: Path, device: str) -> None:
-    """Takes the CUDA kernels of a library into the binding, for the device of that name.
+    """Takes the CUDA kernels of a library into the binding, once, for the device of that name.
 
     Raises:
-        ImportError: It is of another release of this package.
-        OSError: It does not load.
+        ImportError: It does not load, or is of another release of this package.
     """
     global GPU, CUDA_RELEASE, CUDA_ARCHITECTURES
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise ImportError(
+            f"the CUDA kernels do not load into torch {torch.__version__}: {error}; without them "
+            f"the package is the CPU's: remove {path}"
+        ) from error
     library.vae_fast_gpu.restype = ctypes.POINTER(_Gpu)
     pointer = library.vae_fast_gpu()
     gpu = pointer.contents
@@ -143,6 +148,8 @@ def use_gpu(path: Path, device: str) -> None:
             f"{path} is of vae_fast {gpu.version.decode()}, and this is {__version__}: install "
             f"both of one release"
         )
+    if GPU is not None:
+        raise ImportError(f"the device '{GPU}' has CUDA kernels already, so not those of {path}")
     C.use_gpu(ctypes.cast(pointer, ctypes.c_void_p).value, device)
     GPU, CUDA_RELEASE, CUDA_ARCHITECTURES = (
         device,
@@ -153,20 +160,23 @@ def use_gpu(path: Path, device: str) -> None:
         _compiled_devices.add(device)
 
 
-def _cuda_package() -> str | None:
-    """The name of the package that has the CUDA kernels for this torch; None: it has no CUDA."""
-    return f"vae_fast_cuda{torch.version.cuda.split('.')[0]}" if torch.version.cuda else None
+# The package that has the CUDA kernels, and the major release of CUDA that it is for.
+_CUDA_PACKAGE, _CUDA_MAJOR = "vae_fast_cuda13", "13"
+
+
+def _cuda_of_torch() -> str | None:
+    """The major release of CUDA that torch is built for."""
+    return torch.version.cuda.split(".")[0] if torch.version.cuda else None
 
 
 def _cuda_library() -> Path | None:
     """Of the CUDA kernels: beside the others, if they were built with them, or of the package."""
-    package = _cuda_package()
-    if C is None or package is None:
+    if C is None or _cuda_of_torch() is None:
         return None
     own = _STABLE.with_name("_cuda.so")
     if own.exists():
         return own
-    found = find_spec(package)
+    found = find_spec(_CUDA_PACKAGE) if _cuda_of_torch() == _CUDA_MAJOR else None
     return Path(found.origin).with_name("_cuda.so") if found and found.origin else None
 
 
@@ -187,7 +197,7 @@ def use_reference(device_type: str) -> bool:
         reason = "the extension was not built"
         if C is not None:
             reason = f"there are no compiled kernels for device '{device_type}'"
-            if device_type == "cuda" and (package := _cuda_package()) is not None:
-                reason += f"; pip install {package.replace('_', '-')}=={__version__} brings them"
+            if device_type == "cuda" and _cuda_of_torch() == _CUDA_MAJOR:
+                reason += f"; pip install {_CUDA_PACKAGE}=={__version__} brings them"
         warnings.warn(f"vae_fast runs in plain PyTorch, right but slow: {reason}", stacklevel=3)
     return True
