@@ -90,8 +90,11 @@ def cpu_capability():
     extension.C.set_cpu_capability(before)
 
 
+_REFERENCE = pytest.param("reference", marks=pytest.mark.of_the_reference)
+
+
 # Plain PyTorch on the emulated device is the CPU's.
-@pytest.fixture(params=["compiled"] if DEVICE == "emulated" else ["compiled", "reference"])
+@pytest.fixture(params=["compiled"] if DEVICE == "emulated" else ["compiled", _REFERENCE])
 def backend(request, monkeypatch):
     """The public functions on their kernels, then on plain PyTorch."""
     if request.param == "reference":
