@@ -10,14 +10,12 @@ environment of its own, as :mod:`build_tools.wheel`.
 from __future__ import annotations
 
 import argparse
-import runpy
 import shutil
 import tempfile
 from pathlib import Path
 
+from build_tools.version import ROOT, VERSION
 from build_tools.wheel import PLATFORM, repair, run
-
-ROOT = Path(__file__).parent.parent
 
 METADATA = """\
 Metadata-Version: 2.4
@@ -52,8 +50,7 @@ def pack(library: Path, cuda: int, folder: Path) -> Path:
         cuda: The major release of CUDA that it is of.
         folder: Where the wheel goes.
     """
-    version = runpy.run_path(str(ROOT / "vae_fast" / "_version.py"))["__version__"]
-    names = {"name": f"vae_fast_cuda{cuda}", "version": version, "cuda": cuda}
+    names = {"name": f"vae_fast_cuda{cuda}", "version": VERSION, "cuda": cuda}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary, "{name}-{version}".format(**names))
         package, information = root / names["name"], root / f"{root.name}.dist-info"

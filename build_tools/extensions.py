@@ -11,7 +11,6 @@ Both bindings load the kernels from beside them; the last is built where there i
 from __future__ import annotations
 
 import os
-import runpy
 import shlex
 import sysconfig
 from copy import copy
@@ -28,9 +27,8 @@ from torch.utils.cpp_extension import (
 )
 
 from build_tools.cuda import Toolkit
+from build_tools.version import ROOT, VERSION
 
-ROOT = Path(__file__).parent.parent
-VERSION = runpy.run_path(str(ROOT / "vae_fast" / "_version.py"))["__version__"]
 KERNELS, OPS, CUDA = "vae_fast._kernels", "vae_fast._ops", "vae_fast._cuda"
 FAST = "vae_fast._fast_{}{}".format(*torch.__version__.split(".")[:2])
 

@@ -34,6 +34,7 @@ class Binding(Fused):
     """
 
     TORCH_VERSION = "2.10 and later"
+
     set_gradient_formula = staticmethod(nodes.set_gradient_formula)
     set_composition = staticmethod(composed.set_composition)
 
