@@ -87,7 +87,7 @@ def _bars(
 
 def plot_roofline(path: Path, machine: Machine, results: Sequence[Result]) -> None:
     """Bytes that must move per second, over how many they are, below what a copy reaches."""
-    made = figure(9, 5.6, "How near the kernels come to the memory's speed")
+    made = figure(9, 6.2, "How near the kernels come to the memory's speed")
     axes = made.subplots()
     sizes = list(machine.copy_bandwidth)
     rates = [machine.copy_bandwidth[size] * 1e-9 for size in sizes]
@@ -108,7 +108,7 @@ def plot_roofline(path: Path, machine: Machine, results: Sequence[Result]) -> No
     axes.set_xlim(min(result.nbytes or sizes[0] for result in results) / 2, 2 * sizes[-1])
     axes.set_xlabel(f"bytes that any implementation must move ({where(machine)})", fontsize=9)
     axes.set_ylabel("GB/s of those bytes, forward + backward: higher is faster")
-    axes.legend(frameon=False, loc="lower right", ncols=2, fontsize=9)
+    made.legend(frameon=False, loc="outside lower center", ncols=4, fontsize=9)
     soften(axes)
     save(made, path)
 
