@@ -46,7 +46,17 @@ from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
 from vae_fast.info import BuildInfo, build_info
-from vae_fast.latent import draw_seed, gaussian_kl, reparameterize, reparameterize_kl
+from vae_fast.latent import (
+    aggregated_posterior_log_prob,
+    draw_seed,
+    gaussian_kl,
+    gaussian_mixture_log_prob,
+    hsic,
+    mmd,
+    nearest_code,
+    reparameterize,
+    reparameterize_kl,
+)
 from vae_fast.likelihoods import *  # noqa: F403  (all that the folder has)
 from vae_fast.memory import empty_buffer_cache, set_buffer_cache_limit
 
@@ -70,14 +80,19 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "__version__",
+    "aggregated_posterior_log_prob",
     "build_info",
     "distributions",
     "draw_seed",
     "elbo_loss",
     "empty_buffer_cache",
     "gaussian_kl",
+    "gaussian_mixture_log_prob",
+    "hsic",
     "linear_nll",
     "mixture_nll",
+    "mmd",
+    "nearest_code",
     "reparameterize",
     "reparameterize_kl",
     "set_buffer_cache_limit",
