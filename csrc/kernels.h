@@ -193,6 +193,40 @@ struct MixtureArgs {
   OfComponents<Output> gradients[kMaxMixtureOperands];  // in the parameters, none of them summed
 };
 
+// What becomes of the squared distances of a row from all components (formulas/pairs.h).
+enum class PairsReduction : uint8_t {
+  kLogSumExp,       // log sum_k exp(log weight_k) N(x; mean_k, exp(logvar_k))
+  kGaussian,        // sum_k exp(-square / (2 width)), and over the widths
+  kMultiquadratic,  // sum_k width / (width + square), and over the widths
+  kNearest          // the least square's k
+};
+
+inline constexpr int kMaxWidths = 16;
+
+// value[b] = a reduction over the components of rows x_b of `dims` numbers; with `marginal`, of
+// each number by itself, value[b, d]. Its gradients, times upstream, where they are wanted: then
+// the value is read. All is of two dimensions but the values of whole rows.
+struct PairsArgs {
+  PairsReduction reduction = PairsReduction::kLogSumExp;
+  bool marginal = false;
+  bool float64 = false;
+  int64_t rows = 1, components = 1, dims = 1;
+  Input x;            // (rows, dims)
+  Input mean;         // (components, dims)
+  Input logvar;       // (components, dims), of kLogSumExp alone, as the weights are
+  Input log_weights;  // (rows, components)
+  int widths = 0;
+  double width[kMaxWidths] = {};
+  Output value;                // dense, a number or `dims` numbers per row; not of kNearest
+  int64_t* nearest = nullptr;  // dense, of kNearest
+  Input computed;              // the value, where gradients are wanted
+  Input upstream;              // like the value
+  Output grad_x;
+  Output grad_mean;
+  Output grad_logvar;
+  Output grad_log_weights;  // (components): of weights that all rows share
+};
+
 namespace cpu {
 #pragma GCC visibility push(default)
 
@@ -209,6 +243,7 @@ void multinomial(const MultinomialArgs& args, ParallelFor parallel_for);
 void counts(const CountArgs& args, ParallelFor parallel_for);
 void sparse_linear(const SparseLinearArgs& args, ParallelFor parallel_for);
 void mixture(const MixtureArgs& args, ParallelFor parallel_for);
+void pairs(const PairsArgs& args, ParallelFor parallel_for);
 
 // out (columns, rows) = the transpose of x (rows, columns), whose rows are `stride` apart.
 void transpose(const float* x, int64_t rows, int64_t columns, int64_t stride, float* out,
@@ -268,6 +303,7 @@ Prepared multinomial(const MultinomialArgs& args);
 // between, is of the arithmetic's type.
 Prepared counts(const CountArgs& args);
 Prepared mixture(const MixtureArgs& args);
+Prepared pairs(const PairsArgs& args);
 Prepared scale_by_upstream(const ScaleArgs& args);
 
 const char* error_string(int error);

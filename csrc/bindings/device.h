@@ -48,6 +48,7 @@ inline const Device* kernels_for(at::Device device) {
 // The ops on a device that has kernels, and under its autocast.
 void implement_losses(torch::Library& library);
 void implement_multinomial(torch::Library& library);
+void implement_pairs(torch::Library& library);
 void implement_sampling(torch::Library& library);
 void implement_losses_in_autocast(torch::Library& library);
 void implement_sampling_in_autocast(torch::Library& library);

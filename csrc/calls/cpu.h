@@ -20,6 +20,7 @@ inline constexpr Kernels kCpuKernels = {
     .counts = [](const CountArgs& args) { cpu::counts(args, parallel_for); },
     .counts_by_element = false,
     .mixture = [](const MixtureArgs& args) { cpu::mixture(args, parallel_for); },
+    .pairs = [](const PairsArgs& args) { cpu::pairs(args, parallel_for); },
 };
 
 #pragma GCC visibility pop

@@ -18,6 +18,7 @@ struct Kernels {
   // Whether counts() is what kernels.h says of cuda::counts.
   bool counts_by_element;
   void (*mixture)(const MixtureArgs& args);
+  void (*pairs)(const PairsArgs& args);
 };
 
 // The tensors that a call makes, by its own numbers for them.

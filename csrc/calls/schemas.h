@@ -19,6 +19,19 @@ inline constexpr const char* kMultinomialSchemas[] = {
     " int mean_dims) -> Tensor grad_logits",
 };
 
+// bindings/pairs.cpp
+inline constexpr const char* kPairsSchemas[] = {
+    "pairs_log_sum_exp(Tensor x, Tensor mean, Tensor logvar, Tensor log_weights, bool marginal)"
+    " -> Tensor log_density",
+    "pairs_log_sum_exp_backward(Tensor upstream, Tensor log_density, Tensor x, Tensor mean,"
+    " Tensor logvar, Tensor log_weights, bool marginal, int want)"
+    " -> (Tensor grad_x, Tensor grad_mean, Tensor grad_logvar, Tensor grad_log_weights)",
+    "pairs_kernel_sum(Tensor x, Tensor y, int kernel, float[] widths) -> Tensor sums",
+    "pairs_kernel_sum_backward(Tensor upstream, Tensor x, Tensor y, int kernel, float[] widths,"
+    " int want) -> (Tensor grad_x, Tensor grad_y)",
+    "pairs_nearest(Tensor x, Tensor codes) -> Tensor indices",
+};
+
 // bindings/sampling.cpp; without draw_seed, the only op that is random.
 inline constexpr const char* kSamplingSchemas[] = {
     "reparameterize(Tensor mu, Tensor logvar, Tensor seed, int want=0)"

@@ -1,6 +1,7 @@
 // What one instruction set offers: the loops over a range of tiles. One table per stub file.
 #pragma once
 
+#include "cpu/pairs_pass.h"
 #include "cpu/tiling.h"
 #include "kernels.h"
 
@@ -30,6 +31,9 @@ struct InstructionSet {
   // The workspace is a thread's own.
   void (*mixture)(const MixtureArgs&, const MixtureTiling&, int64_t begin, int64_t end,
                   void* workspace);
+  // Of blocks of others; of blocks of owners. The room is a thread's own.
+  void (*pack_pairs)(const PairsArgs&, const PairsPass&, int64_t begin, int64_t end, void* room);
+  void (*run_pairs)(const PairsArgs&, const PairsPass&, int64_t begin, int64_t end, void* room);
   void (*store)(const double* sums, double scale, const Output& out);  // dense
 };
 

@@ -221,4 +221,40 @@ void mixture(const MixtureArgs& args, ParallelFor parallel_for) {
            });
 }
 
+namespace {
+
+void run_pass(const PairsArgs& args, PairsPass pass, ParallelFor parallel_for) {
+  constexpr size_t kLine = 64;
+  const size_t number = args.float64 ? sizeof(double) : sizeof(float);
+  std::vector<unsigned char> memory(pass.packed_numbers() * number + kLine);
+  const auto address = reinterpret_cast<uintptr_t>(memory.data());
+  pass.packed = memory.data() + (kLine - address % kLine) % kLine;
+  const auto in_parallel = [&](int64_t n, int64_t work, const auto& body) {
+    parallel(parallel_for, n, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
+      std::vector<double> room(pass.room() / sizeof(double));
+      body(begin, end, room.data());
+    });
+  };
+  in_parallel(pass.blocks, kPairLanes * pass.dims, [&](int64_t begin, int64_t end, void* room) {
+    instruction_set().pack_pairs(args, pass, begin, end, room);
+  });
+  in_parallel(pass.owner_blocks(), kOwners * pass.others * pass.dims,
+              [&](int64_t begin, int64_t end, void* room) {
+                instruction_set().run_pairs(args, pass, begin, end, room);
+              });
+}
+
+}  // namespace
+
+void pairs(const PairsArgs& args, ParallelFor parallel_for) {
+  const bool for_gradients = args.upstream.data != nullptr;
+  if (!for_gradients || args.grad_x.data != nullptr) {
+    run_pass(args, PairsPass(args, /*rows_own=*/true, for_gradients), parallel_for);
+  }
+  if (args.grad_mean.data != nullptr || args.grad_logvar.data != nullptr ||
+      args.grad_log_weights.data != nullptr) {
+    run_pass(args, PairsPass(args, /*rows_own=*/false, for_gradients), parallel_for);
+  }
+}
+
 }  // namespace vae_fast::cpu

@@ -5,6 +5,7 @@
 #include "cpu/loops.h"
 #include "cpu/mixture.h"
 #include "cpu/multinomial.h"
+#include "cpu/pairs.h"
 #include "cpu/sparse_linear.h"
 
 namespace vae_fast::cpu {
@@ -62,6 +63,16 @@ void mixture(const MixtureArgs& args, const MixtureTiling& tiling, int64_t begin
   }
 }
 
+void pack_pairs(const PairsArgs& args, const PairsPass& pass, int64_t begin, int64_t end,
+                void* room) {
+  (args.float64 ? pack_pairs<double> : pack_pairs<float>)(args, pass, begin, end, room);
+}
+
+void run_pairs(const PairsArgs& args, const PairsPass& pass, int64_t begin, int64_t end,
+               void* room) {
+  (args.float64 ? run_pairs<double> : run_pairs<float>)(args, pass, begin, end, room);
+}
+
 }  // namespace
 }  // namespace VAE_FAST_ISA
 
@@ -74,6 +85,8 @@ const InstructionSet VAE_FAST_TABLE = {
     .counts = VAE_FAST_ISA::counts,
     .sparse_linear = VAE_FAST_ISA::sparse_linear,
     .mixture = VAE_FAST_ISA::mixture,
+    .pack_pairs = VAE_FAST_ISA::pack_pairs,
+    .run_pairs = VAE_FAST_ISA::run_pairs,
     .store = VAE_FAST_ISA::store_sums,
 };
 

@@ -17,6 +17,7 @@ std::vector<std::string> all_schemas() {
   std::vector<std::string> schemas = calls::loss_schemas();
   schemas.insert(schemas.end(), std::begin(calls::kMultinomialSchemas),
                  std::end(calls::kMultinomialSchemas));
+  schemas.insert(schemas.end(), std::begin(calls::kPairsSchemas), std::end(calls::kPairsSchemas));
   schemas.insert(schemas.end(), std::begin(calls::kSamplingSchemas),
                  std::end(calls::kSamplingSchemas));
   schemas.insert(schemas.end(), std::begin(vae_fast::stable::kKernelSchemas),

@@ -77,6 +77,7 @@ void cpu_parallel_for(int64_t n, int64_t grain,
 using Library = torch::stable::detail::StableLibrary;
 void implement_losses(Library& library);
 void implement_rows(Library& library);
+void implement_pairs(Library& library);
 void implement_sampling(Library& library);
 
 // A boxed call's arguments, taken one after the other, and the place of its results.
