@@ -61,6 +61,7 @@ void use_gpu(uint64_t address, const std::string& device) {
   static torch::Library kernels = library_for(dispatch_key());
   implement_losses(kernels);
   implement_multinomial(kernels);
+  implement_pairs(kernels);
   implement_sampling(kernels);
   static torch::Library autocast =
       library_for(at::autocast::get_autocast_dispatch_key_from_device_type(kGpu.type));

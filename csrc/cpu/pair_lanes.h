@@ -10,9 +10,6 @@ namespace vae_fast::cpu {
 inline namespace VAE_FAST_ISA {
 namespace {
 
-// Whose number scales a distance.
-enum class PairScale { kNone, kOfOwner, kOfOther };
-
 template <class T>
 struct PairVector {
   typedef T Vector __attribute__((vector_size(VAE_FAST_VECTOR_BYTES)));

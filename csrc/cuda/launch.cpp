@@ -80,6 +80,11 @@ Prepared mixture(const MixtureArgs& args) {
   return Prepared({plan_mixture(args), start_mixture, args.loss});
 }
 
+Prepared pairs(const PairsArgs& args) {
+  return Prepared({plan_pairs(args),
+                   [](int, const Pass& pass, void* stream) { return start_pairs(pass, stream); }});
+}
+
 Prepared scale_by_upstream(const ScaleArgs& args) {
   return Prepared({plan_scale(args),
                    [](int, const Pass& pass, void* stream) { return start_scale(pass, stream); }});

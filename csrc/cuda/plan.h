@@ -10,6 +10,7 @@
 
 #include "cuda/loop_args.h"
 #include "cuda/mixture_loop.h"
+#include "cuda/pairs_loop.h"
 #include "cuda/path.h"
 #include "kernels.h"
 
@@ -23,6 +24,7 @@ enum class Loop : uint8_t {
   kNoise,    // blocks of 64 elements that share their noise
   kClasses,  // rows whose elements a softmax couples
   kMixture,  // positions whose components a log-sum-exp couples
+  kPairs,    // rows against components
 };
 
 struct Pass {
@@ -34,7 +36,8 @@ struct Pass {
   size_t partials = 0;
   size_t tickets = 0;
   LoopArgs args;
-  std::unique_ptr<MixtureLoop> mixture;  // what that loop has in place of args
+  std::unique_ptr<MixtureLoop> mixture;  // what these loops have in place of args
+  std::unique_ptr<PairsLoop> pairs;
 };
 
 struct Plan {
@@ -55,6 +58,7 @@ Plan plan_sample_backward(const SampleBackwardArgs& args);
 Plan plan_multinomial(const MultinomialArgs& args);
 Plan plan_counts(const CountArgs& args);
 Plan plan_mixture(const MixtureArgs& args);  // plan_mixture.cpp
+Plan plan_pairs(const PairsArgs& args);      // plan_pairs.cpp
 Plan plan_scale(const ScaleArgs& args);
 
 }  // namespace vae_fast::cuda

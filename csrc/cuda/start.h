@@ -20,6 +20,7 @@ int start_sample_backward(int divergence, const Pass& pass, void* stream);
 int start_multinomial(const Pass& pass, void* stream);
 int start_counts(int loss, bool with_gradients, const Pass& pass, void* stream);
 int start_mixture(int loss, const Pass& pass, void* stream);
+int start_pairs(const Pass& pass, void* stream);
 int start_scale(const Pass& pass, void* stream);
 
 // Sets so many bytes to zero.

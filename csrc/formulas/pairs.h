@@ -11,6 +11,10 @@
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
+// A loop goes over the pairs of an owner, whose value or gradients it is after, and all the others.
+// Whose scale it is that multiplies their distance: rows have none, nor the components of kernels.
+enum class PairScale { kNone, kOfOwner, kOfOther };
+
 // Below, 1 / scale would not fit: densities are those of the least variance, exp of this.
 template <class T>
 constexpr T kLeastPairLogvar = sizeof(T) == 8 ? T(-1300) : T(-140);

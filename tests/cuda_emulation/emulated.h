@@ -71,6 +71,7 @@ struct Emulated {
   }
   void counts(const CountArgs& args, int setting) { run(cuda::counts(args), setting); }
   void mixture(const MixtureArgs& args, int setting) { run(cuda::mixture(args), setting); }
+  void pairs(const PairsArgs& args, int setting) { run(cuda::pairs(args), setting); }
 };
 
 inline Shape shape_of(std::initializer_list<int64_t> sizes) {

@@ -11,6 +11,7 @@
 #include "emulated.h"
 #include "mixture_checks.h"
 #include "multinomial_checks.h"
+#include "pairs_case.h"
 
 namespace {
 
@@ -390,6 +391,8 @@ void check_all(FormulaList<Formula...> losses) {
   testing::check_multinomial_edges(random, device);
   testing::check_multinomial_empty(device);
   testing::check_multinomial(random, device, kTrials);
+  testing::Random of_pairs;
+  testing::check_pairs(of_pairs, device, kTrials);
   testing::check_counts(random, device, kTrials, losses);
   testing::check_all_mixtures(random, device, kTrials / 4, losses);
 }

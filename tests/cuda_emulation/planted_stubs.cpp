@@ -13,10 +13,12 @@ VAE_FAST_STUB int start_loss_double(int, bool, const Pass&, void*) { return kInv
 VAE_FAST_STUB int start_loss_columns(int, const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB int start_sample(int, const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB int start_sample_backward(int, const Pass&, void*) { return kInvalidArguments; }
+VAE_FAST_STUB int start_pairs(const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB int start_multinomial(const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB int start_counts(int, bool, const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB int start_mixture(int, const Pass&, void*) { return kInvalidArguments; }
 VAE_FAST_STUB Plan plan_mixture(const MixtureArgs&) { return invalid(); }
+VAE_FAST_STUB Plan plan_pairs(const PairsArgs&) { return invalid(); }
 VAE_FAST_STUB int start_scale(const Pass&, void*) { return kInvalidArguments; }
 
 int start_clearing(void* memory, size_t bytes, void*) {

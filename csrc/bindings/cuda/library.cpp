@@ -67,6 +67,8 @@ void counts(const CountArgs& args) { launch(cuda::counts(args)); }
 
 void mixture(const MixtureArgs& args) { launch(cuda::mixture(args)); }
 
+void pairs(const PairsArgs& args) { launch(cuda::pairs(args)); }
+
 void scale(const cuda::ScaleArgs& args) { launch(cuda::scale_by_upstream(args)); }
 
 }  // namespace
@@ -87,6 +89,7 @@ extern "C" __attribute__((visibility("default"))) const vae_fast::calls::Gpu* va
               .counts = bindings::counts,
               .counts_by_element = true,
               .mixture = bindings::mixture,
+              .pairs = bindings::pairs,
           },
       .scale = bindings::scale,
       .recording = bindings::recording,

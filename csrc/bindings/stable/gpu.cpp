@@ -34,6 +34,7 @@ extern "C" __attribute__((visibility("default"))) void vae_fast_use_gpu(
                                  __LINE__);
   stable::implement_losses(library);
   stable::implement_rows(library);
+  stable::implement_pairs(library);
   stable::implement_sampling(library);
   library.impl("recording", TORCH_BOX(&stable::recording));
   library.impl("scale_", TORCH_BOX(&stable::scale));
