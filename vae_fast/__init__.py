@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
-from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
+from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss, importance_weighted_loss, mark_path
 from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
@@ -91,7 +91,9 @@ __all__ = [
     "gaussian_log_ratio",
     "gaussian_mixture_log_prob",
     "hsic",
+    "importance_weighted_loss",
     "linear_nll",
+    "mark_path",
     "mixture_nll",
     "mmd",
     "nearest_code",

@@ -22,7 +22,8 @@ class ELBO(NamedTuple):
     """The negative evidence lower bound and its two terms, in nats.
 
     Attributes:
-        loss: nll + beta * kl, to be minimised.
+        loss: nll + beta * kl, to be minimised; of a model that was asked for another bound, minus
+            that.
         nll: The reconstruction term, -E[log p(x|z)].
         kl: KL(q(z|x) || p(z)), not weighted.
 
