@@ -248,3 +248,28 @@ def test_the_command_line(tmp_path, run_cli, error_of):
     assert "alpha is missing" in error_of("train", "--estimator", "renyi", *small, code=2)
     refused = error_of("train", "--model", "ae", "--num-samples", "2", *small, code=2)
     assert "AutoEncoder has no such argument" in refused
+
+
+@pytest.mark.parametrize("estimator", ["elbo", "iwae", "dreg", "vimco"])
+def test_in_bfloat16(make_vae, digits, estimator):
+    config = TrainerConfig(
+        epochs=2, estimator=estimator, num_samples=4, device="cpu", precision="bfloat16"
+    )
+    trainer = Trainer(make_vae(), config)
+    before = trainer.evaluate(digits.test)
+    assert trainer.fit(digits.train, digits.test)[-1].test_loss < before.loss - 2
+
+
+@pytest.mark.parametrize("estimator", ["elbo", "iwae", "dreg", "reinforce_loo"])
+def test_compiled_whole(estimator):
+    torch.compiler.reset()
+    model, x = small(torch.float32), data().float()
+
+    def loss(model):
+        torch.manual_seed(1)
+        return model(x, return_loss=True, estimator=estimator, num_samples=4).loss
+
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    got, right = loss(compiled), loss(model)
+    torch.testing.assert_close(got, right)
+    torch.testing.assert_close(gradients_of(got, model), gradients_of(right, model))

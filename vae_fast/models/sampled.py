@@ -11,7 +11,7 @@ from vae_fast.bounds import ELBO, importance_weighted_loss, mark_path
 from vae_fast.bounds.checks import check_settings, estimator_of
 from vae_fast.bounds.estimators import ESTIMATORS
 from vae_fast.latent import gaussian_kl, gaussian_log_ratio, reparameterize
-from vae_fast.latent.checks import check_num_samples
+from vae_fast.latent.checks import check_num_samples, check_pairs
 from vae_fast.latent.seeds import Generator
 
 if TYPE_CHECKING:
@@ -59,11 +59,8 @@ def check_sampling(owner: str, sampling: Sampling, *, weighs_kl: bool, free_bits
         raise ValueError(
             f"{owner}: antithetic is True, and estimator {estimator!r} needs independent samples"
         )
-    if antithetic and num_samples % 2:
-        raise ValueError(
-            f"{owner}: num_samples is {num_samples}, expected an even number: they are antithetic "
-            f"pairs"
-        )
+    if antithetic:
+        check_pairs(owner, num_samples)
 
 
 def sampled_terms(
@@ -98,7 +95,8 @@ def sampled_terms(
         nll = _nll(model, x, prepared, reparameterize(mu, logvar, **drawn)).mean()
         kl = gaussian_kl(mu, logvar, free_bits=free_bits)
         return ELBO(nll + kl * beta, nll, kl)
-    row, parts = ESTIMATORS[sampling.estimator], dict[str, Any]()
+    row = ESTIMATORS[sampling.estimator]
+    parts: dict[str, Any] = {}
     if row.wants:
         z = reparameterize(mu, logvar, **drawn)
         parts["log_q"] = log_q = _log_ratio(z.detach(), mu, logvar)
