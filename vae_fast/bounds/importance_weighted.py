@@ -70,7 +70,8 @@ def importance_weighted_loss(
     All are unbiased for the gradient of their bound, but ``"piwae"``, which has two. Sticking the
     landing is the ELBO's alone: of the IWAE's bound it is biased, and DReG is what it should be.
     The samples of ``"dreg"``, ``"reinforce_loo"`` and ``"vimco"`` have to be independent, which
-    antithetic ones are not.
+    antithetic ones are not. A gradient that is the bound's as it is has derivatives of any order;
+    the weights of the others' parts are constants.
 
     Args:
         log_weights: (K, *batch), made of z and q with all their gradients. -infinity is a weight of
@@ -130,13 +131,14 @@ def importance_weighted_loss(
     dtype = arithmetic_dtype((log_weights,))
     exact = log_weights.to(dtype)
     value, model, score, through = row.rule(row.bound, exact, settings)
-    if path is not None:
-        model = torch.where(exact.detach() == -math.inf, 0, model.clamp(min=_LEAST))
-    # The log weights have the score already: -model of it.
-    of_log_q = None if log_q is None else score + model
-    of_path = None if path is None else through
-    given = (x if x is None else x.to(dtype) for x in (log_q, path))
-    estimate = _estimated(value, exact, *given, model, of_log_q, of_path)
+    estimate = value
+    if row.wants:
+        if path is not None:
+            model = torch.where(exact.detach() == -math.inf, 0, model.clamp(min=_LEAST))
+        given = (x if x is None else x.to(dtype) for x in (log_q, path))
+        # The log weights have the score already: -model of it.
+        of_path = None if path is None else through
+        estimate = _estimated(value, exact, *given, model, score + model, of_path)
     if reduction in ("none", "sample"):
         return -estimate
     return reduce(-estimate, *keep_and_mean(reduction, estimate.dim(), estimate))
@@ -183,10 +185,7 @@ def mark_path(z: Tensor, *, batch_dims: int = 1) -> tuple[Tensor, Tensor]:
 
 
 class _Estimate(torch.autograd.Function):
-    """A bound's value, whose gradient in what it is made of is what an estimator says.
-
-    The weights are not detached: where they are the bound's derivatives, so are their derivatives.
-    """
+    """A bound's value, whose gradient in what it is made of is what an estimator says."""
 
     generate_vmap_rule = True
 
@@ -194,10 +193,10 @@ class _Estimate(torch.autograd.Function):
     def forward(
         value: Tensor,
         log_weights: Tensor,
-        log_q: Tensor | None,
+        log_q: Tensor,
         path: Tensor | None,
         of_weights: Tensor,
-        of_log_q: Tensor | None,
+        of_log_q: Tensor,
         of_path: Tensor | None,
     ) -> Tensor:
         return value.clone()
@@ -210,9 +209,8 @@ class _Estimate(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         of_weights, of_log_q, of_path = ctx.saved_tensors
         has = upstream * of_weights
-        score = None if of_log_q is None else upstream * of_log_q
         path = None if of_path is None else torch.stack((has, upstream * of_path))
-        return None, has, score, path, None, None, None
+        return None, has, upstream * of_log_q, path, None, None, None
 
 
 class _Mark(torch.autograd.Function):
