@@ -8,6 +8,7 @@ the bound, whose gradient autograd takes, and of an estimator's gradients, which
 import itertools
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -340,6 +341,20 @@ def test_log_mean_exp_is_as_exact_as_torch_has_it():
     ours, theirs = weights, log_weights.softmax(0)
     error, allowed = (((x - shares).abs() / shares).max() for x in (ours, theirs))
     assert error <= 2 * allowed
+
+
+@pytest.mark.parametrize("alpha", [1 - 1e-7, 1 + 1e-7, 0.999, 0.5, 0.0, -3.0, 4.0])
+def test_orders_near_one_lose_no_digits(alpha):
+    """What is divided by 1 - alpha is as exact as a log weight."""
+    for spread in (1e-3, 1.0, 30.0):
+        log_weights = spread * torch.randn(20, 500) - 100
+        exact = bound(log_weights.double(), "renyi", alpha=alpha)
+        error = (bound(log_weights, "renyi", alpha=alpha) - exact).abs().max()
+        assert error <= 4 * torch.finfo(torch.float32).eps * exact.abs().max()
+    with mpmath.workdps(40):
+        with_mpmath = mpmath.log(sum(mpmath.exp((1 - alpha) * w) for w in (-3, -1, -2)) / 3)
+    value = bound(torch.tensor([-3.0, -1.0, -2.0], dtype=torch.float64), "renyi", alpha=alpha)
+    assert value.item() == pytest.approx(float(with_mpmath / (1 - alpha)), rel=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -154,6 +154,7 @@ def test_antithetic_codes():
 
 REFUSED = (
     ({"estimator": "naive"}, ValueError, "estimator is 'naive', expected 'elbo'"),
+    ({"alpha": 0.5}, ValueError, "alpha is 0.5, which estimator 'elbo' lacks"),
     ({"num_samples": 0}, ValueError, "num_samples is 0, expected at least 1"),
     ({"estimator": "iwae", "beta": 0.5}, ValueError, "no KL term to weigh"),
     ({"estimator": "iwae", "beta": torch.ones(())}, ValueError, "no KL term to weigh"),

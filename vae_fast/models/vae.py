@@ -16,6 +16,8 @@ from vae_fast.models.sampled import Sampling, log_weights_of, sampled_terms
 from vae_fast.models.whole import whole_terms
 from vae_fast.models.wide import wide_decoder
 
+_ONE_CODE = Sampling()
+
 
 class VAEOutput(NamedTuple):
     """What `VAE.forward` gives.
@@ -124,8 +126,8 @@ class VAE(LatentModel):
             antithetic: whether the codes are pairs.
         """
         prepared = self.prepare(x)
-        if return_loss and (estimator != "elbo" or num_samples != 1 or antithetic):
-            sampling = Sampling(estimator, num_samples, alpha, groups, antithetic)
+        sampling = Sampling(estimator, num_samples, alpha, groups, antithetic)
+        if return_loss and sampling != _ONE_CODE:
             return sampled_terms(self, x, prepared, sampling, beta, free_bits, generator)
         if return_loss:
             nll, kl = self._terms(x, prepared, free_bits, generator)

@@ -33,10 +33,13 @@ def require_sampling(model: nn.Module, sampling: Sampling) -> None:
         model: may be wrapped.
         sampling: the configuration's.
     """
+    if sampling == Sampling():
+        return
     module = without_wrappers(model)
-    parameters = inspect.signature(getattr(module, "loss", module.forward)).parameters.values()
-    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
-    if sampling != Sampling() and not takes_all and "estimator" not in {e.name for e in parameters}:
+    own = getattr(module, "loss", None)
+    parameters = inspect.signature(own if callable(own) else module.forward).parameters
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    if not takes_all and "estimator" not in parameters:
         raise ValueError(
             f"TrainerConfig.estimator is {sampling.estimator!r}, num_samples "
             f"{sampling.num_samples}; the loss of {type(module).__name__} has no such argument"
