@@ -419,4 +419,50 @@ CALLS = (
         ValueError,
         "ELBOLoss: free_bits is -1.0, expected at least 0 (nats)",
     ),
+    (
+        lambda: vf.gaussian_log_ratio(ones, wide, ones),
+        ValueError,
+        "gaussian_log_ratio: mu has shape (3, 4), expected a shape that broadcasts with z (2, 3)",
+    ),
+    (
+        lambda: vf.gaussian_log_ratio(ones[:1], ones, ones),
+        ValueError,
+        "gaussian_log_ratio: mu has shape (2, 3), expected one that broadcasts to that of z, "
+        "(1, 3)",
+    ),
+    (
+        lambda: vf.gaussian_log_ratio(ones, ones, ones, 0.0),
+        ValueError,
+        "gaussian_log_ratio: prior_logvar is missing, expected both or neither",
+    ),
+    (
+        lambda: vf.gaussian_log_ratio(ones, ones, ones, noise=ones[:1]),
+        ValueError,
+        "gaussian_log_ratio: noise has shape (1, 3), expected (2, 3)",
+    ),
+    (
+        lambda: vf.gaussian_log_ratio(ones, ones),
+        TypeError,
+        "gaussian_log_ratio: logvar is of type NoneType, expected torch.Tensor or a number, or",
+    ),
+    (
+        lambda: vf.gaussian_log_ratio(ones, ones, ones, batch_dims=3),
+        ValueError,
+        "gaussian_log_ratio: batch_dims is 3, expected 0 to 2, the number of dimensions",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, antithetic=True),
+        ValueError,
+        "reparameterize: antithetic is True, expected with num_samples",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, num_samples=3, antithetic=True),
+        ValueError,
+        "reparameterize: num_samples is 3, expected an even number: they are antithetic pairs",
+    ),
+    (
+        lambda: vf.reparameterize(ones, ones, num_samples=2, noise=ones, antithetic=True),
+        ValueError,
+        "reparameterize: noise and num_samples are both given, expected at most one",
+    ),
 )

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from bad_calls import CALLS, elsewhere, floats, integers, ones, wide
+from bad_calls_of_estimators import CALLS as OF_ESTIMATORS
 from cases import CASES, each_case
 
 import vae_fast as vf
@@ -66,7 +67,12 @@ def test_only_targets_may_be_integers(case, bad, backend):
         check(partial(case.public, *operands), TypeError, message)
 
 
-@pytest.mark.parametrize(("call", "exception", "message"), CALLS, ids=[c[2][:60] for c in CALLS])
+REFUSED = (*CALLS, *OF_ESTIMATORS)
+
+
+@pytest.mark.parametrize(
+    ("call", "exception", "message"), REFUSED, ids=[c[2][:60] for c in REFUSED]
+)
 def test_message(call, exception, message, backend):
     check(call, exception, message)
 

@@ -404,3 +404,57 @@ def test_fakes_have_the_layout(view):
         (mu.expand(3, 4, 6, 3, 5), logvar, None, None, seed, 1, 0, 3),
         **checks,
     )
+
+
+# ---- antithetic pairs ----------------------------------------------------------------------------
+
+
+def test_a_pair_shares_its_noise_to_the_last_bit(backend):
+    """Also where sigma is so small beside the mean that 2 mu - z would have lost it."""
+    mu, logvar = torch.randn(3, 5), torch.randn(3, 5) - 8
+    z = vf.reparameterize(mu, logvar, num_samples=6, seed=4, antithetic=True)
+    half = vf.reparameterize(mu, logvar, num_samples=3, seed=4)
+    assert torch.equal(z[:3], half)
+    assert torch.equal(z[3:], -vf.reparameterize(-mu, logvar, num_samples=3, seed=4))
+    zeros = torch.zeros(3, 5)
+    centred = vf.reparameterize(zeros, logvar, num_samples=6, seed=4, antithetic=True)
+    assert torch.equal(centred[3:], -centred[:3])
+    scaled = vf.reparameterize(
+        mu, scale=(0.5 * logvar).exp(), num_samples=6, seed=4, antithetic=True
+    )
+    torch.testing.assert_close(scaled, z)
+
+
+def test_the_noise_of_pairs_is_the_generators(backend):
+    """The first half is what half as many samples are, and the generator has gone on as far."""
+    mu = torch.zeros(4, 2)
+    draws = []
+    for settings in ({"num_samples": 8, "antithetic": True}, {"num_samples": 4}):
+        generator = torch.Generator(mu.device).manual_seed(6)
+        z = vf.reparameterize(mu, 0.0, generator=generator, **settings)
+        draws.append((z[:4], vf.reparameterize(mu, 0.0, generator=generator)))
+    torch.testing.assert_close(*draws, rtol=0, atol=0)
+
+
+def test_gradients_of_pairs(backend):
+    mu, logvar = (torch.randn(2, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    z = vf.reparameterize(mu, logvar, num_samples=4, seed=2, antithetic=True)
+    of_mu, of_logvar = torch.autograd.grad(z.sum(), (mu, logvar), retain_graph=True)
+    torch.testing.assert_close(of_mu, torch.full_like(mu, 4))
+    torch.testing.assert_close(of_logvar, torch.zeros_like(logvar))  # the pairs' cancel
+    (of_logvar,) = torch.autograd.grad(z.square().sum(), logvar)
+    noise = (z - mu) / (0.5 * logvar).exp()
+    torch.testing.assert_close(of_logvar, (z * noise * (0.5 * logvar).exp()).sum(0))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_transformed_pairs():
+    mu, logvar, seed = torch.randn(2, 5), torch.randn(2, 5), vf.draw_seed()
+
+    def pairs(m, v):
+        return vf.reparameterize(m, v, num_samples=4, seed=seed, antithetic=True)
+
+    compiled = torch.compile(pairs, fullgraph=True, backend="aot_eager")(mu, logvar)
+    torch.testing.assert_close(compiled, pairs(mu, logvar))
+    each = vmap(pairs)(mu, logvar)
+    torch.testing.assert_close(each, torch.stack([pairs(*x) for x in zip(mu, logvar, strict=True)]))

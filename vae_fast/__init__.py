@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
-from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
+from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss, importance_weighted_loss, mark_path
 from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
@@ -50,6 +50,7 @@ from vae_fast.latent import (
     aggregated_posterior_log_prob,
     draw_seed,
     gaussian_kl,
+    gaussian_log_ratio,
     gaussian_mixture_log_prob,
     hsic,
     mmd,
@@ -87,9 +88,12 @@ __all__ = [
     "elbo_loss",
     "empty_buffer_cache",
     "gaussian_kl",
+    "gaussian_log_ratio",
     "gaussian_mixture_log_prob",
     "hsic",
+    "importance_weighted_loss",
     "linear_nll",
+    "mark_path",
     "mixture_nll",
     "mmd",
     "nearest_code",

@@ -16,10 +16,17 @@ def test_json_keeps_every_field():
         patience=4, min_delta=1e-3, checkpoint_every=2, seed=11, device="cpu", tensorboard=True,
         precision="bfloat16", cuda_graphs=False,
     )  # fmt: skip
+    # Which go with no weights of the KL term.
+    sampled = (
+        TrainerConfig(estimator="dreg", num_samples=6, alpha=0.25, groups=3),
+        TrainerConfig(num_samples=2, antithetic=True),
+    )
     default = TrainerConfig()
     for field in dataclasses.fields(config):
-        assert getattr(config, field.name) != getattr(default, field.name), field.name
-    assert TrainerConfig.from_json(config.to_json()) == config
+        values = {getattr(each, field.name) for each in (config, *sampled)}
+        assert values != {getattr(default, field.name)}, field.name
+    for each in (config, *sampled):
+        assert TrainerConfig.from_json(each.to_json()) == each
     assert TrainerConfig.from_json("{}") == default
 
 
@@ -43,6 +50,12 @@ def test_json_keeps_every_field():
         ("kl_warmup", -1, ValueError),
         ("lr_warmup", None, TypeError),
         ("free_bits", -1, ValueError),
+        ("estimator", "naive", ValueError),
+        ("num_samples", 0, ValueError),
+        ("num_samples", None, TypeError),
+        ("groups", 0, ValueError),
+        ("groups", 2.0, TypeError),
+        ("antithetic", 1, TypeError),
         ("patience", 0, ValueError),
         ("min_delta", -1, ValueError),
         ("schedule", "steps", ValueError),

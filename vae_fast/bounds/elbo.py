@@ -22,7 +22,8 @@ class ELBO(NamedTuple):
     """The negative evidence lower bound and its two terms, in nats.
 
     Attributes:
-        loss: nll + beta * kl, to be minimised.
+        loss: nll + beta * kl, to be minimised; of a model that was asked for another bound, minus
+            that.
         nll: The reconstruction term, -E[log p(x|z)].
         kl: KL(q(z|x) || p(z)), not weighted.
 
@@ -64,7 +65,8 @@ def elbo_loss(
 ) -> ELBO:
     """The loss of a variational auto-encoder: -E[log p(x|z)] + beta KL(q(z|x) || p(z)), in nats.
 
-    Kingma and Welling 2014, equation 7; with beta other than 1, Higgins et al. 2017.
+    Kingma and Welling 2014, equation 7; with beta other than 1, Higgins et al. 2017. Bounds that
+    several samples of z make tighter: :func:`importance_weighted_loss`.
 
     It is the likelihood's function and :func:`gaussian_kl`, and moves the bytes that these do: with
     Bernoulli logits in float32 12 per element of the data and 16 per element of the code, gradients

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import click
 
+from vae_fast.bounds.estimators import ESTIMATORS
 from vae_fast.cli.grouped import COUNT, SEED, Device, FiniteRange, Sizes, Threads, option
 from vae_fast.data.reading import MAX_BYTES
 from vae_fast.models.base import HEADS
@@ -170,6 +171,43 @@ _OPTIONS = (
         default=_DEFAULTS.free_bits,
         metavar="NATS",
         help="KL that each latent dimension has for nothing.",
+    ),
+    option(
+        "Objective",
+        "--estimator",
+        type=click.Choice(list(ESTIMATORS)),
+        default=_DEFAULTS.estimator,
+        help="The bound and the estimate of its gradient. Of several samples iwae, miwae, piwae, "
+        "ciwae, renyi or vr_max; by the path alone stl (ELBO) or dreg (IWAE); by the score "
+        "function reinforce, reinforce_loo or vimco.",
+    ),
+    option(
+        "Objective",
+        "--num-samples",
+        type=COUNT,
+        default=_DEFAULTS.num_samples,
+        metavar="K",
+        help="Codes drawn for each datum.",
+    ),
+    option(
+        "Objective",
+        "--alpha",
+        type=FiniteRange(),
+        metavar="NUMBER",
+        help="Order of renyi and dreg (0: IWAE, 1: ELBO); the ELBO's share in ciwae.",
+    ),
+    option(
+        "Objective",
+        "--groups",
+        type=COUNT,
+        metavar="M",
+        help="Into which miwae, piwae and dreg split the samples.",
+    ),
+    option(
+        "Objective",
+        "--antithetic",
+        is_flag=True,
+        help="Draw the codes in pairs, mu + sigma eps and mu - sigma eps.",
     ),
     option(
         "Optimisation",

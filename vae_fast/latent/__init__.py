@@ -5,6 +5,7 @@ from vae_fast.latent.aggregated_posterior import aggregated_posterior_log_prob
 from vae_fast.latent.discrepancies import hsic, mmd
 from vae_fast.latent.divergences import gaussian_kl
 from vae_fast.latent.gaussian_mixture import gaussian_mixture_log_prob
+from vae_fast.latent.log_ratio import gaussian_log_ratio
 from vae_fast.latent.nearest_code import nearest_code
 from vae_fast.latent.sampling import reparameterize, reparameterize_kl
 from vae_fast.latent.seeds import draw_seed
@@ -16,6 +17,7 @@ __all__ = [
     "aggregated_posterior_log_prob",
     "draw_seed",
     "gaussian_kl",
+    "gaussian_log_ratio",
     "gaussian_mixture_log_prob",
     "hsic",
     "mmd",

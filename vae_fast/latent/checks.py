@@ -170,3 +170,15 @@ def check_num_samples(function: str, num_samples: Any) -> None:
         )
     if num_samples < 1:
         raise ValueError(f"{function}: num_samples is {num_samples}, expected at least 1")
+
+
+def check_pairs(function: str, num_samples: Any) -> None:
+    """Raises unless ``num_samples`` is an even number of antithetic samples."""
+    if num_samples is None:
+        raise ValueError(f"{function}: antithetic is True, expected with num_samples")
+    check_num_samples(function, num_samples)
+    if num_samples % 2:
+        raise ValueError(
+            f"{function}: num_samples is {num_samples}, expected an even number: they are "
+            f"antithetic pairs"
+        )

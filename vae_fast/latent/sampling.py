@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,7 @@ from vae_fast.latent.checks import (
     check_noise_source,
     check_num_samples,
     check_one_draw,
+    check_pairs,
 )
 from vae_fast.latent.divergences import divergence_of, gaussian_kl
 from vae_fast.latent.seeds import Generator, Seed, draws_in_kernel, seed_of
@@ -50,6 +52,7 @@ def reparameterize(
     generator: Generator | None = None,
     seed: Seed | None = None,
     noise: Tensor | None = None,
+    antithetic: bool = False,
 ) -> Tensor:
     """Samples z = mu + exp(logvar / 2) * eps with eps ~ N(0, I).
 
@@ -74,6 +77,10 @@ def reparameterize(
             (R, 2): one row for each of R equal parts of z, in order. Not with ``generator``.
         noise: The eps itself, of mu's shape, to compare with what another program drew: in plain
             PyTorch. Not with ``num_samples``, ``generator`` or ``seed``.
+        antithetic: Of ``num_samples``, which is even, the second half are the first's mirror images
+            mu - exp(logvar / 2) eps: the same eps to the last bit, drawn again and not stored.
+            ``seed`` is of the first half. The mean of a loss over such a pair varies less, where it
+            is not symmetric about mu; the samples of a pair depend on each other.
 
     Returns:
         z, of mu's shape (behind K) and order in memory, and of the dtype that mu and logvar promote
@@ -82,8 +89,8 @@ def reparameterize(
     Raises:
         TypeError: An argument has a wrong type or dtype, or neither logvar nor scale is given.
         ValueError: The shapes do not fit, the devices differ, a seed of a wrong shape, both logvar
-            and scale, more than one source of noise, num_samples below 1, or a list of generators
-            that does not fit.
+            and scale, more than one source of noise, num_samples below 1, or odd where they are
+            antithetic, or a list of generators that does not fit.
 
     Example:
         >>> import torch
@@ -96,21 +103,41 @@ def reparameterize(
         >>> a = vf.reparameterize(mu, logvar, seed=7)
         >>> torch.equal(a, vf.reparameterize(mu, logvar, seed=7))  # the same noise once more
         True
+        >>> z = vf.reparameterize(mu, logvar, num_samples=10, antithetic=True)
+        >>> torch.equal(z[5:], -z[:5])  # about a mean of zero
+        True
     """
     names = ("mu", "logvar")
     if logvar is None or scale is not None:
         logvar = logvar_of("reparameterize", logvar, scale, "mu", mu)
         z = reparameterize(
-            mu, logvar, num_samples=num_samples, generator=generator, seed=seed, noise=noise
+            mu,
+            logvar,
+            num_samples=num_samples,
+            generator=generator,
+            seed=seed,
+            noise=noise,
+            antithetic=antithetic,
         )
         return in_result_dtype(z, mu, scale)
     logvar = as_tensor(logvar, mu)
+    if antithetic:
+        check_pairs("reparameterize", num_samples)
     if noise is not None:
         checks.check_operands("reparameterize", names, (mu, logvar))
         checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)
         sources = {"num_samples": num_samples, "generator": generator, "seed": seed}
         check_given_noise("reparameterize", noise, mu, sources)
         return plain.moved((mu, logvar), noise)
+    if antithetic:
+        checks.check_operands("reparameterize", names, (mu, logvar))
+        check_one_draw("reparameterize", generator)
+        seed = seed_of("reparameterize", generator, seed, mu)
+        half = partial(
+            reparameterize, logvar=logvar, num_samples=cast(int, num_samples) // 2, seed=seed
+        )
+        # Not 2 mu - z, in which a small sigma has lost its last bits.
+        return torch.cat((half(mu), -half(-mu)))
     try:
         if logvar.shape != mu.shape:
             checks.check_shapes("reparameterize", names, (mu, logvar), None, 0)

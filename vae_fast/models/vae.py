@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from vae_fast.bounds import ELBO
+from vae_fast.bounds import ELBO, importance_weighted_loss
 from vae_fast.engine.likelihood import Params
 from vae_fast.latent import reparameterize, reparameterize_kl
 from vae_fast.latent.seeds import Generator
 from vae_fast.models.base import LatentModel, register_output
+from vae_fast.models.sampled import Sampling, log_weights_of, sampled_terms
 from vae_fast.models.whole import whole_terms
 from vae_fast.models.wide import wide_decoder
+
+_ONE_CODE = Sampling()
 
 
 class VAEOutput(NamedTuple):
@@ -87,6 +89,11 @@ class VAE(LatentModel):
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
         generator: Generator | None = None,
+        estimator: str = "elbo",
+        num_samples: int = 1,
+        alpha: float | None = None,
+        groups: int | None = None,
+        antithetic: bool = False,
     ) -> ELBO: ...
 
     def forward(
@@ -97,6 +104,11 @@ class VAE(LatentModel):
         beta: float | Tensor = 1.0,
         free_bits: float = 0.0,
         generator: Generator | None = None,
+        estimator: str = "elbo",
+        num_samples: int = 1,
+        alpha: float | None = None,
+        groups: int | None = None,
+        antithetic: bool = False,
     ) -> VAEOutput | ELBO:
         """Encode, draw, decode; or the loss of that.
 
@@ -106,15 +118,80 @@ class VAE(LatentModel):
             beta: weight of the KL term in the loss.
             free_bits: nats of KL that each latent dimension has for nothing.
             generator: for the noise; None: torch's default one of the device. A list of them: one
-                for each datum, as in `reparameterize`.
+                for each datum, as in `reparameterize`; not with several samples.
+            estimator: see `loss`, as of all that follow.
+            num_samples: codes drawn for each datum.
+            alpha: of an estimator that has it.
+            groups: of an estimator that has them.
+            antithetic: whether the codes are pairs.
         """
         prepared = self.prepare(x)
+        sampling = Sampling(estimator, num_samples, alpha, groups, antithetic)
+        if return_loss and sampling != _ONE_CODE:
+            return sampled_terms(self, x, prepared, sampling, beta, free_bits, generator)
         if return_loss:
             nll, kl = self._terms(x, prepared, free_bits, generator)
             return ELBO(nll + kl * beta, nll, kl)
         mu, logvar = self.encode(prepared)
         z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
         return VAEOutput(self.decode(self._beside(z, prepared)), mu, logvar, z, kl)
+
+    def loss(
+        self,
+        x: Tensor,
+        *,
+        beta: float | Tensor = 1.0,
+        free_bits: float = 0.0,
+        generator: Generator | None = None,
+        estimator: str = "elbo",
+        num_samples: int = 1,
+        alpha: float | None = None,
+        groups: int | None = None,
+        antithetic: bool = False,
+    ) -> ELBO:
+        """What training minimises, with its terms, in nats per datum: `forward`'s `return_loss`.
+
+        Of the model itself. What wraps it (DistributedDataParallel, torch.compile's module) is
+        called instead: ``wrapped(x, return_loss=True)``.
+
+        Args:
+            x: (B, *input_shape), floats or uint8; of counts and classes int32 or int64, too, and
+                counts (B, D) in `torch.sparse_csr`.
+            beta: weight of the KL term in the loss (Higgins et al. 2017); 1 is the bound itself.
+                Of bounds that are the ELBO alone: with another one there is no such term.
+            free_bits: nats of KL that each latent dimension has for nothing; of "elbo".
+            generator: for the noise; None: torch's default one of the device. A list of them: one
+                for each datum, as in `reparameterize`; not with several samples.
+            estimator: which bound, and which estimate of its gradient: a name of
+                `importance_weighted_loss`. "elbo" is the one whose KL term is in closed form.
+            num_samples: K codes for each datum, decoded in one batch of K B.
+            alpha: of "renyi", "ciwae" and "dreg"; see `importance_weighted_loss`.
+            groups: of "miwae", "piwae" and "dreg"; see `importance_weighted_loss`.
+            antithetic: draw the codes in pairs, as `reparameterize` does.
+
+        Returns:
+            loss = nll + beta * kl, and both terms unweighted. Of another estimator than "elbo",
+            loss is minus its bound, and the terms, which have no gradient then, are the ELBO's:
+            what nll + kl is above loss, the bound is tighter.
+
+        Raises:
+            ValueError: an unknown estimator, a setting that it lacks or that does not fit, weights
+                of a KL term that it does not have, or antithetic codes where they must be
+                independent.
+        """
+        terms: ELBO = self(
+            x,
+            return_loss=True,
+            beta=beta,
+            free_bits=free_bits,
+            generator=generator,
+            estimator=estimator,
+            num_samples=num_samples,
+            alpha=alpha,
+            groups=groups,
+            antithetic=antithetic,
+        )
+        return terms
 
     def _terms(
         self, x: Tensor, prepared: Tensor, free_bits: float, generator: Generator | None
@@ -165,23 +242,13 @@ class VAE(LatentModel):
             raise ValueError(f"num_samples is {num_samples} and chunk {chunk}; expected at least 1")
         prepared = self.prepare(x)
         mu, logvar = self.encode(prepared)
-        # The noise itself, for -log q without z - mu, which loses digits where sigma is small.
         zero = torch.zeros_like(mu)
         noise = reparameterize(zero, zero, num_samples=num_samples)
         weights = [
-            self._log_weights(x, prepared, mu, logvar, part) for part in torch.split(noise, chunk)
+            log_weights_of(self, x, prepared, mu, logvar, part)[0]
+            for part in torch.split(noise, chunk)
         ]
-        return torch.cat(weights).logsumexp(0) - math.log(num_samples)
-
-    def _log_weights(
-        self, x: Tensor, prepared: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor
-    ) -> Tensor:
-        """Of z = mu + exp(logvar / 2) noise: log p(x | z) + log p(z) - log q(z | x), (K, B)."""
-        z = mu + torch.exp(0.5 * logvar) * noise
-        params = self.decode(self._beside(z, prepared))
-        nll = self.likelihood.nll(params, self.measured(x), self.measured(prepared), 2, "sample")
-        ratio = 0.5 * (noise * noise - z * z + logvar)  # of the densities; 2 pi cancels
-        return ratio.flatten(2).sum(2) - nll
+        return -importance_weighted_loss(torch.cat(weights), reduction="none")
 
 
 VAE._methods = {name: getattr(VAE, name) for name in ("encode", "decode", "_nll")}

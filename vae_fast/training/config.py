@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from vae_fast.bounds.estimators import ESTIMATORS
+from vae_fast.models.sampled import Sampling, check_sampling
+
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,6 +35,12 @@ class TrainerConfig:
         beta: weight of the KL term.
         kl_warmup: epochs (or a part of one) in which the weight rises linearly from 0 to `beta`.
         free_bits: nats of KL that each latent dimension has for nothing.
+        estimator: the bound that is trained and evaluated, and the estimate of its gradient, by its
+            name in `importance_weighted_loss`; `VAE.loss` has this and what follows.
+        num_samples: codes drawn for each datum.
+        alpha: of an estimator that has it.
+        groups: of the samples, of an estimator that has them.
+        antithetic: draw the codes in pairs.
         patience: stop after this many epochs without a better test loss, and keep the best
             weights; None: train for all epochs and keep the last.
         min_delta: how much lower, in nats, a test loss must be to count as better.
@@ -68,6 +77,11 @@ class TrainerConfig:
     beta: float = 1.0
     kl_warmup: float = 0.0
     free_bits: float = 0.0
+    estimator: str = "elbo"
+    num_samples: int = 1
+    alpha: float | None = None
+    groups: int | None = None
+    antithetic: bool = False
     patience: int | None = None
     min_delta: float = 0.0
     checkpoint_every: int = 1
@@ -84,7 +98,7 @@ class TrainerConfig:
             TypeError: a field is of the wrong type; the message names it.
             ValueError: a field is out of its range; the message names it.
         """
-        for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every"):
+        for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every", "num_samples"):
             self._whole(name, 1)
         self._whole("seed", 0)
         for name in ("weight_decay", "lr_warmup", "beta", "kl_warmup", "free_bits", "min_delta"):
@@ -92,15 +106,26 @@ class TrainerConfig:
         self._number("learning_rate", zero=False)
         if self.clip_norm is not None:
             self._number("clip_norm", zero=False)
-        if self.patience is not None:
-            self._whole("patience", 1)
+        for name in ("patience", "groups"):
+            if getattr(self, name) is not None:
+                self._whole(name, 1)
         self._choice("schedule", get_args(Schedule))
         self._choice("precision", get_args(Precision))
+        self._choice("estimator", tuple(ESTIMATORS))
         if not isinstance(self.device, str):
             raise TypeError(f"TrainerConfig.device is {self.device!r}; expected a string")
-        for name in ("cuda_graphs", "tensorboard"):
+        for name in ("antithetic", "cuda_graphs", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"TrainerConfig.{name} is {getattr(self, name)!r}; expected a bool")
+        weighs_kl = self.beta != 1 or self.kl_warmup > 0
+        check_sampling(
+            "TrainerConfig", self.sampling, weighs_kl=weighs_kl, free_bits=self.free_bits
+        )
+
+    @property
+    def sampling(self) -> Sampling:
+        """How codes are drawn and what is made of them."""
+        return Sampling(**{name: getattr(self, name) for name in Sampling._fields})
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
         value = getattr(self, name)

@@ -20,7 +20,7 @@ class Terms(NamedTuple):
     """The loss and its terms as numbers, in nats per datum.
 
     Attributes:
-        loss: nll + beta * kl.
+        loss: nll + beta * kl; minus the bound of another estimator than "elbo".
         nll: negative log-likelihood of the reconstruction.
         kl: KL(q(z | x) || p(z)), zero for an auto-encoder.
     """

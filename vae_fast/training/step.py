@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vae_fast.bounds import ELBO
+from vae_fast.bounds.estimators import ESTIMATORS
+from vae_fast.models.sampled import Sampling
 
 
 def without_wrappers(model: nn.Module) -> nn.Module:
@@ -24,6 +26,35 @@ def without_wrappers(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def require_sampling(model: nn.Module, sampling: Sampling) -> None:
+    """Raises ValueError where a model's loss knows nothing of the samples that it is asked for.
+
+    Args:
+        model: may be wrapped.
+        sampling: the configuration's.
+    """
+    if sampling == Sampling():
+        return
+    module = without_wrappers(model)
+    own = getattr(module, "loss", None)
+    parameters = inspect.signature(own if callable(own) else module.forward).parameters
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    if not takes_all and "estimator" not in parameters:
+        raise ValueError(
+            f"TrainerConfig.estimator is {sampling.estimator!r}, num_samples "
+            f"{sampling.num_samples}; the loss of {type(module).__name__} has no such argument"
+        )
+
+
+def weights_of(sampling: Sampling, beta: float | Tensor, free_bits: float) -> dict[str, Any]:
+    """The arguments of a model's loss beside its batch."""
+    weights: dict[str, Any] = {"beta": beta, "free_bits": free_bits}
+    if sampling == Sampling():
+        return weights
+    # Another bound has no KL term to weigh: a configuration with other weights is refused.
+    return (weights if ESTIMATORS[sampling.estimator].is_elbo else {}) | sampling._asdict()
+
+
 def loss_of(model: nn.Module, x: Tensor, **weights: Any) -> ELBO:
     """The terms of a batch's loss: of the module's method `loss`, or of its forward.
 
@@ -32,7 +63,7 @@ def loss_of(model: nn.Module, x: Tensor, **weights: Any) -> ELBO:
     Args:
         model: may be wrapped.
         x: the batch.
-        weights: beta and free_bits.
+        weights: from `weights_of`.
 
     Raises:
         TypeError: a wrapper hides `loss` and the forward inside does not take `return_loss`; or

@@ -53,7 +53,7 @@ from vae_fast.training.run import (
     read_config,
     require_free,
 )
-from vae_fast.training.step import loss_of, without_wrappers
+from vae_fast.training.step import loss_of, require_sampling, weights_of, without_wrappers
 from vae_fast.training.stored import entry, fitted, model_of
 
 # Steps between looks at the loss, each of which waits for the device.
@@ -82,7 +82,8 @@ class Trainer:
             else a forward with these arguments, that returns an `ELBO`, averages over the batch.
             It may be compiled, or in DataParallel or DistributedDataParallel (each process with
             data and a folder of its own) if its forward is the loss; where that has an argument
-            `return_loss`, it is given True.
+            `return_loss`, it is given True. For another estimator than "elbo" of one sample it
+            takes the arguments of `VAE.loss`.
         config: the settings.
         out: the run's folder, made if need be; None: nothing is written.
         optimizer: makes another optimizer than Adam from the parameters. The schedule scales the
@@ -93,7 +94,8 @@ class Trainer:
 
     Raises:
         RunError: the folder holds a run already, or files that are not a run's.
-        ValueError: the device is not there, or cannot do what the configuration asks for.
+        ValueError: the device is not there, or it or the model cannot do what the configuration
+            asks for.
         ModuleNotFoundError: a package is missing that the configuration asks for.
 
     Example:
@@ -120,6 +122,7 @@ class Trainer:
         self.config = config or TrainerConfig()
         self.device = choose_device(self.config.device)
         require_precision(self.config.precision, self.device)
+        require_sampling(model, self.config.sampling)
         if self.device.type == "cpu":
             keep_freed_heap()
         self.model = model.to(self.device)
@@ -349,7 +352,7 @@ class Trainer:
     def _loss(self, x: Tensor, beta: float | Tensor, free_bits: float) -> ELBO:
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            return loss_of(self.model, x, beta=beta, free_bits=free_bits)
+            return loss_of(self.model, x, **weights_of(self.config.sampling, beta, free_bits))
 
     @contextmanager
     def _pass(
