@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
-from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss
+from vae_fast.bounds import ELBO, ELBOLoss, capacity_loss, elbo_loss
 from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
@@ -82,6 +82,7 @@ __all__ = [
     "__version__",
     "aggregated_posterior_log_prob",
     "build_info",
+    "capacity_loss",
     "distributions",
     "draw_seed",
     "elbo_loss",
