@@ -41,7 +41,14 @@ from typing import TYPE_CHECKING, Any
 
 from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
-from vae_fast.bounds import ELBO, ELBOLoss, capacity_loss, elbo_loss
+from vae_fast.bounds import (
+    ELBO,
+    ELBOLoss,
+    KLDecomposition,
+    capacity_loss,
+    elbo_loss,
+    kl_decomposition,
+)
 from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
@@ -77,6 +84,7 @@ __all__ = [
     "AutoEncoder",
     "BuildInfo",
     "ELBOLoss",
+    "KLDecomposition",
     "Trainer",
     "TrainerConfig",
     "__version__",
@@ -90,6 +98,7 @@ __all__ = [
     "gaussian_kl",
     "gaussian_mixture_log_prob",
     "hsic",
+    "kl_decomposition",
     "linear_nll",
     "mixture_nll",
     "mmd",

@@ -2,5 +2,13 @@
 
 from vae_fast.bounds.capacity import capacity_loss
 from vae_fast.bounds.elbo import ELBO, ELBOLoss, elbo_loss
+from vae_fast.bounds.kl_decomposition import KLDecomposition, kl_decomposition
 
-__all__ = ["ELBO", "ELBOLoss", "capacity_loss", "elbo_loss"]
+__all__ = [
+    "ELBO",
+    "ELBOLoss",
+    "KLDecomposition",
+    "capacity_loss",
+    "elbo_loss",
+    "kl_decomposition",
+]

@@ -145,7 +145,7 @@ _OPTIONS = (
         "Model",
         "--decoder-logvar",
         default="learned",
-        metavar="learned|pixel|NUMBER",
+        metavar="learned|optimal|pixel|NUMBER",
         help="Log-variance of the gaussian likelihood.",
     ),
     option(
