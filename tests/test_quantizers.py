@@ -336,6 +336,33 @@ def test_processes_sum_what_one_would(tmp_path):
         torch.testing.assert_close(state, dict(alone.state_dict()))
 
 
+class Loss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(8, 3)
+        self.quantizer = VectorQuantizer(8, 3, update="gradient", restart_below=0.3, decay=0.8)
+
+    def forward(self, x):
+        found = self.quantizer(self.encoder(x))
+        return found.quantized.square().mean() + found.loss
+
+
+def _replicated(rank):
+    torch.manual_seed(rank)
+    model = nn.parallel.DistributedDataParallel(Loss())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for batch in torch.randn(12, 40, 8, generator=torch.Generator().manual_seed(5))[:, rank::WORLD]:
+        optimizer.zero_grad()
+        model(batch).backward()
+        optimizer.step()
+    return model.module.state_dict()
+
+
+def test_replicas_that_learn_by_gradients_stay_one(tmp_path):
+    first, second = of_each_rank(_replicated, tmp_path)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 # ---- finite scalars ------------------------------------------------------------------------------
 
 
