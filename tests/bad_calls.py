@@ -113,7 +113,7 @@ CALLS = (
     (
         lambda: vf.gaussian_kl(ones, ones, free_bits_per="batch"),
         ValueError,
-        "gaussian_kl: free_bits_per is 'batch', expected 'dimension' or 'sample'",
+        "gaussian_kl: free_bits_per is 'batch', expected 'dimension', 'group' or 'sample'",
     ),
     (
         lambda: vf.gaussian_kl(ones, ones, free_bits=1.0, reduction="sample"),

@@ -273,7 +273,7 @@ def test_gradients_of_sampling(dtype, backend):
             torch.testing.assert_close(a.double(), b, **near)
 
 
-@pytest.mark.parametrize("free_bits_per", ["dimension", "sample"])
+@pytest.mark.parametrize("free_bits_per", ["dimension", "group", "sample"])
 @pytest.mark.parametrize("reduction", ["batchmean", "mean", "sum"])
 def test_gradcheck_of_free_bits(free_bits_per, reduction, backend):
     def function(mu, logvar):
@@ -281,7 +281,7 @@ def test_gradcheck_of_free_bits(free_bits_per, reduction, backend):
             mu, logvar, free_bits=0.4, free_bits_per=free_bits_per, reduction=reduction
         )
 
-    assert gradcheck(function, [x for x in learned_prior((5, 6))[:2]])
+    assert gradcheck(function, [x for x in learned_prior((5, 3, 2))[:2]])
 
 
 def test_gradients_reach_the_halves_of_a_chunk(backend):

@@ -189,6 +189,36 @@ def test_free_bits_are_counted_per_what_they_say():
     assert each.tolist() == [[1.5, 2.0], [2.0, 2.0]]
 
 
+def test_free_bits_of_groups_are_of_their_sums():
+    """Kingma et al. 2016: of the channels of (B, C, H, W), averaged over the batch first."""
+    generator = torch.Generator().manual_seed(3)
+    mu = (
+        torch.randn(7, 4, 2, 3, generator=generator) * torch.tensor([0.1, 0.3, 1, 2])[:, None, None]
+    )
+    mu.requires_grad_()
+    zeros = torch.zeros_like(mu)
+    cost = (0.5 * mu * mu).sum((2, 3)).mean(0)
+    assert ((cost < 0.5) == torch.tensor([True, True, False, False])).all()
+    expected = cost.clamp(min=0.5).sum()
+    for reduction, factor in {"batchmean": 1, "sum": 7, "mean": 1 / 24}.items():
+        settings = {"free_bits": 0.5, "free_bits_per": "group", "reduction": reduction}
+        kl = vf.gaussian_kl(mu, zeros, **settings)
+        torch.testing.assert_close(kl, factor * expected)
+        gradient, wanted = (
+            torch.autograd.grad(x, mu, retain_graph=True)[0] for x in (kl, expected)
+        )
+        torch.testing.assert_close(gradient, factor * wanted)
+        torch.testing.assert_close(vf.reparameterize_kl(mu, zeros, **settings)[1], kl)
+    one = vf.gaussian_kl(mu[0], zeros[0], free_bits=0.5, free_bits_per="group", batch_dims=0)
+    torch.testing.assert_close(one, (0.5 * mu[0] ** 2).sum((1, 2)).clamp(min=0.5).sum())
+    rows, none = mu.flatten(1), zeros.flatten(1)  # groups of one are dimensions
+    per = {
+        name: vf.gaussian_kl(rows, none, free_bits=0.5, free_bits_per=name)
+        for name in ("dimension", "group")
+    }
+    assert per["dimension"] == per["group"]
+
+
 def test_sampling_at_extremes():
     mu = torch.tensor([1.0, 1.0, 1.0, 1.0])
     logvar = torch.tensor([-INF, -200.0, -80.0, 80.0], requires_grad=True)

@@ -41,7 +41,16 @@ from typing import TYPE_CHECKING, Any
 
 from vae_fast import distributions, likelihoods
 from vae_fast._version import __version__
-from vae_fast.bounds import ELBO, ELBOLoss, elbo_loss, importance_weighted_loss, mark_path
+from vae_fast.bounds import (
+    ELBO,
+    ELBOLoss,
+    KLDecomposition,
+    capacity_loss,
+    elbo_loss,
+    importance_weighted_loss,
+    kl_decomposition,
+    mark_path,
+)
 from vae_fast.engine.linear import linear_nll
 from vae_fast.engine.mixture import mixture_nll
 from vae_fast.engine.sparse_linear import sparse_linear
@@ -78,11 +87,13 @@ __all__ = [
     "AutoEncoder",
     "BuildInfo",
     "ELBOLoss",
+    "KLDecomposition",
     "Trainer",
     "TrainerConfig",
     "__version__",
     "aggregated_posterior_log_prob",
     "build_info",
+    "capacity_loss",
     "distributions",
     "draw_seed",
     "elbo_loss",
@@ -92,6 +103,7 @@ __all__ = [
     "gaussian_mixture_log_prob",
     "hsic",
     "importance_weighted_loss",
+    "kl_decomposition",
     "linear_nll",
     "mark_path",
     "mixture_nll",

@@ -155,14 +155,16 @@ def test_every_setting_reaches_the_run(tmp_path, run_cli):
         "--epochs", 1, "--batch-size", 64, "--lr", 0.002, "--schedule", "linear", "--lr-warmup",
         0.1, "--weight-decay", 0.001, "--clip-norm", 3, "--patience", 2, "--min-delta", 0.01,
         "--seed", 9, "--device", "cpu", "--threads", 1, "--checkpoint-every", 2, "--no-plots",
-        "--precision", "bfloat16", "--no-cuda-graphs",
+        "--precision", "bfloat16", "--no-cuda-graphs", "--kl-cycles", 2, "--kl-capacity", 4,
+        "--kl-capacity-warmup", 0.25,
     )  # fmt: skip
     config = json.loads((tmp_path / "config.json").read_text())
     assert TrainerConfig.from_dict(config["trainer"]) == TrainerConfig(
         epochs=1, batch_size=64, learning_rate=0.002, weight_decay=0.001, schedule="linear",
         lr_warmup=0.1, clip_norm=3.0, beta=0.5, kl_warmup=0.5, free_bits=0.01, patience=2,
         min_delta=0.01, checkpoint_every=2, seed=9, device="cpu",
-        precision="bfloat16", cuda_graphs=False,
+        precision="bfloat16", cuda_graphs=False, kl_cycles=2, kl_capacity=4.0,
+        kl_capacity_warmup=0.25,
     )  # fmt: skip
     assert config["model"] == {
         "model": "vae", "input_shape": [1, 8, 8], "latent_dim": 3, "hidden": [16, 12],

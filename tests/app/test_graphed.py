@@ -67,12 +67,12 @@ def cuda(monkeypatch):
     return FakeCuda(monkeypatch)
 
 
-def graphed(fails=None, warns=None):
+def graphed(fails=None, warns=None, calls=None):
     parameter = torch.nn.Parameter(torch.zeros(()))
-    calls = []
+    calls = [] if calls is None else calls
 
-    def step(x, beta):
-        calls.append(x)
+    def step(x, *control):
+        calls.append(control)
         if len(calls) > 3 and fails is not None:
             raise RuntimeError(fails)
         if len(calls) > 3 and warns is not None:
@@ -88,6 +88,16 @@ def test_it_is_recorded_on_the_device_of_the_batch(cuda):
         step(x, 1.0)
     assert cuda.recorded_on == [x.device]
     assert cuda.devices == [x.device] * 5
+
+
+def test_what_weighs_the_kl_is_read_from_memory(cuda):
+    calls, x = [], torch.zeros(2)
+    step = graphed(calls=calls)
+    for i in range(6):
+        step(x, 0.5 * i, 2.0 * i)
+    assert calls[:3] == [(0.0, 0.0), (0.5, 2.0), (1.0, 4.0)]
+    (recorded,) = calls[3:]
+    assert [value.item() for value in recorded] == [2.5, 10.0]
 
 
 def test_a_step_that_cannot_be_recorded_is_an_error(cuda):

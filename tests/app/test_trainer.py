@@ -256,6 +256,36 @@ def test_kl_warmup_weighs_the_steps(digits):
     assert seen == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2, 2, 2])
 
 
+def test_the_kl_is_held_at_its_capacity(digits):
+    """Burgess et al. 2018: it rises with the capacity, and the loss is nll + beta |KL - C|."""
+    seen = []
+
+    class Watched(VAE):
+        def loss(self, x, *, beta, free_bits, generator=None):
+            seen.append(beta)
+            return super().loss(x, beta=beta, free_bits=free_bits, generator=generator)
+
+    torch.manual_seed(0)
+    config = TrainerConfig(
+        epochs=12, batch_size=50, beta=100.0, kl_capacity=6.0, kl_capacity_warmup=6.0, device="cpu",
+        learning_rate=3e-3,
+    )  # fmt: skip
+    trainer = Trainer(Watched(digits.shape, 4, hidden=(64,)), config)
+    history = trainer.fit(digits.train, digits.test)
+    assert set(seen) == {0.0}  # the KL is not in the model's own loss, too
+    risen = [history[i].train_kl for i in (1, 3, 5, -1)]
+    assert risen == pytest.approx([1.5, 3.5, 5.5, 6], abs=0.3)
+    terms = trainer.evaluate(digits.test)  # one batch, whose KL it is that is held
+    assert terms.loss == pytest.approx(terms.nll + 100 * abs(terms.kl - 6.0), rel=1e-6)
+
+
+def test_cycles_that_jump_are_said(make_vae, digits, tmp_path):
+    config = TrainerConfig(epochs=3, batch_size=1000, kl_warmup=1.0, kl_cycles=3, device="cpu")
+    Trainer(make_vae(), config, out=tmp_path).fit(digits.train)
+    with pytest.warns(UserWarning, match="now over 12 epochs and not 3: .* at 0?[.0-9]+, and was"):
+        Trainer.resume(tmp_path, epochs=12)
+
+
 def test_schedule_moves_the_learning_rate(make_vae, digits):
     rates = []
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import vae_fast as vf
+from vae_fast.latent import quantizers
 
 SITE = Path(__file__).parents[2] / "build" / "site"
 PAGES = [path for path in sorted(SITE.rglob("*.html")) if "_static" not in path.parts]
@@ -69,6 +70,7 @@ def test_it_fetches_nothing_from_elsewhere(path):
 def test_every_public_name_has_a_page_with_an_example():
     names = [f"vae_fast.{name}" for name in vf.__all__ if name != "__version__"]
     names += [f"vae_fast.distributions.{name}" for name in vf.distributions.__all__]
+    names += [f"vae_fast.latent.quantizers.{name}" for name in quantizers.__all__]
     for name in names:
         text = (SITE / "api" / f"{name}.html").read_text()
         assert ">Example</p>" in text, name

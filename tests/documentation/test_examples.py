@@ -7,8 +7,13 @@ import warnings
 import pytest
 
 import vae_fast as vf
+from vae_fast.latent import quantizers
 
-MODULES = {"vae_fast": vf, "vae_fast.distributions": vf.distributions}
+MODULES = {
+    "vae_fast": vf,
+    "vae_fast.distributions": vf.distributions,
+    "vae_fast.latent.quantizers": quantizers,
+}
 DOCUMENTED = MODULES | {
     f"{module}.{name}": getattr(MODULES[module], name)
     for module in MODULES

@@ -178,8 +178,8 @@ def _code_settings(source: Source, shape: tuple[int, ...]) -> dict[str, Any]:
 def _free_bits(source: Source, settings: dict[str, Any]) -> exact.Floor | None:
     if source.is_so(0.8):
         return None
-    per = source.one_of(("dimension", "sample"))
-    if per == "dimension" and settings["reduction"] in ("none", "sample"):
+    per = source.one_of(("dimension", "group", "sample"))
+    if per != "sample" and settings["reduction"] in ("none", "sample"):
         per = "sample"
     settings["free_bits"], settings["free_bits_per"] = 0.3125, per
     return exact.Floor(0.3125, per)

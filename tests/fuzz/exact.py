@@ -198,15 +198,20 @@ class Floor:
     per: str
 
     def _counted(self, each: Tensor, batch_dims: int) -> Tensor:
-        if self.per == "sample" or batch_dims == 0:
+        if self.per == "sample":
             return each
-        return each.mean(tuple(range(batch_dims)), keepdim=True)
+        each = each.mean(tuple(range(batch_dims)), keepdim=True) if batch_dims else each
+        inner = tuple(range(batch_dims + 1, each.dim())) if self.per == "group" else ()
+        return each.sum(inner, keepdim=True) if inner else each
 
     def apply(self, each: Tensor, size: Tensor, batch_dims: int) -> tuple[Tensor, Tensor]:
         """Their mean and sum are plain PyTorch's, which adds one after the other."""
         counted = self._counted(each, batch_dims).clamp(min=self.nats)
         sizes = (1 + each.numel() / 8) * (self._counted(size, batch_dims) + self.nats)
-        return counted.expand(each.shape), sizes.expand(each.shape)
+        # Each dimension of a group has its part.
+        dims = each.shape[batch_dims + 1 :] if self.per == "group" else ()
+        part = 1 / (math.prod(dims) or 1)
+        return (part * counted).expand(each.shape), (part * sizes).expand(each.shape)
 
     def is_near(self, term: Term, batch_dims: int) -> Tensor:
         """Where rounding decides on which side of it a divergence is."""

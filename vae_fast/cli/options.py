@@ -146,7 +146,7 @@ _OPTIONS = (
         "Model",
         "--decoder-logvar",
         default="learned",
-        metavar="learned|pixel|NUMBER",
+        metavar="learned|optimal|pixel|NUMBER",
         help="Log-variance of the gaussian likelihood.",
     ),
     option(
@@ -163,6 +163,29 @@ _OPTIONS = (
         default=_DEFAULTS.kl_warmup,
         metavar="EPOCHS",
         help="Epochs in which that weight rises from 0.",
+    ),
+    option(
+        "Objective",
+        "--kl-cycles",
+        type=COUNT,
+        default=_DEFAULTS.kl_cycles,
+        metavar="N",
+        help="Equal parts of the run, each of which begins with such a rise.",
+    ),
+    option(
+        "Objective",
+        "--kl-capacity",
+        type=_FROM_ZERO,
+        metavar="NATS",
+        help="Hold the KL term at this, by beta times what it is off: with a beta far above 1.",
+    ),
+    option(
+        "Objective",
+        "--kl-capacity-warmup",
+        type=_FROM_ZERO,
+        default=_DEFAULTS.kl_capacity_warmup,
+        metavar="EPOCHS",
+        help="Epochs in which that capacity rises from 0.",
     ),
     option(
         "Objective",

@@ -162,12 +162,13 @@ def scaling_of(folder: Path, info: dict[str, Any]) -> Scaling | None:
 def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
     """A model for the data, with weights drawn from the seed."""
     logvar = options["decoder_logvar"]
-    if logvar not in ("learned", "pixel"):
+    if logvar not in ("learned", "optimal", "pixel"):
         try:
             logvar = float(logvar)
         except ValueError:
             raise click.BadParameter(
-                f"{logvar!r} is not learned, pixel or a number", param_hint="--decoder-logvar"
+                f"{logvar!r} is not learned, optimal, pixel or a number",
+                param_hint="--decoder-logvar",
             ) from None
     head, classes = HEADS[options["likelihood"]], options["num_classes"]
     data.require_kind(head.data, classes)

@@ -20,7 +20,7 @@ from vae_fast.engine.checks import (
 )
 from vae_fast.engine.shapes import is_known, same_size
 
-FreeBitsPer = Literal["dimension", "sample"]
+FreeBitsPer = Literal["dimension", "group", "sample"]
 FREE_BITS_PER: tuple[str, ...] = get_args(FreeBitsPer)
 
 _INT64 = range(-(2**63), 2**63)
@@ -52,11 +52,11 @@ def check_free_bits(function: str, free_bits: Any, free_bits_per: Any, reduction
     if not free_bits >= 0:
         raise ValueError(f"{function}: free_bits is {free_bits}, expected at least 0 (nats)")
     check_choice(function, "free_bits_per", free_bits_per, FREE_BITS_PER)
-    if free_bits and free_bits_per == "dimension" and reduction in ("none", "sample"):
+    if free_bits and free_bits_per != "sample" and reduction in ("none", "sample"):
         raise ValueError(
             f"{function}: reduction is {reduction!r}, which keeps the batch, but free bits per "
-            f"'dimension' are counted after averaging over it; use 'batchmean', 'mean' or 'sum', "
-            f"or free_bits_per='sample'"
+            f"{free_bits_per!r} are counted after averaging over it; use 'batchmean', 'mean' or "
+            f"'sum', or free_bits_per='sample'"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 from torch import Tensor
@@ -93,11 +94,14 @@ def gaussian_kl(
             appendix C.8).
         free_bits_per: What they are counted per. ``"dimension"``: per latent dimension, after
             averaging over the batch, max(free_bits, mean over the batch of kl_j), as the paper has
-            it. ``"sample"``: per latent dimension of each sample, before any averaging.
+            it. ``"group"``: likewise, of the sum over a group, which is an index of the first
+            latent dimension: a channel of (B, C, H, W), as the paper has it for pictures; of codes
+            (B, D) in G groups give ``mu.unflatten(1, (G, -1))``. ``"sample"``: per latent dimension
+            of each sample, before any averaging.
         batch_dims: How many leading dimensions are batch.
-        reduction: See :mod:`vae_fast`. With free bits per dimension, ``"batchmean"`` is their sum
-            over the latent dimensions, ``"sum"`` that times the number of batch entries,
-            ``"mean"`` the mean over the latent dimensions.
+        reduction: See :mod:`vae_fast`. With free bits per dimension or group, ``"batchmean"`` is
+            their sum over the dimensions or groups, ``"sum"`` that times the number of batch
+            entries, ``"mean"`` that divided by the number of latent dimensions.
 
     Returns:
         The divergence, reduced.
@@ -144,9 +148,13 @@ def gaussian_kl(
         operands = (mu.to(arithmetic_dtype(operands)), *operands[1:])
     each = loss("gaussian_kl", op, operands, None, batch_dims, "none")
     keep, mean = keep_and_mean(reduction, batch_dims, operands[0])
-    if free_bits_per == "dimension" and batch_dims > 0:
-        average = each.mean(tuple(range(batch_dims)), keepdim=True)
-        return reduce(average.clamp(min=free_bits).expand_as(each), keep, mean).to(dtype)
+    if free_bits_per != "sample":
+        average = each.mean(tuple(range(batch_dims)), keepdim=True) if batch_dims else each
+        inner = tuple(range(batch_dims + 1, each.dim())) if free_bits_per == "group" else ()
+        cost = average.sum(inner, keepdim=True) if inner else average
+        size = math.prod(each.shape[dim] for dim in inner)
+        of_each = cost.clamp(min=free_bits) / (size or 1)
+        return reduce(of_each.expand_as(each), keep, mean).to(dtype)
     counted = reduce(each.clamp(min=free_bits), keep, mean)
     return counted if reduction == "none" else counted.to(dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,27 @@ from torch.distributions import constraints
 from torch.nn import functional
 
 from vae_fast.engine.call import as_tensor, in_result_dtype, logvar_of, loss
-from vae_fast.engine.checks import is_number
+from vae_fast.engine.checks import (
+    FLOATS,
+    check_choice,
+    check_kind,
+    check_public_reduction,
+    check_tensor,
+    is_number,
+    shown,
+)
 from vae_fast.engine.distribution import Symmetric, enter_kl
+from vae_fast.engine.dtypes import arithmetic_dtype
 from vae_fast.engine.likelihood import Likelihood, Params
 from vae_fast.engine.reductions import Reduction
-from vae_fast.engine.shapes import broadcast_shape
+from vae_fast.engine.shapes import broadcast_shape, same_shape
 from vae_fast.engine.standardized import standardized
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
-__all__ = ["gaussian_nll"]
+__all__ = ["gaussian_nll", "optimal_logvar"]
+
+OptimalPer = Literal["all", "feature", "datum"]
+DecoderLogvar = Literal["learned", "optimal", "pixel"] | float
 
 
 def gaussian_nll(
@@ -87,6 +99,63 @@ def gaussian_nll(
         return in_result_dtype(value, mean, scale, target) if reduction == "none" else value
     operands = (mean, as_tensor(logvar, mean, target), target)
     return loss("gaussian_nll", "gaussian_nll", operands, mask, batch_dims, reduction)
+
+
+def optimal_logvar(
+    mean: Tensor, target: Tensor, *, per: OptimalPer = "all", batch_dims: int = 1
+) -> Tensor:
+    """The logarithm of the variance that makes a Gaussian's likelihood greatest: the mean square.
+
+    The sigma-VAE's (Rybkin et al. 2021, "Simple and effective VAE training with calibrated
+    decoders"): the variance that a decoder would learn, found at once. Given to
+    :func:`gaussian_nll` it makes the nll of D elements D / 2 (log(2 pi e) + logvar), and, as the
+    nll is least there, the gradient in the mean that of a variance held fixed: divided by it, so
+    that it balances the KL term with no weight to be tuned. Of a target that mean has exactly it is
+    -infinity.
+
+    Args:
+        mean: (*batch, *event).
+        target: Of the same shape.
+        per: Of what there is one variance: "all" elements of the batch; each "feature", over the
+            batch; or each "datum", over its event.
+        batch_dims: How many leading dimensions are batch.
+
+    Returns:
+        It broadcasts to mean, with the same number of dimensions; at least float32.
+
+    Raises:
+        TypeError: An argument has a wrong type or dtype.
+        ValueError: The shapes differ, or per is something else.
+
+    Example:
+        >>> import torch
+        >>> import vae_fast as vf
+        >>> mean, x = torch.zeros(2, 2), torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+        >>> vf.optimal_logvar(mean, x).exp()
+        tensor([[2.5000]])
+        >>> vf.optimal_logvar(mean, x, per="feature").exp()
+        tensor([[1., 4.]])
+        >>> nll = vf.gaussian_nll(mean, x, vf.optimal_logvar(mean, x))
+    """
+    name = "optimal_logvar"
+    for argument, value in (("mean", mean), ("target", target)):
+        check_tensor(name, argument, value)
+    check_kind(name, "mean", mean, FLOATS, "mean", mean)
+    check_choice(name, "per", per, get_args(OptimalPer))
+    if not same_shape(mean.shape, target.shape):
+        raise ValueError(
+            f"{name}: target has shape {shown(target.shape)}, expected mean's {shown(mean.shape)}"
+        )
+    check_public_reduction(name, "batchmean", batch_dims, (mean,))
+    return _mean_square(mean, target, per, batch_dims).log()
+
+
+def _mean_square(mean: Tensor, target: Tensor, per: OptimalPer, batch_dims: int) -> Tensor:
+    dims = {"all": (0, mean.dim()), "feature": (0, batch_dims), "datum": (batch_dims, mean.dim())}
+    over = tuple(range(*dims[per]))
+    dtype = arithmetic_dtype((mean, target))
+    square = (mean.to(dtype) - target.to(dtype)).square()
+    return square.mean(over, keepdim=True) if over else square
 
 
 # ---- in plain PyTorch ----------------------------------------------------------------------------
@@ -178,6 +247,7 @@ class GaussianLikelihood(Likelihood):
 
     Args:
         decoder_logvar: "learned", one log-variance for all elements, learned with the network;
+            "optimal", the best one for each batch (`OptimalGaussianLikelihood`, which it then is);
             "pixel", one for each element and z, given by the decoder beside the mean; or a number
             that stays fixed.
         min_logvar: a lower bound of those that are learned; see `LatentModel`.
@@ -190,10 +260,14 @@ class GaussianLikelihood(Likelihood):
     data = "numbers"
     settings = ("decoder_logvar", "min_logvar")
 
+    def __new__(
+        cls, decoder_logvar: DecoderLogvar = "learned", min_logvar: float | None = None
+    ) -> GaussianLikelihood:
+        """A class of its own where the batch decides: fused ops are for what is known before it."""
+        return super().__new__(OptimalGaussianLikelihood if decoder_logvar == "optimal" else cls)
+
     def __init__(
-        self,
-        decoder_logvar: Literal["learned", "pixel"] | float = "learned",
-        min_logvar: float | None = None,
+        self, decoder_logvar: DecoderLogvar = "learned", min_logvar: float | None = None
     ) -> None:
         super().__init__()
         self.per_element = 2 if decoder_logvar == "pixel" else 1
@@ -208,11 +282,11 @@ class GaussianLikelihood(Likelihood):
             self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
                 _read_without_dimensions
             )
-        elif decoder_logvar != "pixel":
+        elif decoder_logvar not in ("optimal", "pixel"):
             if not _is_finite(decoder_logvar):  # who calls may not check types
                 raise ValueError(
-                    f"decoder_logvar is {decoder_logvar!r}; expected 'learned', 'pixel' or a "
-                    "finite number"
+                    f"decoder_logvar is {decoder_logvar!r}; expected 'learned', 'optimal', "
+                    "'pixel' or a finite number"
                 )
             if min_logvar is not None:
                 raise ValueError(
@@ -246,6 +320,51 @@ class GaussianLikelihood(Likelihood):
     def mean(self, params: Params) -> Tensor:
         """The expected x."""
         return params[0]
+
+
+# Of the mean square of earlier batches, each time there is another one: as in batch normalisation.
+_MEMORY = 0.9
+
+
+class OptimalGaussianLikelihood(GaussianLikelihood):
+    """The log-variance of each batch in training is the best one (Rybkin et al. 2021, sigma-VAE).
+
+    In evaluation, and in what is decoded, it is that of training: its mean square, averaged over
+    the last batches, which is in the state. A test loss is then of a distribution that the test
+    data had no part in.
+
+    Args:
+        decoder_logvar: "optimal".
+        min_logvar: a lower bound; see `LatentModel`.
+    """
+
+    mean_square: Tensor
+
+    def __init__(
+        self, decoder_logvar: DecoderLogvar = "optimal", min_logvar: float | None = None
+    ) -> None:
+        super().__init__(decoder_logvar, min_logvar)
+        # min + softplus(log(square) - min) is log(square + exp(min)), which a square of 0 has, too.
+        self._least = 0.0 if min_logvar is None else math.exp(min_logvar)
+        self.register_buffer("mean_square", torch.ones(()))
+
+    @property
+    def shared(self) -> tuple[Tensor | float, ...]:
+        """The log-variance of training."""
+        return (torch.log(self.mean_square + self._least),)
+
+    def nll(
+        self, params: Params, x: Tensor, prepared: Tensor, batch_dims: int, reduction: Reduction
+    ) -> Tensor:
+        """As of any likelihood, but in training of this batch's log-variance."""
+        if self.training:
+            mean = params[0]
+            target = self.target(x, prepared).expand_as(mean)
+            square = _mean_square(mean, target, "all", batch_dims)
+            with torch.no_grad():
+                self.mean_square.lerp_(square.squeeze().to(self.mean_square), 1 - _MEMORY)
+            params = (mean, torch.log(square + self._least))
+        return super().nll(params, x, prepared, batch_dims, reduction)
 
 
 def _read_without_dimensions(

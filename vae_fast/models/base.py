@@ -59,8 +59,8 @@ class LatentModel(nn.Module):
         likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values,
             "negative_binomial" for counts; any that has a head in its file of
             `vae_fast.likelihoods` ("continuous_bernoulli", "laplace", ...).
-        decoder_logvar: of the Gaussian: "learned" (one number), "pixel" (one from the decoder for
-            each element), or a number that stays fixed.
+        decoder_logvar: of the Gaussian: "learned" (one number), "optimal" (the best one for each
+            batch), "pixel" (one from the decoder for each element), or a number that stays fixed.
         min_logvar: a lower bound of "learned" and "pixel" log-variances, which they approach
             smoothly: min_logvar + softplus(logvar - min_logvar). Data that the decoder reproduces
             exactly would otherwise send them, and the loss, to minus infinity. -6 is a standard
@@ -100,7 +100,7 @@ class LatentModel(nn.Module):
         architecture: Literal["mlp", "conv"] = "mlp",
         channels: Sequence[int] = (32, 64),
         likelihood: str = "bernoulli",
-        decoder_logvar: Literal["learned", "pixel"] | float = "learned",
+        decoder_logvar: Literal["learned", "optimal", "pixel"] | float = "learned",
         min_logvar: float | None = None,
         library: float | None = None,
         num_classes: int | None = None,

@@ -34,6 +34,11 @@ class TrainerConfig:
         clip_norm: the gradient is scaled down to this norm where it is longer; None: never.
         beta: weight of the KL term.
         kl_warmup: epochs (or a part of one) in which the weight rises linearly from 0 to `beta`.
+        kl_cycles: equal parts of the run, each of which begins with such a rise (Fu et al. 2019,
+            who have 4 that rise for half of their length); 1 is a single one.
+        kl_capacity: nats at which the KL term is held: the loss is nll + beta |KL - capacity|, with
+            a beta far above 1 (Burgess et al. 2018: 1000); None: it is not.
+        kl_capacity_warmup: epochs (or a part of one) in which that rises linearly from 0.
         free_bits: nats of KL that each latent dimension has for nothing.
         estimator: the bound that is trained and evaluated, and the estimate of its gradient, by its
             name in `importance_weighted_loss`; `VAE.loss` has this and what follows.
@@ -76,6 +81,9 @@ class TrainerConfig:
     clip_norm: float | None = None
     beta: float = 1.0
     kl_warmup: float = 0.0
+    kl_cycles: int = 1
+    kl_capacity: float | None = None
+    kl_capacity_warmup: float = 0.0
     free_bits: float = 0.0
     estimator: str = "elbo"
     num_samples: int = 1
@@ -98,11 +106,13 @@ class TrainerConfig:
             TypeError: a field is of the wrong type; the message names it.
             ValueError: a field is out of its range; the message names it.
         """
-        for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every", "num_samples"):
+        whole = ("epochs", "batch_size", "eval_batch_size", "checkpoint_every")
+        for name in (*whole, "kl_cycles", "num_samples"):
             self._whole(name, 1)
         self._whole("seed", 0)
-        for name in ("weight_decay", "lr_warmup", "beta", "kl_warmup", "free_bits", "min_delta"):
+        for name in ("weight_decay", "lr_warmup", "beta", "free_bits", "min_delta"):
             self._number(name, zero=True)
+        self._kl_schedule()
         self._number("learning_rate", zero=False)
         if self.clip_norm is not None:
             self._number("clip_norm", zero=False)
@@ -117,7 +127,7 @@ class TrainerConfig:
         for name in ("antithetic", "cuda_graphs", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"TrainerConfig.{name} is {getattr(self, name)!r}; expected a bool")
-        weighs_kl = self.beta != 1 or self.kl_warmup > 0
+        weighs_kl = self.beta != 1 or self.kl_warmup > 0 or self.kl_capacity is not None
         check_sampling(
             "TrainerConfig", self.sampling, weighs_kl=weighs_kl, free_bits=self.free_bits
         )
@@ -126,6 +136,24 @@ class TrainerConfig:
     def sampling(self) -> Sampling:
         """How codes are drawn and what is made of them."""
         return Sampling(**{name: getattr(self, name) for name in Sampling._fields})
+
+    def _kl_schedule(self) -> None:
+        for name in ("kl_warmup", "kl_capacity_warmup"):
+            self._number(name, zero=True)
+        longest = self.epochs / self.kl_cycles
+        if self.kl_cycles > 1 and not 0 < self.kl_warmup <= longest:
+            raise ValueError(
+                f"TrainerConfig.kl_cycles is {self.kl_cycles}, of {longest:g} epochs each, and "
+                f"kl_warmup is {self.kl_warmup:g}; expected a rise of more than 0 and at most "
+                f"{longest:g} epochs"
+            )
+        if self.kl_capacity is not None:
+            self._number("kl_capacity", zero=True)
+        elif self.kl_capacity_warmup:
+            raise ValueError(
+                f"TrainerConfig.kl_capacity_warmup is {self.kl_capacity_warmup:g}, but kl_capacity "
+                "is None; expected the capacity to which it rises"
+            )
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
         value = getattr(self, name)
@@ -185,15 +213,34 @@ class TrainerConfig:
 
 def kl_weight(config: TrainerConfig, epoch: float) -> float:
     """The weight of the KL term after so many epochs, counted from 0 in fractions."""
-    if epoch >= config.kl_warmup:
-        return config.beta
-    return config.beta * epoch / config.kl_warmup
+    if config.kl_cycles > 1:
+        epoch %= config.epochs / config.kl_cycles
+    return config.beta * _risen(epoch, config.kl_warmup)
+
+
+def kl_control(config: TrainerConfig, epoch: float | None = None) -> tuple[float, ...]:
+    """What a step at this epoch weighs the KL term by: beta, and the capacity if there is one.
+
+    Args:
+        config: the settings.
+        epoch: counted from 0 in fractions; None: after all warm-ups, as evaluation has it.
+    """
+    weight = config.beta if epoch is None else kl_weight(config, epoch)
+    if config.kl_capacity is None:
+        return (weight,)
+    risen = 1.0 if epoch is None else _risen(epoch, config.kl_capacity_warmup)
+    return weight, config.kl_capacity * risen
+
+
+def _risen(epoch: float, warmup: float) -> float:
+    """From 0 to 1 over so many epochs."""
+    return 1.0 if epoch >= warmup else epoch / warmup
 
 
 def learning_rate_factor(config: TrainerConfig, epoch: float) -> float:
     """What the learning rate is multiplied by after so many epochs, counted from 0 in fractions."""
     if epoch < config.lr_warmup:
-        return epoch / config.lr_warmup
+        return _risen(epoch, config.lr_warmup)
     if config.schedule == "constant":
         return 1.0
     left = 1 - (epoch - config.lr_warmup) / max(config.epochs - config.lr_warmup, 1e-9)

@@ -6,7 +6,7 @@ Not yet run on a GPU: written against the documentation of torch.cuda.graph.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,15 +29,15 @@ class CannotRecord(RuntimeError):  # noqa: N818
 class GraphedStep:
     """A step on batches of one shape: the first few run as they are, then one is recorded.
 
-    What changes from step to step is read from memory that the graph knows: the batch, the KL
-    weight, the learning rates. The noise does too, since its seeds are drawn on the device.
+    What changes from step to step is read from memory that the graph knows: the batch, what weighs
+    the KL term, the learning rates. The noise does too, since its seeds are drawn on the device.
 
     A batch of another shape (the last of an epoch) runs as it is. All of it runs on the batch's
     device, whichever is current.
 
     Args:
-        step: takes a batch and the KL weight (a number, or a tensor without dimensions), updates
-            the weights, and returns the terms of the loss.
+        step: takes a batch and what weighs the KL term (numbers, or tensors without dimensions),
+            updates the weights, and returns the terms of the loss.
         optimizer: whose learning rates it uses; must be capturable.
 
     Raises:
@@ -45,46 +45,45 @@ class GraphedStep:
             looks at values on the CPU for example, or nothing was.
     """
 
-    def __init__(
-        self, step: Callable[[Tensor, float | Tensor], ELBO], optimizer: torch.optim.Optimizer
-    ) -> None:
+    def __init__(self, step: Callable[..., ELBO], optimizer: torch.optim.Optimizer) -> None:
         self._step = step
         self._optimizer = optimizer
         self._steps = 0
         self._batch: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, x: Tensor, beta: float) -> ELBO:
+    def __call__(self, x: Tensor, *control: float) -> ELBO:
         """The step. The terms are valid until the next one."""
         with torch.cuda.device(x.device):
-            return self._on_device(x, beta)
+            return self._on_device(x, control)
 
-    def _on_device(self, x: Tensor, beta: float) -> ELBO:
+    def _on_device(self, x: Tensor, control: Sequence[float]) -> ELBO:
         if self._batch is None:
             self._batch = torch.empty_like(x)
-            self._beta = torch.zeros((), device=x.device)
+            self._control = [torch.zeros((), device=x.device) for _ in control]
             self._rates = [torch.zeros((), device=x.device) for _ in self._optimizer.param_groups]
         if x.shape != self._batch.shape or x.dtype != self._batch.dtype:
-            return self._step(x, beta)
+            return self._step(x, *control)
         self._steps += 1
         if self._steps <= _WARM_UPS:
-            return self._on_another_stream(x, beta)
+            return self._on_another_stream(x, control)
         if self._graph is None:
             self._graph = self._record(self._batch)
         self._batch.copy_(x)
-        self._beta.fill_(beta)
+        for place, value in zip(self._control, control, strict=True):
+            place.fill_(value)
         for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         self._graph.replay()
         return self._terms
 
-    def _on_another_stream(self, x: Tensor, beta: float) -> ELBO:
+    def _on_another_stream(self, x: Tensor, control: Sequence[float]) -> ELBO:
         """As a recording will: what is set up for a stream is then set up for such a one."""
         here = torch.cuda.current_stream(x.device)
         stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(here)
         with torch.cuda.stream(stream):
-            terms = self._step(x, beta)
+            terms = self._step(x, *control)
         here.wait_stream(stream)
         for tensor in (x, *terms):
             tensor.record_stream(here if tensor is not x else stream)
@@ -103,7 +102,7 @@ class GraphedStep:
             with torch.cuda.stream(stream), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 with torch.cuda.graph(graph, stream=stream):
-                    self._terms = self._step(batch, self._beta)
+                    self._terms = self._step(batch, *self._control)
         except RuntimeError as error:
             raise CannotRecord(f"{_CANNOT_RECORD}: {error}") from error
         finally:

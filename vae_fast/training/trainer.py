@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from vae_fast._version import __version__
-from vae_fast.bounds import ELBO
+from vae_fast.bounds import ELBO, capacity_loss
 from vae_fast.memory import keep_freed_heap
 from vae_fast.models import LatentModel
 from vae_fast.training.batches import batches, place, step_count
 from vae_fast.training.callbacks import Callback, TensorBoard
 from vae_fast.training.checkpoint import Checkpoint, fitting_state, snapshot
-from vae_fast.training.config import TrainerConfig, kl_weight, learning_rate_factor
+from vae_fast.training.config import TrainerConfig, kl_control, kl_weight, learning_rate_factor
 from vae_fast.training.devices import choose_device, require_precision
 from vae_fast.training.expected import Expected, Given, Source
 from vae_fast.training.files import (
@@ -278,7 +278,7 @@ class Trainer:
         self.model.eval()
         with self._pass(data, self.config.eval_batch_size, "evaluation") as stream:
             for x in stream:
-                average.add(self._loss(x, self.config.beta, 0.0), len(x))
+                average.add(self._loss(x, kl_control(self.config), 0.0), len(x))
         self.model.train(was_training)
         return average.read()
 
@@ -333,26 +333,29 @@ class Trainer:
     def _step(self, x: Tensor, place: float) -> ELBO:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * learning_rate_factor(self.config, place)
-        return self._step_on(x, kl_weight(self.config, place))
+        return self._step_on(x, *kl_control(self.config, place))
 
-    def _plain_step(self, x: Tensor, beta: float | Tensor) -> ELBO:
-        terms = self._gradients(x, beta)
+    def _plain_step(self, x: Tensor, *control: float | Tensor) -> ELBO:
+        terms = self._gradients(x, control)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return terms
 
-    def _gradients(self, x: Tensor, beta: float | Tensor) -> ELBO:
+    def _gradients(self, x: Tensor, control: Sequence[float | Tensor]) -> ELBO:
         """The terms of a batch's loss; its gradients are then in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self._loss(x, beta, self.config.free_bits)
+        terms = self._loss(x, control, self.config.free_bits)
         terms.loss.backward()  # type: ignore[no-untyped-call]
         return terms
 
-    def _loss(self, x: Tensor, beta: float | Tensor, free_bits: float) -> ELBO:
+    def _loss(self, x: Tensor, control: Sequence[float | Tensor], free_bits: float) -> ELBO:
         bfloat16 = self.config.precision == "bfloat16"
+        beta, *capacity = control
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            return loss_of(self.model, x, **weights_of(self.config.sampling, beta, free_bits))
+            given = weights_of(self.config.sampling, 0.0 if capacity else beta, free_bits)
+            terms = loss_of(self.model, x, **given)
+            return capacity_loss(terms, capacity[0], beta) if capacity else terms
 
     @contextmanager
     def _pass(
@@ -481,5 +484,13 @@ def _warn_of_a_jump(before: TrainerConfig, now: TrainerConfig, epoch: int) -> No
             f"the {now.schedule} schedule is now over {now.epochs} epochs and not {before.epochs}: "
             f"after epoch {epoch} the learning rate goes on at {new * now.learning_rate:.3g}, and "
             f"was {old * now.learning_rate:.3g}",
+            stacklevel=3,
+        )
+    weight, new_weight = (kl_weight(config, epoch) for config in (before, now))
+    if weight != new_weight:
+        warnings.warn(
+            f"the {now.kl_cycles} cycles of the KL weight are now over {now.epochs} epochs and not "
+            f"{before.epochs}: after epoch {epoch} it goes on at {new_weight:.3g}, and was "
+            f"{weight:.3g}",
             stacklevel=3,
         )
