@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/compensated_sum.h"
 #include "cpu/instruction_set.h"
+#include "formulas/compensated_sum.h"
 
 namespace vae_fast::cpu {
 namespace {

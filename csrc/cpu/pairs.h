@@ -293,7 +293,7 @@ class Pairs {
     const T center = sum.center();
 #pragma omp simd
     for (int64_t k = 0; k < n; ++k) values[k] = exp_nonpositive(values[k] - center);
-    sum.weights += sum_of(values, n);
+    sum.add_weights(sum_of(values, n));
   }
 
   void to_density_slopes(const OfOwner& own, int64_t window, int64_t first, int64_t n, T* values) {

@@ -7,8 +7,8 @@
 
 #include <cstring>
 
-#include "cpu/compensated_sum.h"
 #include "cpu/vector_bytes.h"
+#include "formulas/compensated_sum.h"
 #include "formulas/storage.h"
 #include "kernels.h"
 

@@ -181,7 +181,7 @@ struct PairsValue {
     } else if (loop.reduction == PairsReduction::kLogSumExp) {
       const T density = pair_log_density(log_weight_of<T>(loop, pair), square);
       log_sum.move_to(density);
-      log_sum.weights += exp_nonpositive(density - log_sum.center());
+      log_sum.add_weights(exp_nonpositive(density - log_sum.center()));
     } else {
       sum += kernel_of(loop, square);
     }
@@ -192,10 +192,11 @@ struct PairsValue {
     T largest[] = {log_sum.largest};
     warp_combine<1>(largest, team, [](T a, T b) VAE_FAST_INLINE { return max_(a, b); });
     log_sum.move_to(largest[0]);
-    double sums[] = {log_sum.weights, sum};
-    warp_combine<2>(sums, team, [](double a, double b) VAE_FAST_INLINE { return a + b; });
+    double sums[] = {log_sum.weights, log_sum.lost, sum};
+    warp_combine<3>(sums, team, [](double a, double b) VAE_FAST_INLINE { return a + b; });
     log_sum.weights = sums[0];
-    sum = sums[1];
+    log_sum.lost = sums[1];
+    sum = sums[2];
     for (int distance = team / 2; distance > 0; distance /= 2) {
       const T other = __shfl_xor_sync(kAllLanes, least, distance);
       const int64_t index = __shfl_xor_sync(kAllLanes, nearest, distance);
@@ -332,22 +333,28 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     __syncthreads();
     const int64_t left = loop.others - first;
     const int count = !exists ? 0 : left < kPairOthers ? static_cast<int>(left) : kPairOthers;
-    T slopes = 0, positions = 0, of_squares = 0;
-    for (int other = 0; other < count; ++other) {
-      const PairPlace pair = {owner, first + other, number};
-      const T distance = tile.template distance<kScale>(own, other, lane);
-      if (!loop.for_gradients) {
-        value.add(loop, pair, distance * distance);
-        continue;
+    if (!loop.for_gradients) {
+      for (int other = 0; other < count; ++other) {
+        const T distance = tile.template distance<kScale>(own, other, lane);
+        value.add(loop, {owner, first + other, number}, distance * distance);
       }
-      const T slope = slope_of(loop, pair, distance * distance), moved = slope * distance;
-      slopes += slope;
-      positions += moved * tile.template outer_scale<kScale>(other, lane);
-      of_squares += moved * distance;
+      continue;
     }
-    slope_sum += slopes;
-    position_sum += positions;
-    square_sum += of_squares;
+    constexpr int kTogether = 16;
+    for (int part = 0; part < count; part += kTogether) {
+      const int end = part + kTogether < count ? part + kTogether : count;
+      T slopes = 0, positions = 0, of_squares = 0;
+      for (int other = part; other < end; ++other) {
+        const T distance = tile.template distance<kScale>(own, other, lane);
+        const T slope = slope_of(loop, {owner, first + other, number}, distance * distance);
+        slopes += slope;
+        positions += slope * distance * tile.template outer_scale<kScale>(other, lane);
+        of_squares += slope * distance * distance;
+      }
+      slope_sum += slopes;
+      position_sum += positions;
+      square_sum += of_squares;
+    }
   }
   if (exists && !loop.for_gradients) value.store(loop, owner * loop.dims + number);
   if (exists && loop.for_gradients) {
@@ -366,9 +373,11 @@ __global__ void __launch_bounds__(kBlockThreads, kMinBlocks)
     pair_weights(const __grid_constant__ PairsLoop loop) {
   const int64_t component = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (component >= loop.owners) return;
-  double sum = 0;
-  for (int64_t d = 0; d < loop.dims; ++d) sum += loop.position_sums[component * loop.dims + d];
-  store_double(loop.grad_log_weights, component, sum);
+  double sum = 0, lost = 0;
+  for (int64_t d = 0; d < loop.dims; ++d) {
+    add_compensated(sum, lost, loop.position_sums[component * loop.dims + d]);
+  }
+  store_double(loop.grad_log_weights, component, sum + lost);
 }
 
 }  // namespace vae_fast::cuda

@@ -6,7 +6,7 @@
 // taken from that end.
 #pragma once
 
-#include "elementary.h"
+#include "compensated_sum.h"
 
 namespace vae_fast {
 inline namespace VAE_FAST_ISA {
@@ -79,6 +79,7 @@ template <class T>
 struct LogSumExp {
   T largest = -kInfinity<T>;
   double weights = 0;  // relative to the largest
+  double lost = 0;     // of them, to roundings; in float64
 
   // What exponents are relative to: finite where all are -infinity.
   VAE_FAST_FN T center() const { return select(largest > -kInfinity<T>, largest, T(0)); }
@@ -86,14 +87,25 @@ struct LogSumExp {
   VAE_FAST_FN void move_to(T larger) {
     if (larger > largest) {
       if (weights != 0) {
-        weights *= exp_(static_cast<double>(center()) - static_cast<double>(larger));
+        const double factor = exp_(static_cast<double>(center()) - static_cast<double>(larger));
+        weights *= factor;
+        lost *= factor;
       }
       largest = larger;
     }
   }
 
+  // Of terms exp(l - center()).
+  VAE_FAST_FN void add_weights(double sum) {
+    if constexpr (sizeof(T) == 8) {
+      add_compensated(weights, lost, sum);
+    } else {
+      weights += sum;
+    }
+  }
+
   // A NaN is in the weights: the largest one passes it by.
-  VAE_FAST_FN double value() const { return static_cast<double>(center()) + log_(weights); }
+  VAE_FAST_FN double value() const { return static_cast<double>(center()) + log_(weights + lost); }
 };
 
 }  // namespace VAE_FAST_ISA

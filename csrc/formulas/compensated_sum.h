@@ -2,9 +2,9 @@
 // cascades are. float32's sums are in double, and have no need of it.
 #pragma once
 
-#include "formulas/elementary.h"
+#include "elementary.h"
 
-namespace vae_fast::cpu {
+namespace vae_fast {
 inline namespace VAE_FAST_ISA {
 
 // sum + lost grows by exactly x, but for what rounds in `lost` (Knuth's two-sum). Of a sum that is
@@ -18,4 +18,4 @@ VAE_FAST_FN void add_compensated(double& sum, double& lost, double x) {
 }
 
 }  // namespace VAE_FAST_ISA
-}  // namespace vae_fast::cpu
+}  // namespace vae_fast
