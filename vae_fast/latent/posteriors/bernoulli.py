@@ -1,0 +1,193 @@
+"""Latent bits: with a straight-through gradient, or relaxed to the interval."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn import functional
+
+from vae_fast.engine.distribution import register_kl
+from vae_fast.engine.shapes import broadcast_shape
+from vae_fast.latent.posteriors.vectors import VectorDistribution
+from vae_fast.likelihoods.bernoulli import bernoulli_kl, bernoulli_nll
+
+
+def _logistic(like: Tensor) -> Tensor:
+    """Logistic noise, the logit of a uniform number strictly between 0 and 1."""
+    uniform = torch.rand_like(like).clamp(min=torch.finfo(like.dtype).tiny)
+    return torch.log(uniform) - torch.log1p(-uniform)
+
+
+class BernoulliVector(VectorDistribution):
+    """Of vectors of independent bits, whose samples have straight-through gradients.
+
+    A sample's gradient is that of the probabilities (Bengio et al. 2013, arXiv:1308.3432), which is
+    biased. The divergence of two is exact, and does not cancel between neighbours.
+
+    Args:
+        logits: Of ones, (*batch, D).
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Raises:
+        TypeError: A parameter has a wrong type or dtype.
+        ValueError: A parameter's shape, or, where validated, its value is wrong.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import kl_divergence
+        >>> from vae_fast.latent.posteriors import BernoulliVector
+        >>> q = BernoulliVector(torch.tensor([[0.0, 5.0]]))
+        >>> kl_divergence(q, BernoulliVector(torch.zeros(2)))
+        tensor([0.6530])
+    """
+
+    arg_constraints: ClassVar = {"logits": constraints.real_vector}
+    support = constraints.independent(constraints.boolean, 1)  # type: ignore[no-untyped-call]
+    logits: Tensor
+
+    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
+        super().__init__(logits, validate_args=validate_args)
+
+    def _draw(self, logits: Tensor) -> Tensor:
+        probs = torch.sigmoid(logits)
+        hard = (torch.rand_like(logits) < probs).to(logits.dtype)
+        return hard + (probs - probs.detach())
+
+    def _cost(self, value: Tensor) -> Tensor:
+        return _bernoulli_cost(self._given[0], value)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities of ones."""
+        return torch.sigmoid(self.logits)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likelier ones; of equal ones 0."""
+        return (self.logits > 0).to(self.logits.dtype)
+
+    def entropy(self) -> Tensor:
+        """The cost is linear in the value: that of the mean."""
+        logits = self._computed()[0]
+        return _bernoulli_cost(logits, torch.sigmoid(logits)).expand(self._batch_shape)
+
+
+def _bernoulli_cost(logits: Tensor, value: Tensor) -> Tensor:
+    shape = broadcast_shape((logits, value))
+    logits, value = logits.expand(shape), value.expand(shape)
+    return bernoulli_nll(logits, value, batch_dims=len(shape) - 1, reduction="sample")
+
+
+class BinaryConcrete(VectorDistribution):
+    """Of vectors of numbers from 0 to 1: bits relaxed, sigmoid((logits + logistic noise) / t).
+
+    Maddison, Mnih and Teh 2017, "The concrete distribution" (arXiv:1611.00712), appendix B; as
+    :class:`Concrete` for two classes: ``rsample_kl`` estimates the divergence of two from the
+    sample's own noise, ``kl_divergence`` to a :class:`BernoulliVector` is that of the bits, exact.
+
+    ``log_prob`` reads what has been rounded to 0 or 1 as the nearest number between.
+
+    Args:
+        logits: Of ones, (*batch, D).
+        temperature: t > 0, (*batch); or a number. Towards 0 samples become bits.
+        validate_args: See :class:`vae_fast.engine.distribution.Distribution`.
+
+    Raises:
+        TypeError: A parameter has a wrong type or dtype.
+        ValueError: A parameter's shape, or, where validated, its value is wrong.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.latent.posteriors import BinaryConcrete
+        >>> q = BinaryConcrete(torch.tensor([[5.0, 0.0]]), temperature=0.5)
+        >>> z, kl = q.rsample_kl(BinaryConcrete(torch.zeros(2), temperature=0.5))
+        >>> z.shape, kl.shape
+        (torch.Size([1, 2]), torch.Size([1]))
+    """
+
+    arg_constraints: ClassVar = {
+        "logits": constraints.real_vector,
+        "temperature": constraints.positive,
+    }
+    support = constraints.independent(constraints.unit_interval, 1)  # type: ignore[no-untyped-call]
+    logits: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self, logits: Tensor, temperature: Tensor | float, validate_args: bool | None = None
+    ) -> None:
+        super().__init__(logits, temperature, validate_args=validate_args)  # type: ignore[arg-type]
+
+    def _draw(self, logits: Tensor, temperature: Tensor) -> Tensor:
+        return self._of_logit((logits + _logistic(logits)) / temperature.unsqueeze(-1))
+
+    def _of_logit(self, y: Tensor) -> Tensor:
+        return torch.sigmoid(y)
+
+    def rsample_kl(self, other: BinaryConcrete) -> tuple[Tensor, Tensor]:
+        """A sample, and an unbiased estimate of the divergence: log q - log p at it."""
+        logits, temperature = (
+            x.to(self._computed()[0].dtype) for x in self._wide(self._batch_shape)
+        )
+        noise = _logistic(logits)
+        y = (logits + noise) / temperature.unsqueeze(-1)
+        others, their_temperature = other._computed()
+        theirs = _log_density(others - their_temperature.unsqueeze(-1) * y, their_temperature)
+        kl = _log_density(-noise, temperature) - theirs
+        return self._of_logit(y).to(self._sample_dtype), kl
+
+    def _cost(self, value: Tensor) -> Tensor:
+        logits, temperature, value = self._computed(value)
+        info = torch.finfo(value.dtype)
+        value = value.clamp(min=info.tiny, max=1 - 0.5 * info.eps)
+        log_z, log_rest = torch.log(value), torch.log1p(-value)
+        scores = logits - temperature.unsqueeze(-1) * (log_z - log_rest)
+        return (log_z + log_rest).sum(-1) - _log_density(scores, temperature)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likelier bits: those that it relaxes; of equal ones 0."""
+        return (self.logits > 0).to(self.logits.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        """The bits' probabilities, which are the mean at a temperature of 0."""
+        return torch.sigmoid(self.logits)
+
+
+class StraightThroughBinaryConcrete(BinaryConcrete):
+    """:class:`BinaryConcrete`, whose samples are bits and have the relaxed sample's gradient.
+
+    Arguments as there.
+
+    Example:
+        >>> import torch
+        >>> from vae_fast.latent.posteriors import StraightThroughBinaryConcrete
+        >>> StraightThroughBinaryConcrete(torch.tensor([[9e3, -9e3]]), temperature=1.0).rsample()
+        tensor([[1., 0.]])
+    """
+
+    support = constraints.independent(constraints.boolean, 1)  # type: ignore[no-untyped-call]
+
+    def _of_logit(self, y: Tensor) -> Tensor:
+        relaxed = torch.sigmoid(y)
+        return (y.detach() > 0).to(y.dtype) + (relaxed - relaxed.detach())
+
+    def _cost(self, value: Tensor) -> Tensor:
+        return _bernoulli_cost(self._given[0], value)
+
+
+def _log_density(scores: Tensor, temperature: Tensor) -> Tensor:
+    """Of the logit y of a sample, where scores = logits - t y; summed over the event."""
+    each = torch.log(temperature).unsqueeze(-1) - scores.abs()
+    return (each - 2 * functional.softplus(-scores.abs())).sum(-1)
+
+
+@register_kl(BernoulliVector, BernoulliVector)
+@register_kl(BinaryConcrete, BernoulliVector)
+def _kl(p: BernoulliVector | BinaryConcrete, q: BernoulliVector) -> Tensor:
+    """Of the bits, exact."""
+    return bernoulli_kl(p._computed()[0], q._computed()[0]).sum(-1)
