@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from vae_fast.engine.distribution import register_kl
 from vae_fast.engine.shapes import broadcast_shape
+from vae_fast.latent.posteriors.relaxed import Relaxed
 from vae_fast.latent.posteriors.vectors import VectorDistribution
 from vae_fast.likelihoods.bernoulli import bernoulli_kl, bernoulli_nll
 
@@ -81,7 +82,7 @@ def _bernoulli_cost(logits: Tensor, value: Tensor) -> Tensor:
     return bernoulli_nll(logits, value, batch_dims=len(shape) - 1, reduction="sample")
 
 
-class BinaryConcrete(VectorDistribution):
+class BinaryConcrete(Relaxed):
     """Of vectors of numbers from 0 to 1: bits relaxed, sigmoid((logits + logistic noise) / t).
 
     Maddison, Mnih and Teh 2017, "The concrete distribution" (arXiv:1611.00712), appendix B; as
@@ -108,44 +109,25 @@ class BinaryConcrete(VectorDistribution):
         (torch.Size([1, 2]), torch.Size([1]))
     """
 
-    arg_constraints: ClassVar = {
-        "logits": constraints.real_vector,
-        "temperature": constraints.positive,
-    }
     support = constraints.independent(constraints.unit_interval, 1)  # type: ignore[no-untyped-call]
-    logits: Tensor
-    temperature: Tensor
 
-    def __init__(
-        self, logits: Tensor, temperature: Tensor | float, validate_args: bool | None = None
-    ) -> None:
-        super().__init__(logits, temperature, validate_args=validate_args)  # type: ignore[arg-type]
+    def _noise(self, like: Tensor) -> Tensor:
+        return _logistic(like)
 
-    def _draw(self, logits: Tensor, temperature: Tensor) -> Tensor:
-        return self._of_logit((logits + _logistic(logits)) / temperature.unsqueeze(-1))
-
-    def _of_logit(self, y: Tensor) -> Tensor:
+    def _of(self, y: Tensor) -> Tensor:
         return torch.sigmoid(y)
 
-    def rsample_kl(self, other: BinaryConcrete) -> tuple[Tensor, Tensor]:
-        """A sample, and an unbiased estimate of the divergence: log q - log p at it."""
-        logits, temperature = (
-            x.to(self._computed()[0].dtype) for x in self._wide(self._batch_shape)
-        )
-        noise = _logistic(logits)
-        y = (logits + noise) / temperature.unsqueeze(-1)
-        others, their_temperature = other._computed()
-        theirs = _log_density(others - their_temperature.unsqueeze(-1) * y, their_temperature)
-        kl = _log_density(-noise, temperature) - theirs
-        return self._of_logit(y).to(self._sample_dtype), kl
-
-    def _cost(self, value: Tensor) -> Tensor:
-        logits, temperature, value = self._computed(value)
+    def _inverse(self, value: Tensor) -> tuple[Tensor, Tensor]:
         info = torch.finfo(value.dtype)
         value = value.clamp(min=info.tiny, max=1 - 0.5 * info.eps)
         log_z, log_rest = torch.log(value), torch.log1p(-value)
-        scores = logits - temperature.unsqueeze(-1) * (log_z - log_rest)
-        return (log_z + log_rest).sum(-1) - _log_density(scores, temperature)
+        return log_z - log_rest, (log_z + log_rest).sum(-1)
+
+    def _log_density(self, scores: Tensor, temperature: Tensor) -> Tensor:
+        """Of the logit of z; Maddison et al. 2017, equation 26."""
+        magnitude = scores.abs()
+        each = torch.log(temperature).unsqueeze(-1) - magnitude
+        return (each - 2 * functional.softplus(-magnitude)).sum(-1)
 
     @property
     def mode(self) -> Tensor:
@@ -172,18 +154,12 @@ class StraightThroughBinaryConcrete(BinaryConcrete):
 
     support = constraints.independent(constraints.boolean, 1)  # type: ignore[no-untyped-call]
 
-    def _of_logit(self, y: Tensor) -> Tensor:
+    def _of(self, y: Tensor) -> Tensor:
         relaxed = torch.sigmoid(y)
         return (y.detach() > 0).to(y.dtype) + (relaxed - relaxed.detach())
 
     def _cost(self, value: Tensor) -> Tensor:
         return _bernoulli_cost(self._given[0], value)
-
-
-def _log_density(scores: Tensor, temperature: Tensor) -> Tensor:
-    """Of the logit y of a sample, where scores = logits - t y; summed over the event."""
-    each = torch.log(temperature).unsqueeze(-1) - scores.abs()
-    return (each - 2 * functional.softplus(-scores.abs())).sum(-1)
 
 
 @register_kl(BernoulliVector, BernoulliVector)

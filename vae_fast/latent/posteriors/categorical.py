@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from vae_fast.engine.classes import classes_kl
 from vae_fast.engine.distribution import register_kl
+from vae_fast.latent.posteriors.relaxed import Relaxed
 from vae_fast.latent.posteriors.vectors import VectorDistribution, simplex
 
 
@@ -83,7 +84,7 @@ class OneHotCategorical(VectorDistribution):
         return -terms.sum(-1).expand(self._batch_shape)
 
 
-class Concrete(VectorDistribution):
+class Concrete(Relaxed):
     """Of points of the simplex: one-hot vectors relaxed, softmax((logits + Gumbel noise) / t).
 
     Maddison, Mnih and Teh 2017, "The concrete distribution" (arXiv:1611.00712); Jang, Gu and Poole
@@ -117,44 +118,26 @@ class Concrete(VectorDistribution):
         tensor([0.6530])
     """
 
-    arg_constraints: ClassVar = {
-        "logits": constraints.real_vector,
-        "temperature": constraints.positive,
-    }
     support: Any = simplex
-    logits: Tensor
-    temperature: Tensor
 
-    def __init__(
-        self, logits: Tensor, temperature: Tensor | float, validate_args: bool | None = None
-    ) -> None:
-        super().__init__(logits, temperature, validate_args=validate_args)  # type: ignore[arg-type]
+    def _noise(self, like: Tensor) -> Tensor:
+        return _log_exponential(like)
 
-    def _draw(self, logits: Tensor, temperature: Tensor) -> Tensor:
-        return self._of_log(_log_relaxed(logits, temperature, _log_exponential(logits)))
+    def _normalized(self, y: Tensor) -> Tensor:
+        return torch.log_softmax(y, -1)
 
-    def _of_log(self, log_z: Tensor) -> Tensor:
-        return torch.exp(log_z)
+    def _of(self, y: Tensor) -> Tensor:
+        return torch.exp(y)
 
-    def rsample_kl(self, other: Concrete) -> tuple[Tensor, Tensor]:
-        """A sample, and an unbiased estimate of the divergence: log q - log p at it."""
-        logits, temperature = (
-            x.to(self._computed()[0].dtype) for x in self._wide(self._batch_shape)
-        )
-        noise = _log_exponential(logits)
-        log_z = _log_relaxed(logits, temperature, noise)
-        # Its own density is a function of the noise, whatever the logits: as of t = 1 and z = E.
-        own = _log_density(noise, temperature)
-        others, their_temperature = other._computed()
-        scores = others - their_temperature.unsqueeze(-1) * log_z
-        kl = own - _log_density(scores, their_temperature)
-        return self._of_log(log_z).to(self._sample_dtype), kl
-
-    def _cost(self, value: Tensor) -> Tensor:
-        logits, temperature, value = self._computed(value)
+    def _inverse(self, value: Tensor) -> tuple[Tensor, Tensor]:
         log_z = torch.log(value.clamp(min=torch.finfo(value.dtype).tiny))
-        scores = logits - temperature.unsqueeze(-1) * log_z
-        return log_z.sum(-1) - _log_density(scores, temperature)
+        return log_z, log_z.sum(-1)
+
+    def _log_density(self, scores: Tensor, temperature: Tensor) -> Tensor:
+        """Of log z; Maddison et al. 2017, equation 22."""
+        n = scores.shape[-1]
+        constant = math.lgamma(n) + (n - 1) * torch.log(temperature)
+        return constant + scores.sum(-1) - n * torch.logsumexp(scores, -1)
 
     @property
     def mode(self) -> Tensor:
@@ -182,24 +165,12 @@ class StraightThroughConcrete(Concrete):
 
     support: Any = constraints.one_hot
 
-    def _of_log(self, log_z: Tensor) -> Tensor:
-        relaxed = torch.exp(log_z)
-        return _one_hot_largest(log_z.detach()) + (relaxed - relaxed.detach())
+    def _of(self, y: Tensor) -> Tensor:
+        relaxed = torch.exp(y)
+        return _one_hot_largest(y.detach()) + (relaxed - relaxed.detach())
 
     def _cost(self, value: Tensor) -> Tensor:
         return OneHotCategorical(self.logits, validate_args=False)._cost(value)
-
-
-def _log_relaxed(logits: Tensor, temperature: Tensor, noise: Tensor) -> Tensor:
-    """The logarithm of a sample, of noise that is the negative of Gumbel's."""
-    return torch.log_softmax((logits - noise) / temperature.unsqueeze(-1), -1)
-
-
-def _log_density(scores: Tensor, temperature: Tensor) -> Tensor:
-    """Of log z, where scores = logits - t log z; Maddison et al. 2017, equation 22."""
-    n = scores.shape[-1]
-    constant = math.lgamma(n) + (n - 1) * torch.log(temperature)
-    return constant + scores.sum(-1) - n * torch.logsumexp(scores, -1)
 
 
 @register_kl(OneHotCategorical, OneHotCategorical)

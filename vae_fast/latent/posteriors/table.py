@@ -100,9 +100,13 @@ class PosteriorHead(nn.Module):
         raise NotImplementedError
 
 
+# What concentrations and rates are at least: there a divergence is a million nats, and further on
+# its slopes, of the inverse's square, would overflow.
+_LEAST = 1e-6
+
+
 def _positive(raw: Tensor) -> Tensor:
-    """Softplus, above 0 however small."""
-    return functional.softplus(raw).clamp(min=torch.finfo(raw.dtype).tiny)
+    return functional.softplus(raw) + _LEAST
 
 
 # ---- normal --------------------------------------------------------------------------------------
