@@ -7,7 +7,6 @@ The large terms of Stirling's formula meet those of a likelihood; what is left a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -102,17 +101,16 @@ def lgamma_bend(a: Tensor, b: Tensor) -> Tensor:
     return rests + 0.5 * (torch.log(a) - torch.log(b))
 
 
-def dirichlet_kl(p: Sequence[Tensor], q: Sequence[Tensor]) -> Tensor:
+def dirichlet_kl(p: Tensor, q: Tensor) -> Tensor:
     """KL of two Dirichlet distributions, of two shares a Beta's, by their concentrations.
 
-    By lgamma's bends at each and at their sums, and a multinomial's deviance of the means.
+    Along the last dimension. By lgamma's bends at each and at their sums, and a multinomial's
+    deviance of the means.
     """
-    n, n_q = sum(p[1:], p[0]), sum(q[1:], q[0])
-    kl = -lgamma_bend(n, n_q)
-    for a, a_q in zip(p, q, strict=True):
-        ratio = (a * n_q) / (a_q * n)
-        kl = kl + (lgamma_bend(a, a_q) + a_q * minus_log(ratio - 1, ratio)[0])
-    return kl
+    n, n_q = p.sum(-1, keepdim=True), q.sum(-1, keepdim=True)
+    ratio = (p * n_q) / (q * n)
+    each = lgamma_bend(p, q) + q * minus_log(ratio - 1, ratio)[0]
+    return each.sum(-1) - lgamma_bend(n, n_q).squeeze(-1)
 
 
 def at_least_one(x: Tensor) -> Tensor:

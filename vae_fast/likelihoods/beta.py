@@ -209,7 +209,7 @@ def beta_sample(alpha: Tensor, beta: Tensor) -> Tensor:
 
 
 def _kl(p: Beta, q: Beta) -> Tensor:
-    of_p, of_q = ([x.alpha.double(), x.beta.double()] for x in (p, q))
+    of_p, of_q = (torch.stack((x.alpha.double(), x.beta.double()), -1) for x in (p, q))
     return dirichlet_kl(of_p, of_q).to(torch.promote_types(p.mean.dtype, q.mean.dtype))
 
 

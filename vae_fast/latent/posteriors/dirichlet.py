@@ -85,7 +85,7 @@ class Dirichlet(VectorDistribution):
 
 
 def _kl(p: Dirichlet, q: Dirichlet) -> Tensor:
-    of_p, of_q = (x._given[0].double().unbind(-1) for x in (p, q))
+    of_p, of_q = (x._given[0].double() for x in (p, q))
     return dirichlet_kl(of_p, of_q).to(p._computed(q._given[0])[0].dtype)
 
 

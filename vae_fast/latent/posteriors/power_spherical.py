@@ -71,7 +71,8 @@ class PowerSpherical(Spherical):
         """That of the component along loc."""
         shape, rest = self._shapes()
         uniform = torch.full_like(shape, rest)
-        return dirichlet_kl((shape, uniform), (uniform, uniform))
+        parts = (torch.stack(pair, -1) for pair in ((shape, uniform), (uniform, uniform)))
+        return dirichlet_kl(*parts)
 
     def _angle(self, dim: int, concentration: Tensor) -> Tensor:
         """By tan(angle / 2)^2, the ratio of two Gamma variates."""
