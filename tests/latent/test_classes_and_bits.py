@@ -186,7 +186,9 @@ def test_straight_through_of_the_relaxed(kind):
         slopes.append(torch.autograd.grad(z[:, 0].sum(), logits)[0])
         if each is kind:
             assert set(z.unique().tolist()) <= {0.0, 1.0}
-            assert_close(kind(logits, 0.5).log_prob(z), HARD_OF[kind](logits).log_prob(z))
+            q, hard = kind(logits, 0.5), HARD_OF[kind](logits)
+            assert_close(q.log_prob(z), hard.log_prob(z))
+            assert_close((q.mean, q.mode, q.entropy()), (hard.mean, hard.mode, hard.entropy()))
     assert_close(*slopes)
 
 

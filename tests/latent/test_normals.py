@@ -194,6 +194,11 @@ def test_a_diagonal_one_is_the_packages_functions():
             _torchs(q), _torchs(DiagonalNormal(torch.zeros(6), torch.full((6,), 4.0).log()))
         ).float(),
     )
+    for kind in (FullNormal, LowRankNormal):
+        p = kind(*_parameters(kind))
+        standard = td.Independent(td.Normal(torch.zeros(SIZE), torch.ones(SIZE)), 1)
+        _, kl = rsample_kl(p, standard)
+        assert_close(kl, kl_divergence(p, priors.StandardNormal(SIZE).distribution()).double())
     with pytest.raises(NotImplementedError):
         kl_divergence(q, td.Independent(td.Laplace(torch.zeros(6), 1.0), 1))
 

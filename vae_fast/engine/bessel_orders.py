@@ -71,9 +71,9 @@ def bessel_orders(order: float, k: Tensor) -> tuple[Tensor, Tensor]:
     k = k.double()
     steps = max(0, math.ceil(_LARGE_ORDER - order))
     log, ratio = _of_large_order(order + steps, k)
-    square = k * k
+    square, excesses = k * k, [torch.zeros_like(k)]
     for step in reversed(range(steps)):
-        twice = 2 * (order + step + 1)
-        log = log + torch.log1p(square * ratio / twice)
-        ratio = 1 / (twice + square * ratio)
-    return log, ratio
+        twice, excess = 2 * (order + step + 1), square * ratio
+        excesses.append(excess / twice)
+        ratio = 1 / (twice + excess)
+    return log + torch.log1p(torch.stack(excesses)).sum(0), ratio

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vae_fast.engine.distribution import register_kl
 from vae_fast.engine.shapes import broadcast_shape
-from vae_fast.latent.posteriors.relaxed import Relaxed
+from vae_fast.latent.posteriors.relaxed import Relaxed, StraightThrough
 from vae_fast.latent.posteriors.vectors import VectorDistribution
 from vae_fast.likelihoods.bernoulli import bernoulli_kl, bernoulli_nll
 
@@ -129,18 +129,8 @@ class BinaryConcrete(Relaxed):
         each = torch.log(temperature).unsqueeze(-1) - magnitude
         return (each - 2 * functional.softplus(-magnitude)).sum(-1)
 
-    @property
-    def mode(self) -> Tensor:
-        """The likelier bits: those that it relaxes; of equal ones 0."""
-        return (self.logits > 0).to(self.logits.dtype)
 
-    @property
-    def mean(self) -> Tensor:
-        """The bits' probabilities, which are the mean at a temperature of 0."""
-        return torch.sigmoid(self.logits)
-
-
-class StraightThroughBinaryConcrete(BinaryConcrete):
+class StraightThroughBinaryConcrete(StraightThrough, BinaryConcrete):
     """:class:`BinaryConcrete`, whose samples are bits and have the relaxed sample's gradient.
 
     Arguments as there.
@@ -154,12 +144,11 @@ class StraightThroughBinaryConcrete(BinaryConcrete):
 
     support = constraints.independent(constraints.boolean, 1)  # type: ignore[no-untyped-call]
 
+    _kind = BernoulliVector
+
     def _of(self, y: Tensor) -> Tensor:
         relaxed = torch.sigmoid(y)
         return (y.detach() > 0).to(y.dtype) + (relaxed - relaxed.detach())
-
-    def _cost(self, value: Tensor) -> Tensor:
-        return _bernoulli_cost(self._given[0], value)
 
 
 @register_kl(BernoulliVector, BernoulliVector)

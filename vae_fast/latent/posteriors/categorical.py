@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from vae_fast.engine.classes import classes_kl
 from vae_fast.engine.distribution import register_kl
-from vae_fast.latent.posteriors.relaxed import Relaxed
+from vae_fast.latent.posteriors.relaxed import Relaxed, StraightThrough
 from vae_fast.latent.posteriors.vectors import VectorDistribution, simplex
 
 
@@ -139,18 +139,8 @@ class Concrete(Relaxed):
         constant = math.lgamma(n) + (n - 1) * torch.log(temperature)
         return constant + scores.sum(-1) - n * torch.logsumexp(scores, -1)
 
-    @property
-    def mode(self) -> Tensor:
-        """The likeliest class, one-hot: that of the classes that it relaxes."""
-        return _one_hot_largest(self.logits)
 
-    @property
-    def mean(self) -> Tensor:
-        """The classes' probabilities, which are the mean at a temperature of 0."""
-        return torch.softmax(self.logits, -1)
-
-
-class StraightThroughConcrete(Concrete):
+class StraightThroughConcrete(StraightThrough, Concrete):
     """:class:`Concrete`, whose samples are one-hot and have the relaxed sample's gradient.
 
     The straight-through Gumbel-softmax of Jang et al. 2017, section 2.2; arguments as there.
@@ -165,12 +155,11 @@ class StraightThroughConcrete(Concrete):
 
     support: Any = constraints.one_hot
 
+    _kind = OneHotCategorical
+
     def _of(self, y: Tensor) -> Tensor:
         relaxed = torch.exp(y)
         return _one_hot_largest(y.detach()) + (relaxed - relaxed.detach())
-
-    def _cost(self, value: Tensor) -> Tensor:
-        return OneHotCategorical(self.logits, validate_args=False)._cost(value)
 
 
 @register_kl(OneHotCategorical, OneHotCategorical)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_fast.engine.distribution import enter_kl
+from vae_fast.engine.distribution import enter_kl, register_kl
 from vae_fast.engine.shapes import broadcast_shape
 from vae_fast.latent.divergences import gaussian_kl
 from vae_fast.latent.posteriors.vectors import VectorDistribution
@@ -128,6 +128,16 @@ def diagonal_normal_of(p: Any) -> DiagonalNormal:
     if not isinstance(base, torch.distributions.Normal) or p.reinterpreted_batch_ndims != 1:
         raise NotImplementedError(f"expected Independent(Normal(...), 1), got {p}")
     return DiagonalNormal(base.loc, 2 * torch.log(base.scale))
+
+
+def enter_kl_to_diagonal(
+    kind: type[NormalVector], divergence: Callable[[Any, DiagonalNormal], Tensor]
+) -> None:
+    """Tells torch's ``kl_divergence`` that of a ``kind``, and torch's spelling of the other one."""
+    register_kl(kind, DiagonalNormal)(divergence)
+    register_kl(kind, torch.distributions.Independent)(
+        lambda p, q: divergence(p, diagonal_normal_of(q))
+    )
 
 
 enter_kl(DiagonalNormal, diagonal_normal_kl, {torch.distributions.Independent: diagonal_normal_of})

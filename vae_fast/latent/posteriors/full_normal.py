@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_fast.engine.distribution import register_kl
 from vae_fast.latent.posteriors.diagonal_normal import (
     DiagonalNormal,
     NormalVector,
     diagonal_normal_kl,
+    enter_kl_to_diagonal,
 )
 from vae_fast.latent.posteriors.vectors import matrix
 
@@ -93,10 +93,12 @@ class FullNormal(NormalVector):
         return -self._log_density(0.5 * solved.square().sum((-2, -1)))
 
 
-@register_kl(FullNormal, DiagonalNormal)
 def _kl(p: FullNormal, q: DiagonalNormal) -> Tensor:
     loc, logvar, _ = p._given
     of_diagonal = diagonal_normal_kl(DiagonalNormal(loc, logvar, validate_args=False), q)
     *_, tril, _, prior_logvar = p._computed(*q._given)
     below = torch.tril(tril, -1) * torch.exp(-0.5 * prior_logvar).unsqueeze(-1)
     return of_diagonal + 0.5 * below.square().sum((-2, -1))
+
+
+enter_kl_to_diagonal(FullNormal, _kl)

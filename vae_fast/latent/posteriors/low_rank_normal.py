@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_fast.engine.distribution import register_kl
 from vae_fast.latent.posteriors.diagonal_normal import (
     DiagonalNormal,
     NormalVector,
     diagonal_normal_kl,
+    enter_kl_to_diagonal,
 )
 from vae_fast.latent.posteriors.vectors import matrix
 
@@ -117,10 +117,12 @@ class LowRankNormal(NormalVector):
         return -self._log_density(half_square.to(self._computed(value)[0].dtype))
 
 
-@register_kl(LowRankNormal, DiagonalNormal)
 def _kl(p: LowRankNormal, q: DiagonalNormal) -> Tensor:
     logvar, excess = p._marginal_logvar()
     correlation = 0.5 * (excess.sum(-1) - p._decomposition()[1])
     marginals = DiagonalNormal(p._given[0].double(), logvar, validate_args=False)
     whole = diagonal_normal_kl(marginals, q) + correlation
     return whole.to(p._computed(*q._given)[0].dtype)
+
+
+enter_kl_to_diagonal(LowRankNormal, _kl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
@@ -69,3 +70,32 @@ class Relaxed(VectorDistribution):
         logits, temperature, value = self._computed(value)
         y, log_volume = self._inverse(value)
         return log_volume - self._log_density(logits - temperature.unsqueeze(-1) * y, temperature)
+
+
+class StraightThrough(Relaxed):
+    """Samples that are drawn hard, with the gradient of the relaxed ones: of classes or bits.
+
+    All but the gradient is those'.
+    """
+
+    _kind: Callable[..., VectorDistribution]  # of classes or bits, by their logits
+
+    def _hard(self) -> VectorDistribution:
+        return self._kind(self.logits, validate_args=False)
+
+    def _cost(self, value: Tensor) -> Tensor:
+        return self._hard()._cost(value)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities."""
+        return self._hard().mean
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest value."""
+        return self._hard().mode
+
+    def entropy(self) -> Tensor:
+        """Of the classes, or bits."""
+        return self._hard().entropy()
