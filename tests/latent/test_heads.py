@@ -56,6 +56,22 @@ def test_extreme_numbers(name, scale):
     assert slope.isfinite().all()
 
 
+@pytest.mark.parametrize("name", sorted(set(POSTERIORS) - {"flow"}))
+def test_densities_and_divergences_have_second_derivatives(name):
+    head = POSTERIORS[name](3).double()
+    raw = torch.randn(2, head.numbers, dtype=torch.float64, requires_grad=True)
+    p = head.prior().double().distribution()
+    z = head(raw).sample()
+
+    def values(raw):
+        q = head(raw)
+        exact = () if name in ("concrete", "binary_concrete") else (kl_divergence(q, p),)
+        return q.log_prob(z), *exact
+
+    assert torch.autograd.gradcheck(values, raw)
+    assert torch.autograd.gradgradcheck(values, raw)
+
+
 def test_how_a_full_factor_is_given():
     head = POSTERIORS["full_normal"](3)
     q = head(torch.arange(1.0, 10.0))
