@@ -91,6 +91,8 @@ def test_mistakes():
         POSTERIORS["gamma"](SIZE)(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="rank is 0"):
         POSTERIORS["low_rank_normal"](SIZE, rank=0)
+    with pytest.raises(ValueError, match="temperature is 0, expected a positive number"):
+        POSTERIORS["concrete"](SIZE, temperature=0)
     with pytest.raises(ValueError, match="num_components is 0"):
         priors.MixtureOfGaussians(2, 0)
     with pytest.raises(TypeError, match="generator is of type int"):

@@ -46,34 +46,67 @@ def _slopes_of_terms() -> tuple[tuple[float, ...], ...]:
 _BY_POWER = tuple(zip(*_slopes_of_terms(), strict=True))
 
 
-def _of_large_order(order: float, k: Tensor) -> tuple[Tensor, Tensor]:
-    """As `bessel_orders`; with z = k / order, s = sqrt(1 + z^2) - 1 and p = 1 / (1 + s)."""
+def _slope_at(order: float) -> tuple[float, ...]:
+    """Of all terms together, the slope in p as a polynomial in it."""
+    return tuple(
+        math.fsum([c / order ** (j + 1) for j, c in enumerate(terms)]) for terms in _BY_POWER
+    )
+
+
+def _stretch(order: float, k: Tensor) -> tuple[Tensor, Tensor]:
+    """With z = k / order: s = sqrt(1 + z^2) - 1, and p = 1 / (1 + s)."""
     z = k / order
     root = torch.hypot(torch.ones_like(z), z)
-    s, p = z * (z / (1 + root)), 1 / root
-    slope = [math.fsum([c / order ** (j + 1) for j, c in enumerate(of)]) for of in _BY_POWER]
+    return z * (z / (1 + root)), 1 / root
+
+
+def _log_of_large_order(order: float, k: Tensor) -> Tensor:
+    s, p = _stretch(order, k)
+    value = [c / (j + 1) for j, c in enumerate(_slope_at(order))]
     # What the terms are at p above what they are at 1, Stirling's series, is (p - 1) times this.
-    value = [c / (j + 1) for j, c in enumerate(slope)]
-    chord = [math.fsum(value[j:]) for j in range(len(value))]
+    chord = tuple(math.fsum(value[j:]) for j in range(len(value)))
     leading = order * (s - torch.log1p(0.5 * s)) - 0.5 * torch.log1p(s)
-    log = leading - s * p * polynomial(tuple(chord), p)
-    rest = p * p * (0.5 + p * polynomial(tuple(slope), p))
-    return log, (1 / (2 + s) - rest / order) / order
+    return leading - s * p * polynomial(chord, p)
 
 
-def bessel_orders(order: float, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Of an order n >= 0 and k >= 0, in float64.
+def _ratio_of_large_order(order: float, k: Tensor) -> Tensor:
+    s, p = _stretch(order, k)
+    rest = p * p * (0.5 + p * polynomial(_slope_at(order), p))
+    return (1 / (2 + s) - rest / order) / order
 
-    log(I_n(k) gamma(n + 1) (2 / k)^n), which is k^2 / (4 n + 4) for a small k, and
-    I_(n+1)(k) / (k I_n(k)), which is 1 / (2 n + 2) there: both to full relative accuracy. The slope
-    of the first is k times the second.
-    """
-    k = k.double()
-    steps = max(0, math.ceil(_LARGE_ORDER - order))
-    log, ratio = _of_large_order(order + steps, k)
-    square, excesses = k * k, [torch.zeros_like(k)]
+
+def _steps(order: float) -> int:
+    """Down from a large order."""
+    return max(0, math.ceil(_LARGE_ORDER - order))
+
+
+def _ratios(order: float, k: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """That of the order, and of each step what the logarithm's argument is above 1."""
+    steps = _steps(order)
+    ratio, square, excesses = _ratio_of_large_order(order + steps, k), k * k, []
     for step in reversed(range(steps)):
         twice, excess = 2 * (order + step + 1), square * ratio
         excesses.append(excess / twice)
         ratio = 1 / (twice + excess)
-    return log + torch.log1p(torch.stack(excesses)).sum(0), ratio
+    return ratio, excesses
+
+
+def bessel_ratio(order: float, k: Tensor) -> Tensor:
+    """Of an order n >= 0 and k >= 0, in float64: I_(n+1)(k) / (k I_n(k)); of 0 it is 1 / (2 n + 2).
+
+    To full relative accuracy, as its slopes where they are not much less than it.
+    """
+    return _ratios(order, k.double())[0]
+
+
+def bessel_orders(order: float, k: Tensor) -> tuple[Tensor, Tensor]:
+    """log(I_n(k) gamma(n + 1) (2 / k)^n), which is k^2 / (4 n + 4) for a small k; `bessel_ratio`.
+
+    To full relative accuracy, as that. The slope of the first is k times the second.
+    """
+    k = k.double()
+    ratio, excesses = _ratios(order, k)
+    log = _log_of_large_order(order + _steps(order), k)
+    if excesses:
+        log = log + torch.log1p(torch.stack(excesses)).sum(0)
+    return log, ratio

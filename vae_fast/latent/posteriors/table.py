@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from torch.nn import functional
 
-from vae_fast.engine.checks import shown
+from vae_fast.engine.checks import is_number, shown
 from vae_fast.latent.checks import check_count
 from vae_fast.latent.flows import masked_autoregressive_flow
 from vae_fast.latent.posteriors.bernoulli import (
@@ -84,7 +84,13 @@ class PosteriorHead(nn.Module):
         return (self.latent_dim,)
 
     def forward(self, raw: Tensor) -> Distribution:
-        """Q(z | x), of what the encoder gave (*batch, numbers)."""
+        """Q(z | x), of what the encoder gave (*batch, numbers).
+
+        It looks at no values, which a GPU would wait for: parameters are valid if the numbers are.
+
+        Raises:
+            ValueError: There are more or fewer numbers.
+        """
         if raw.shape[-1] != self.numbers:
             raise ValueError(
                 f"{type(self).__name__}: raw has shape {shown(raw.shape)}, expected (*batch, "
@@ -122,7 +128,7 @@ class DiagonalNormalHead(PosteriorHead):
 
     def _distribution(self, *parts: Tensor) -> Distribution:
         loc, logvar = parts
-        return DiagonalNormal(loc, logvar)
+        return DiagonalNormal(loc, logvar, validate_args=False)
 
     def prior(self) -> Prior:
         """N(0, I)."""
@@ -144,7 +150,7 @@ class FullNormalHead(DiagonalNormalHead):
         place = (row * (row - 1) // 2).unsqueeze(-1) + row
         place = place.clamp(min=0, max=max(below.shape[-1] - 1, 0))
         padded = below if below.shape[-1] else torch.zeros_like(loc)
-        return FullNormal(loc, logvar, padded[..., place])
+        return FullNormal(loc, logvar, padded[..., place], validate_args=False)
 
 
 class LowRankNormalHead(DiagonalNormalHead):
@@ -167,7 +173,8 @@ class LowRankNormalHead(DiagonalNormalHead):
 
     def _distribution(self, *parts: Tensor) -> Distribution:
         loc, logvar, factor = parts
-        return LowRankNormal(loc, logvar, torch.unflatten(factor, -1, (-1, self.rank)))
+        factor = torch.unflatten(factor, -1, (-1, self.rank))
+        return LowRankNormal(loc, logvar, factor, validate_args=False)
 
 
 class FlowHead(DiagonalNormalHead):
@@ -209,15 +216,16 @@ class VonMisesFisherHead(PosteriorHead):
     def _distribution(self, *parts: Tensor) -> Distribution:
         direction, concentration = parts
         loc = functional.normalize(direction, dim=-1)
-        return self._kind(loc, 1 + functional.softplus(concentration.squeeze(-1)))
+        concentration = 1 + functional.softplus(concentration.squeeze(-1))
+        return self._kind(loc, concentration, validate_args=False)
 
     def prior(self) -> Prior:
         """The uniform distribution on the sphere."""
         return FixedPrior(_uniform_on_sphere, like=torch.zeros(self.latent_dim))
 
 
-def _uniform_on_sphere(like: Tensor) -> HypersphericalUniform:
-    return HypersphericalUniform(like.shape[-1], like.dtype, like.device)
+def _uniform_on_sphere(like: Tensor, validate_args: bool | None = None) -> Distribution:
+    return HypersphericalUniform(like.shape[-1], like.dtype, like.device, validate_args)
 
 
 class PowerSphericalHead(VonMisesFisherHead):
@@ -240,11 +248,13 @@ class GammaHead(PosteriorHead):
         return (self.latent_dim, self.latent_dim)
 
     def _distribution(self, *parts: Tensor) -> Distribution:
-        return self._of(*map(_positive, parts))
+        first, second = map(_positive, parts)
+        return self._of(first, second, validate_args=False)
 
     @classmethod
-    def _of(cls, first: Tensor, second: Tensor) -> Distribution:
-        return Independent(cls._kind(first, second), 1)
+    def _of(cls, first: Tensor, second: Tensor, validate_args: bool | None = None) -> Distribution:
+        each = cls._kind(first, second, validate_args=validate_args)
+        return Independent(each, 1, validate_args=validate_args)
 
     def prior(self) -> Prior:
         """That of both parameters 1: the exponential distribution, of shares the uniform one."""
@@ -265,7 +275,7 @@ class DirichletHead(PosteriorHead):
     name = "dirichlet"
 
     def _distribution(self, *parts: Tensor) -> Distribution:
-        return Dirichlet(_positive(parts[0]))
+        return Dirichlet(_positive(parts[0]), validate_args=False)
 
     def prior(self) -> Prior:
         """The uniform distribution on the simplex."""
@@ -282,7 +292,7 @@ class CategoricalHead(PosteriorHead):
     _kind: ClassVar[type[OneHotCategorical | BernoulliVector]] = OneHotCategorical
 
     def _distribution(self, *parts: Tensor) -> Distribution:
-        return self._kind(parts[0])
+        return self._kind(parts[0], validate_args=False)
 
     def prior(self) -> Prior:
         """Equal probabilities."""
@@ -302,6 +312,9 @@ class StraightThroughConcreteHead(CategoricalHead):
     Args:
         latent_dim: How many classes there are, or bits.
         temperature: Of the relaxed ones.
+
+    Raises:
+        ValueError: The temperature is no positive number.
     """
 
     name = "straight_through_concrete"
@@ -309,10 +322,14 @@ class StraightThroughConcreteHead(CategoricalHead):
 
     def __init__(self, latent_dim: int, temperature: float = _TEMPERATURE) -> None:
         super().__init__(latent_dim)
+        if not is_number(temperature) or not temperature > 0:
+            raise ValueError(
+                f"{type(self).__name__}: temperature is {temperature!r}, expected a positive number"
+            )
         self.temperature = temperature
 
     def _distribution(self, *parts: Tensor) -> Distribution:
-        return self._relaxed(parts[0], self.temperature)
+        return self._relaxed(parts[0], self.temperature, validate_args=False)
 
 
 class StraightThroughBinaryConcreteHead(StraightThroughConcreteHead):

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vae_fast.engine.bessel_orders import bessel_orders
+from vae_fast.engine.bessel_orders import bessel_orders, bessel_ratio
 from vae_fast.engine.distribution import register_kl
 from vae_fast.latent.posteriors.sphere import HypersphericalUniform, Spherical, log_area
 
@@ -67,8 +67,8 @@ class VonMisesFisher(Spherical):
         return concentration * gap + (log_mean - k + log_area(self._dim)).to(gap.dtype)
 
     def _mean_cosine(self) -> Tensor:
-        k, _, ratio = self._logs()
-        return k * ratio
+        k = self._given[1].double()
+        return k * bessel_ratio(0.5 * self._dim - 1, k)
 
     def _divergence(self) -> Tensor:
         k, log_mean, ratio = self._logs()
@@ -105,7 +105,7 @@ def _slope(dim: int, k: Tensor, angle: Tensor) -> Tensor:
     Or of the negative of it from the angle to pi: on that side of the mean on which the integrand
     has one sign, so that nothing cancels. Beyond some widths of the density nothing is left.
     """
-    _, ratio = bessel_orders(0.5 * dim - 1, k)
+    ratio = bessel_ratio(0.5 * dim - 1, k)
     k, angle, mean = k.unsqueeze(-1), angle.unsqueeze(-1), (k * ratio).unsqueeze(-1)
     reach = _WIDTHS / torch.sqrt(k + (dim - 2))
     is_inner = torch.cos(angle) > mean

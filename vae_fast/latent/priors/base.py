@@ -76,7 +76,7 @@ class FixedPrior(Prior):
     """A prior whose parameters are not learned, of any distribution.
 
     Args:
-        kind: The distribution, or what makes it of the parameters.
+        kind: The distribution, or what makes it of the parameters and ``validate_args``.
         parameters: Its parameters by their names, which become buffers.
 
     Example:
@@ -92,9 +92,11 @@ class FixedPrior(Prior):
         super().__init__()
         self._kind = kind
         self._names = tuple(parameters)
+        kind(**parameters)  # which looks at their values, once
         for name, parameter in parameters.items():
             self.register_buffer(name, parameter)
 
     def distribution(self) -> Distribution:
         """Of the buffers as they are."""
-        return self._kind(**{name: getattr(self, name) for name in self._names})
+        parameters = {name: getattr(self, name) for name in self._names}
+        return self._kind(**parameters, validate_args=False)

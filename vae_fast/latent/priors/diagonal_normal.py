@@ -36,4 +36,4 @@ class DiagonalNormal(Prior):
 
     def distribution(self) -> posterior.DiagonalNormal:
         """Of the parameters as they are."""
-        return posterior.DiagonalNormal(self.loc, self.logvar)
+        return posterior.DiagonalNormal(self.loc, self.logvar, validate_args=False)
