@@ -11,8 +11,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "vae_fast"
 FOLDER = PACKAGE / "likelihoods"
-# The distributions that are no likelihood's.
+# A distribution that is neither a likelihood's nor a posterior's.
 _OF_THE_ENGINE = {"MixtureSameFamily": "vae_fast.engine.mixture_distribution"}
+
+_TABLE = "vae_fast.latent.posteriors.table"
 
 
 def _public(tree: ast.Module) -> list[str]:
@@ -35,6 +37,18 @@ def _distributions(tree: ast.Module) -> list[str]:
     ]
 
 
+def _posteriors(file: Path) -> dict[str, str]:
+    """The distributions that the room of posteriors makes public: of a name, its module."""
+    tree = ast.parse(file.read_text())
+    modules = {
+        alias.name: f"{node.module}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != _TABLE
+        for alias in node.names
+    }
+    return {name: modules[name] for name in _public(tree) if name in modules}
+
+
 def _text(folder: Path, names_in: Callable[[ast.Module], list[str]], others: dict[str, str]) -> str:
     """Of what the folder's files have, and of ``others`` behind: of a name, its module."""
     modules = {}
@@ -54,7 +68,8 @@ def text(folder: Path) -> str:
 
 def distributions_text(folder: Path) -> str:
     """That of the distributions."""
-    return _text(folder, _distributions, _OF_THE_ENGINE)
+    posteriors = _posteriors(folder.parent / "latent" / "posteriors" / "__init__.py")
+    return _text(folder, _distributions, posteriors | _OF_THE_ENGINE)
 
 
 def write(folder: Path = FOLDER) -> None:

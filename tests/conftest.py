@@ -26,6 +26,7 @@ else:
         "app",
         "attack",
         "cpp",
+        "latent",  # PyTorch's own random numbers, as test_distributions.py
         "test_build.py",
         "test_buffer_cache.py",
         "test_distributions.py",  # PyTorch's own random numbers

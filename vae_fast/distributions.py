@@ -14,8 +14,14 @@ ones, the zero-inflated ones, those of discretized logistics, VonMises and mixtu
 Two have torch's own interface, and are torch's class to all that asks: ``Categorical`` and
 ``MixtureSameFamily``, a mixture of any of them.
 
-A class is in its likelihood's file of ``vae_fast.likelihoods``. Type checkers read the stub
-that build_tools/stub.py writes beside this file.
+Those of vectors are posteriors of a VAE: normal ones (``DiagonalNormal``, ``LowRankNormal``,
+``FullNormal``), on the sphere (``VonMisesFisher``, ``PowerSpherical``,
+``HypersphericalUniform``), of shares (``Dirichlet``), classes and bits (``OneHotCategorical``,
+``Concrete``, ``BernoulliVector``, ``BinaryConcrete``, and straight-through ones).
+
+A class is in its likelihood's file of ``vae_fast.likelihoods``, or its own of
+``vae_fast.latent.posteriors``. Type checkers read the stub that build_tools/stub.py writes beside
+this file.
 
 Example:
     >>> import torch
@@ -27,11 +33,16 @@ Example:
     (tensor([ 1., 10.]), tensor([ 1.5000, 60.0000]))
 """
 
+from torch.distributions import Distribution
+
 from vae_fast import likelihoods  # noqa: F401  (they enter themselves into the table)
 from vae_fast.engine.mixture_distribution import MixtureSameFamily
 from vae_fast.engine.table import LIKELIHOODS
+from vae_fast.latent import posteriors
 
 _classes = [entry.distribution for entry in LIKELIHOODS.values() if entry.distribution is not None]
+_public = (getattr(posteriors, name) for name in posteriors.__all__)
+_classes += [x for x in _public if isinstance(x, type) and issubclass(x, Distribution)]
 __all__ = [distribution.__name__ for distribution in _classes]
 globals().update(zip(__all__, _classes, strict=True))
 __all__ += [MixtureSameFamily.__name__]

@@ -7,18 +7,16 @@ import warnings
 import pytest
 
 import vae_fast as vf
+from vae_fast import latent
 from vae_fast.latent import quantizers
 
-MODULES = {
-    "vae_fast": vf,
-    "vae_fast.distributions": vf.distributions,
-    "vae_fast.latent.quantizers": quantizers,
-}
+ROOMS = (vf.distributions, latent, latent.posteriors, latent.priors, quantizers)
+MODULES = {"vae_fast": vf} | {room.__name__: room for room in ROOMS}
 DOCUMENTED = MODULES | {
     f"{module}.{name}": getattr(MODULES[module], name)
     for module in MODULES
     for name in MODULES[module].__all__
-    if not isinstance(getattr(MODULES[module], name), str) and name != "distributions"
+    if not isinstance(getattr(MODULES[module], name), str | dict) and name != "distributions"
 }
 
 

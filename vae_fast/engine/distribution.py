@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints, register_kl
+from torch.distributions import constraints
 
 from vae_fast.engine import checks
 from vae_fast.engine.call import as_tensor
@@ -20,7 +20,7 @@ from vae_fast.engine.shapes import broadcast_shape
 
 _NO_SHAPE = torch.Size()
 # Typed here, as torch has them without types.
-_register_kl: Callable[..., Callable[..., Any]] = register_kl
+register_kl: Callable[..., Callable[..., Any]] = torch.distributions.register_kl
 _integer_interval: Callable[..., constraints.Constraint] = constraints.integer_interval
 
 
@@ -266,10 +266,10 @@ def enter_kl(
         divergence: KL(p || q) of two of them, in nats.
         theirs: What makes one of ours out of one of torch's.
     """
-    _register_kl(ours, ours)(divergence)
+    register_kl(ours, ours)(divergence)
     for torchs, convert in theirs.items():
-        _register_kl(ours, torchs)(_between(divergence, lambda p: p, convert))
-        _register_kl(torchs, ours)(_between(divergence, convert, lambda q: q))
+        register_kl(ours, torchs)(_between(divergence, lambda p: p, convert))
+        register_kl(torchs, ours)(_between(divergence, convert, lambda q: q))
 
 
 def _between(

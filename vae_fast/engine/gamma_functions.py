@@ -101,6 +101,18 @@ def lgamma_bend(a: Tensor, b: Tensor) -> Tensor:
     return rests + 0.5 * (torch.log(a) - torch.log(b))
 
 
+def dirichlet_kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL of two Dirichlet distributions, of two shares a Beta's, by their concentrations.
+
+    Along the last dimension. By lgamma's bends at each and at their sums, and a multinomial's
+    deviance of the means.
+    """
+    n, n_q = p.sum(-1, keepdim=True), q.sum(-1, keepdim=True)
+    ratio = (p * n_q) / (q * n)
+    each = lgamma_bend(p, q) + q * minus_log(ratio - 1, ratio)[0]
+    return each.sum(-1) - lgamma_bend(n, n_q).squeeze(-1)
+
+
 def at_least_one(x: Tensor) -> Tensor:
     """max(1, x), of slope 1 at 1, where releases of torch differ about that of clamp."""
     return torch.where(x < 1, 1, x)

@@ -164,12 +164,17 @@ def check_given_noise(function: str, noise: Any, mu: Tensor, sources: dict[str, 
 
 def check_num_samples(function: str, num_samples: Any) -> None:
     """Raises unless ``num_samples`` is a positive integer."""
-    if not is_int(num_samples):
+    check_count(function, "num_samples", num_samples, "int or None")
+
+
+def check_count(function: str, name: str, count: Any, expected: str = "int") -> None:
+    """Raises unless it is a positive integer; ``expected`` is what it may be, in words."""
+    if not is_int(count):
         raise TypeError(
-            f"{function}: num_samples is of type {type(num_samples).__name__}, expected int or None"
+            f"{function}: {name} is of type {type(count).__name__}, expected {expected}"
         )
-    if num_samples < 1:
-        raise ValueError(f"{function}: num_samples is {num_samples}, expected at least 1")
+    if count < 1:
+        raise ValueError(f"{function}: {name} is {count}, expected at least 1")
 
 
 def check_pairs(function: str, num_samples: Any) -> None:

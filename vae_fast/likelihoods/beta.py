@@ -16,10 +16,10 @@ from vae_fast.engine.gamma_functions import (
     choose_term,
     count_deviance,
     digamma_rest,
-    lgamma_bend,
+    dirichlet_kl,
     lgamma_rest,
 )
-from vae_fast.engine.logarithms import minus_log
+from vae_fast.engine.gamma_samples import log_gamma_parts
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
 
@@ -200,33 +200,17 @@ class Beta(Distribution):
         return (rests + 0.5 * logs).to(self.mean.dtype)
 
 
-def _log_gamma_parts(concentration: Tensor) -> tuple[Tensor, Tensor]:
-    """A Gamma variate as a number that does not underflow, times the exponential of another.
-
-    Of a concentration a below 1 it is one of a + 1, times a uniform number to the power of 1 / a.
-    """
-    is_small = concentration < 1
-    part = torch._standard_gamma(torch.where(is_small, concentration + 1, concentration))
-    power = torch.empty_like(part).exponential_() / torch.where(is_small, concentration, 1)
-    return part, torch.where(is_small, -power, 0).clamp(min=-1e30)
-
-
 def beta_sample(alpha: Tensor, beta: Tensor) -> Tensor:
     """The share of one Gamma variate in the sum of two, neither of which underflows."""
-    (a, log_a), (b, log_b) = (_log_gamma_parts(x) for x in (alpha, beta))
+    (a, log_a), (b, log_b) = (log_gamma_parts(x) for x in (alpha, beta))
     top = torch.maximum(log_a, log_b).detach()
     a, b = a * torch.exp(log_a - top), b * torch.exp(log_b - top)
     return a / (a + b)
 
 
 def _kl(p: Beta, q: Beta) -> Tensor:
-    """By lgamma's bends at alpha, beta and their sum, and a binomial's deviance of the means."""
-    a, b, a_q, b_q = (x.double() for x in (p.alpha, p.beta, q.alpha, q.beta))
-    n, n_q = a + b, a_q + b_q
-    hit, miss = (a * n_q) / (a_q * n), (b * n_q) / (b_q * n)
-    deviance = a_q * minus_log(hit - 1, hit)[0] + b_q * minus_log(miss - 1, miss)[0]
-    kl = (lgamma_bend(a, a_q) + lgamma_bend(b, b_q)) - lgamma_bend(n, n_q) + deviance
-    return kl.to(torch.promote_types(p.mean.dtype, q.mean.dtype))
+    of_p, of_q = (torch.stack((x.alpha.double(), x.beta.double()), -1) for x in (p, q))
+    return dirichlet_kl(of_p, of_q).to(torch.promote_types(p.mean.dtype, q.mean.dtype))
 
 
 def _of_torch(p: torch.distributions.Beta) -> Beta:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributions import constraints
 
 from vae_fast.engine.call import as_tensor, loss
 from vae_fast.engine.distribution import Distribution, enter_kl
+from vae_fast.engine.dtypes import arithmetic_dtype
 from vae_fast.engine.gamma_functions import (
     count_deviance,
     count_term,
@@ -18,6 +20,7 @@ from vae_fast.engine.gamma_functions import (
     lgamma_bend,
     lgamma_rest,
 )
+from vae_fast.engine.gamma_samples import log_gamma_sample
 from vae_fast.engine.logarithms import minus_log
 from vae_fast.engine.reductions import Reduction
 from vae_fast.engine.table import LikelihoodEntry, Loss, enter_likelihood, enter_loss
@@ -168,6 +171,15 @@ class Gamma(Distribution):
         """Where it underflows, the least number above 0: at 0 itself a density may be infinite."""
         sample = torch._standard_gamma(concentration) / rate
         return sample.clamp(min=torch.finfo(sample.dtype).tiny)
+
+    def rsample_log(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """The logarithm of a sample, finite where a small concentration's underflows.
+
+        Of shape (*sample_shape, *batch_shape), in the dtype of the arithmetic, with gradients.
+        """
+        wide = self._wide(torch.Size(sample_shape) + self._batch_shape)
+        dtype = arithmetic_dtype(self._given)
+        return log_gamma_sample(wide[0].to(dtype)) - torch.log(wide[1].to(dtype))
 
     @property
     def mean(self) -> Tensor:
