@@ -1,6 +1,7 @@
 // The launch functions: memory for the partial sums, the tiles spread over the threads, and the
 // sums added up in an order that the thread count does not change.
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "cpu/instruction_set.h"
@@ -226,19 +227,24 @@ namespace {
 void run_pass(const PairsArgs& args, PairsPass pass, ParallelFor parallel_for) {
   constexpr size_t kLine = 64;
   const size_t number = args.float64 ? sizeof(double) : sizeof(float);
-  std::vector<unsigned char> memory(pass.packed_numbers() * number + kLine);
-  const auto address = reinterpret_cast<uintptr_t>(memory.data());
-  pass.packed = memory.data() + (kLine - address % kLine) % kLine;
-  const auto in_parallel = [&](int64_t n, int64_t work, const auto& body) {
-    parallel(parallel_for, n, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-      std::vector<double> room(pass.room() / sizeof(double));
-      body(begin, end, room.data());
+  const auto memory =
+      std::make_unique_for_overwrite<unsigned char[]>(pass.packed_numbers() * number + kLine);
+  const auto address = reinterpret_cast<uintptr_t>(memory.get());
+  pass.packed = memory.get() + (kLine - address % kLine) % kLine;
+  // `work`: nanoseconds for each of n, about.
+  const auto in_parallel = [&](int64_t n, double work, const auto& body) {
+    const auto grain = static_cast<int64_t>(4 * kGrain / work);
+    parallel(parallel_for, n, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
+      const auto room = std::make_unique_for_overwrite<double[]>(pass.room() / sizeof(double));
+      body(begin, end, room.get());
     });
   };
-  in_parallel(pass.blocks, kPairLanes * pass.dims, [&](int64_t begin, int64_t end, void* room) {
-    instruction_set().pack_pairs(args, pass, begin, end, room);
-  });
-  in_parallel(pass.owner_blocks(), kOwners * pass.others * pass.dims,
+  const double packing = 1, each = args.marginal ? 0.5 : 0.125;
+  in_parallel(pass.blocks, packing * kPairLanes * pass.dims,
+              [&](int64_t begin, int64_t end, void* room) {
+                instruction_set().pack_pairs(args, pass, begin, end, room);
+              });
+  in_parallel(pass.owner_blocks(), each * kOwners * pass.others * pass.dims,
               [&](int64_t begin, int64_t end, void* room) {
                 instruction_set().run_pairs(args, pass, begin, end, room);
               });

@@ -344,7 +344,8 @@ class Pairs {
    public:
     VAE_FAST_FN void add(const T* squares, int64_t first, int64_t n) {
       for (int64_t begin = 0; begin < n; begin += kPairLanes) {
-        const int64_t run = first + begin, end = smaller(kPairLanes, n - begin);
+        const int64_t end = smaller(kPairLanes, n - begin);
+        const auto run = static_cast<int32_t>((first + begin) / kPairLanes);
 #pragma omp simd
         for (int64_t k = 0; k < end; ++k) {
           const bool is_nearer = squares[begin + k] < least_[k];
@@ -359,7 +360,7 @@ class Pairs {
       T least = kInfinity<T>;
       int64_t index = 0;
       for (int64_t k = 0; k < kPairLanes; ++k) {
-        const int64_t own = run_[k] + k;
+        const int64_t own = run_[k] * kPairLanes + k;
         if (least_[k] < least || (least_[k] == least && own < index)) {
           least = least_[k];
           index = own;
@@ -377,7 +378,7 @@ class Pairs {
 
    private:
     T least_[kPairLanes];
-    int64_t run_[kPairLanes];
+    int32_t run_[kPairLanes];
   };
 
   // The gradients in the numbers of a window, from the sums over the others.

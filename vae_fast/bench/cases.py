@@ -24,7 +24,8 @@ class Case:
 
     Attributes:
         op: the function's name.
-        size: of every operand; of pictures the batch and the pixels' numbers.
+        size: of every operand; of pictures the batch and the pixels' numbers; of a mixture how many
+            data, components and numbers.
         draws: an operand each, in float64.
         fused: by this package.
         plain: in plain PyTorch.
@@ -33,7 +34,7 @@ class Case:
     """
 
     op: str
-    size: tuple[int, int]
+    size: tuple[int, ...]
     draws: tuple[Draw, ...]
     fused: Callable[..., Any]
     plain: Callable[..., Any]
@@ -43,7 +44,7 @@ class Case:
     @property
     def name(self) -> str:
         """The size, and the dtypes if they are not the usual ones."""
-        parts = [f"{self.size[0]}x{self.size[1]}"]
+        parts = ["x".join(map(str, self.size))]
         if self.dtype != torch.float32:
             parts.append(str(self.dtype).removeprefix("torch."))
         if self.target_dtype not in (None, self.dtype):
@@ -153,6 +154,26 @@ def _latent(op: str, rows: int, columns: int) -> Case:
     return Case(op, (rows, columns), draws, getattr(vf, op), getattr(plain, op))
 
 
+def _pairs(fused: Callable[..., Tensor], rows: int, components: int, dims: int) -> Case:
+    """Data against the components of a mixture."""
+    op = fused.__name__.removeprefix("_")
+
+    def of(count: int) -> Draw:
+        return lambda _: torch.randn(count, dims, dtype=torch.float64)
+
+    draws = (of(rows), *(of(components),) * 2)
+    return Case(op, (rows, components, dims), draws, fused, getattr(plain, op))
+
+
+def _gaussian_mixture_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    return vf.gaussian_mixture_log_prob(x, mean, logvar).sum()
+
+
+def _aggregated_posterior_log_prob(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    joint, marginals = vf.aggregated_posterior_log_prob(z, mu, logvar)
+    return joint.sum() + marginals.sum()
+
+
 _KERNELS = (
     _bernoulli(128, 784),
     _bernoulli(512, 3072),
@@ -170,6 +191,10 @@ _KERNELS = (
     _latent("reparameterize_kl", 512, 64),
     _latent("reparameterize_kl", 4096, 128),
     _latent("reparameterize_kl", 8, 16384),
+    _pairs(_gaussian_mixture_log_prob, 128, 500, 40),
+    _pairs(_gaussian_mixture_log_prob, 512, 512, 64),
+    _pairs(_aggregated_posterior_log_prob, 128, 128, 10),
+    _pairs(_aggregated_posterior_log_prob, 512, 512, 64),
 )
 
 # Where a GPU's memory decides, and neither its cache nor the tens of microseconds of a call.

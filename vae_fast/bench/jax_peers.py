@@ -86,11 +86,28 @@ def _reparameterize_kl(key: Array, mu: Array, logvar: Array) -> tuple[Array, Arr
     return _reparameterize(key, mu, logvar), _gaussian_kl(key, mu, logvar)
 
 
+def _pairwise_log_prob(x: Array, mean: Array, logvar: Array) -> Array:
+    return -_gaussian_nll(mean, logvar, x[:, None])
+
+
+def _gaussian_mixture_log_prob(_key: Array, x: Array, mean: Array, logvar: Array) -> Array:
+    each = _pairwise_log_prob(x, mean, logvar).sum(2)
+    return jnp.sum(jax.scipy.special.logsumexp(each, 1) - math.log(len(mean)))
+
+
+def _aggregated_posterior_log_prob(_key: Array, z: Array, mu: Array, logvar: Array) -> Array:
+    each, shift = _pairwise_log_prob(z, mu, logvar), math.log(len(mu))
+    log_sum_exp = jax.scipy.special.logsumexp
+    return jnp.sum(log_sum_exp(each.sum(2), 1) - shift) + jnp.sum(log_sum_exp(each, 1) - shift)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bernoulli_nll": _batch_mean(_bernoulli_nll),
     "gaussian_nll": _batch_mean(_gaussian_nll),
     "multinomial_nll": _batch_mean(_multinomial_nll),
     "gaussian_kl": _gaussian_kl,
+    "gaussian_mixture_log_prob": _gaussian_mixture_log_prob,
+    "aggregated_posterior_log_prob": _aggregated_posterior_log_prob,
     "reparameterize": _reparameterize,
     "reparameterize_kl": _reparameterize_kl,
 }

@@ -78,6 +78,26 @@ def reparameterize_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
     return reparameterize(mu, logvar), gaussian_kl(mu, logvar)
 
 
+def _pairwise_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """Of each number of each datum under each component, (B, K, D)."""
+    log_density = Normal(mean, (0.5 * logvar).exp(), validate_args=False)
+    value: Tensor = log_density.log_prob(x.unsqueeze(1))  # type: ignore[no-untyped-call]
+    return value
+
+
+def gaussian_mixture_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """Summed over the data."""
+    each = _pairwise_log_prob(x, mean, logvar).sum(2)
+    return (torch.logsumexp(each, 1) - math.log(len(mean))).sum()
+
+
+def aggregated_posterior_log_prob(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """The joint and the marginals, summed."""
+    each, shift = _pairwise_log_prob(z, mu, logvar), math.log(len(mu))
+    joint, marginals = torch.logsumexp(each.sum(2), 1), torch.logsumexp(each, 1)
+    return (joint - shift).sum() + (marginals - shift).sum()
+
+
 def engine_floor(*operands: Tensor) -> Tensor:
     """The least that autograd can do with one or two operands that want a gradient.
 

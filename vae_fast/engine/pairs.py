@@ -140,6 +140,15 @@ def _second_derivatives(
     return seconds
 
 
+def _gradients(function: Any, *args: Any) -> tuple[Tensor, ...]:
+    """As a function that has derivatives of its own only where somebody asks for them."""
+    is_differentiated = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    gradients: tuple[Tensor, ...] = (function.apply if is_differentiated else function.forward)(
+        *args
+    )
+    return gradients
+
+
 class _LogSumExp(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -158,8 +167,9 @@ class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         want = _wanted(ctx, 4)
-        apply: Any = _LogSumExpGradients.apply
-        gradients = apply(upstream, *ctx.saved_tensors, ctx.marginal, want)
+        gradients = _gradients(
+            _LogSumExpGradients, upstream, *ctx.saved_tensors, ctx.marginal, want
+        )
         return *_given(gradients, want), None
 
 
@@ -213,8 +223,8 @@ class _KernelSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         want = _wanted(ctx, 2)
-        apply: Any = _KernelSumGradients.apply
-        gradients = apply(upstream, *ctx.saved_tensors, ctx.kernel, ctx.widths, want)
+        given = (*ctx.saved_tensors, ctx.kernel, ctx.widths)
+        gradients = _gradients(_KernelSumGradients, upstream, *given, want)
         return *_given(gradients, want), None, None
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TICKS = {14: "16 kB", 16: "64 kB", 18: "256 kB", 20: "1 MB", 22: "4 MB", 24: "16 MB", 26: "64 MB"}
 _TICKS |= {28: "256 MB", 30: "1 GB"}
 _Peer = tuple[str, str, str]  # its key, its name, its colour
-_MARKERS = ("o", "^", "D", "v", "P", "X")  # by function
+_MARKERS = ("o", "^", "D", "v", "P", "X", "s", "h")  # by function
 _PEERS: tuple[_Peer, ...] = (
     ("eager", "eager PyTorch", COLORS[1]),
     ("compile", "torch.compile", COLORS[2]),
