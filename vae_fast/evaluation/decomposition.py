@@ -47,7 +47,8 @@ def decompose_kl(
 
     The prior is N(0, I).
     Hoffman and Johnson 2016, equation 8; Chen et al. 2018, equation 2. q(z) is the mixture of the
-    posteriors of all data that are given, nothing is estimated from minibatches. What is left to
+    posteriors of all data that are given; from a minibatch, for training, there is
+    :func:`vae_fast.kl_decomposition`. What is left to
     chance are the codes in E_q; of them log q(z | x) and log p(z) have known expectations, and a
     regression on these (control variates) makes the three sum to the exact divergence.
 
