@@ -19,6 +19,7 @@ FLOORS = (
     {"bounds", "distributions"},
     {"models", "data", "integrations"},
     {"training"},
+    {"evaluation"},
     {"__init__"},
     {"bench"},
     {"plots"},

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import vae_fast
+from vae_fast.cli import _COMMANDS
 from vae_fast.training import TrainerConfig
 
 SMALL = ["--hidden", "16", "--latent", "2", "--epochs", "2", "--device", "cpu"]
@@ -226,7 +227,7 @@ def test_a_mistake_as_a_process_sees_it(tmp_path):
 def test_info_and_help(run_cli):
     assert torch.__version__ in run_cli("info")
     assert json.loads(run_cli("info", "--json"))["torch"] == torch.__version__
-    for command in ("train", "evaluate", "sample", "reconstruct", "demo", "info"):
+    for command in _COMMANDS:
         assert command in run_cli("--help")
         assert "Usage: vae-fast" in run_cli(command, "--help")
     assert "Optimisation:" in run_cli("train", "--help")

@@ -14,9 +14,14 @@ from vae_fast._version import __version__
 # A command's module is imported when it is needed: --help and info should not wait for the rest.
 _COMMANDS = {
     "train": "vae_fast.cli.train",
-    "evaluate": "vae_fast.cli.runs",
+    "evaluate": "vae_fast.cli.evaluate",
     "sample": "vae_fast.cli.runs",
     "reconstruct": "vae_fast.cli.runs",
+    "traverse": "vae_fast.cli.explore",
+    "interpolate": "vae_fast.cli.explore",
+    "impute": "vae_fast.cli.infer",
+    "anomaly": "vae_fast.cli.infer",
+    "cluster": "vae_fast.cli.infer",
     "demo": "vae_fast.cli.demo",
     "bench": "vae_fast.cli.bench",
     "info": "vae_fast.cli.info",

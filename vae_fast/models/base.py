@@ -247,6 +247,25 @@ class LatentModel(nn.Module):
             return _unflatten(params, batch)
         return tuple(_unflatten(param, batch) for param in params)
 
+    def conditional_log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x | z) of each datum at codes of its own, in nats.
+
+        Args:
+            x: (B, *input_shape), floats or uint8.
+            z: (*samples, B, *latent).
+
+        Returns:
+            (*samples, B).
+        """
+        return -self._conditional_nll(x, self.prepare(x), z)
+
+    def _conditional_nll(self, x: Tensor, prepared: Tensor, z: Tensor) -> Tensor:
+        """-log p(x | z); arguments as in `conditional_log_likelihood`, and x as floats."""
+        params = self.decode(self._beside(z, prepared))
+        batch_dims = z.dim() - len(self.latent_shape)
+        target, measured = self.measured(x), self.measured(prepared)
+        return self.likelihood.nll(params, target, measured, batch_dims, "sample")
+
     def _is_plain(self, x: Tensor) -> bool:
         """Whether the model's methods and likelihood may be left out for x: nobody will know."""
         is_fused = can_fuse(x) and not self.conditions

@@ -92,7 +92,7 @@ def sampled_terms(
         "antithetic": sampling.antithetic,
     }
     if sampling.estimator == "elbo":
-        nll = _nll(model, x, prepared, reparameterize(mu, logvar, **drawn)).mean()
+        nll = model._conditional_nll(x, prepared, reparameterize(mu, logvar, **drawn)).mean()
         kl = gaussian_kl(mu, logvar, free_bits=free_bits)
         return ELBO(nll + kl * beta, nll, kl)
     row = ESTIMATORS[sampling.estimator]
@@ -104,7 +104,7 @@ def sampled_terms(
             z, parts["path"] = mark_path(z, batch_dims=2)
         if not row.has_path:
             z = z.detach()
-        nll = _nll(model, x, prepared, z)
+        nll = model._conditional_nll(x, prepared, z)
         # The score weighs what it does whatever beta is.
         ratio = _log_ratio(z, mu.detach(), logvar.detach())
         log_weights = -nll - beta * ratio - (log_q - log_q.detach())
@@ -131,15 +131,9 @@ def log_weights_of(
     Both (K, B). Made of the noise itself, since z - mu loses digits where sigma is small.
     """
     z = reparameterize(mu.expand_as(noise), logvar.expand_as(noise), noise=noise)
-    nll = _nll(model, x, prepared, z)
+    nll = model._conditional_nll(x, prepared, z)
     return -nll - _log_ratio(z, mu, logvar, noise), nll
 
 
 def _log_ratio(z: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor | None = None) -> Tensor:
     return gaussian_log_ratio(z, mu, logvar, noise=noise, batch_dims=2, reduction="sample")
-
-
-def _nll(model: VAE, x: Tensor, prepared: Tensor, z: Tensor) -> Tensor:
-    """Of codes (K, B, *latent), in nats for each, (K, B)."""
-    params = model.decode(model._beside(z, prepared))
-    return model.likelihood.nll(params, model.measured(x), model.measured(prepared), 2, "sample")

@@ -238,6 +238,25 @@ class VAE(LatentModel):
         Raises:
             ValueError: `num_samples` or `chunk` is below 1.
         """
+        weights = self.log_weights(x, num_samples, chunk=chunk)
+        return -importance_weighted_loss(weights, reduction="none")
+
+    def log_weights(self, x: Tensor, num_samples: int = 100, *, chunk: int = 16) -> Tensor:
+        """Of importance samples z from q(z | x): log p(x | z) + log p(z) - log q(z | x).
+
+        What `log_likelihood` is the mean of, and :mod:`vae_fast.evaluation` judges.
+
+        Args:
+            x: (B, *input_shape), floats or uint8.
+            num_samples: K.
+            chunk: samples decoded at a time; bounds the memory, changes nothing else.
+
+        Returns:
+            (K, B), in nats.
+
+        Raises:
+            ValueError: `num_samples` or `chunk` is below 1.
+        """
         if num_samples < 1 or chunk < 1:
             raise ValueError(f"num_samples is {num_samples} and chunk {chunk}; expected at least 1")
         prepared = self.prepare(x)
@@ -248,7 +267,7 @@ class VAE(LatentModel):
             log_weights_of(self, x, prepared, mu, logvar, part)[0]
             for part in torch.split(noise, chunk)
         ]
-        return -importance_weighted_loss(torch.cat(weights), reduction="none")
+        return torch.cat(weights)
 
 
 VAE._methods = {name: getattr(VAE, name) for name in ("encode", "decode", "_nll")}

@@ -90,7 +90,7 @@ def _plane(axes: Axes, points: Points, labels: Tensor | None) -> None:
     for radius in (1, 2, 3):
         axes.add_patch(Circle((0, 0), radius, fill=False, color=MUTED, linewidth=1, alpha=0.6))
     axes.plot([], [], color=MUTED, linewidth=1, label="prior: 1, 2, 3 $\\sigma$")
-    _scatter(axes, points, labels)
+    scatter(axes, points, labels)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel("$z_1$")
     axes.set_ylabel("$z_2$")
@@ -100,7 +100,7 @@ def _plane(axes: Axes, points: Points, labels: Tensor | None) -> None:
 
 def _line(axes: Axes, points: Points, labels: Tensor | None) -> None:
     spread = np.random.RandomState(0).uniform(size=len(points)).astype(np.float32)
-    _scatter(axes, np.stack([points, spread], axis=1), labels)
+    scatter(axes, np.stack([points, spread], axis=1), labels)
     axes.set_xlabel("$z$")
     axes.set_yticks([])
     soften(axes)
@@ -119,7 +119,7 @@ def _embedding(axes: Axes, points: Tensor, labels: Tensor | None) -> None:
         prior[:, 0], prior[:, 1], s=7, color=MUTED, alpha=0.4, linewidths=0,
         label="draws from the prior",
     )  # fmt: skip
-    _scatter(axes, plane[: len(points)], labels)
+    scatter(axes, plane[: len(points)], labels)
     axes.set_axis_off()
     axes.legend(
         frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.02), markerscale=2, fontsize=9,
@@ -127,7 +127,7 @@ def _embedding(axes: Axes, points: Tensor, labels: Tensor | None) -> None:
     )  # fmt: skip
 
 
-def _scatter(axes: Axes, points: Points, labels: Tensor | None) -> None:
+def scatter(axes: Axes, points: Points, labels: Tensor | None) -> None:
     """Points coloured by label, with each label written at the middle of its points."""
     size = float(np.clip(6000 / len(points), 4, 22))
     if labels is None:

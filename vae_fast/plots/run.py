@@ -68,12 +68,12 @@ def draw_reconstructions(path: Path, models: Sequence[LatentModel], data: Data, 
     """Draw held-out pictures, and below them what each model makes of them."""
     shape = picture_shape(data.shape)
     assert shape is not None
-    chosen = _one_of_each(data.test_labels, len(data.test), count)
+    chosen = one_of_each(data.test_labels, len(data.test), count)
     x = rows(data.test, chosen).to(_device(models[0]))
     shown = {"Data": models[0].measured(models[0].prepare(x))}
     shown |= {_LONG_NAMES[model.kind]: model.reconstruct(x) for model in models}
     white = float(shown["Data"].max())
-    shown = {name: _intensities(models[0], values, white) for name, values in shown.items()}
+    shown = {name: intensities(models[0], values, white) for name, values in shown.items()}
     plot_reconstructions(
         path, shown, shape, f"Held-out {data.name}, passed through the code and back"
     )
@@ -91,7 +91,7 @@ def draw_samples(
     shape = picture_shape(data_shape)
     assert shape is not None
     samples = {
-        _sample_title(model): _intensities(
+        _sample_title(model): intensities(
             model, model.sample(count, generator=torch.Generator().manual_seed(seed))
         )
         for model in models
@@ -116,13 +116,13 @@ def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
     manifold = None
     if shape is not None and first.latent_shape == (2,) and not first.conditions:
         pictures = first.mean(first.decode(manifold_codes().to(_device(first))))
-        manifold = Manifold(_intensities(first, pictures), shape)
+        manifold = Manifold(intensities(first, pictures), shape)
     plot_latent(
         path, codes, labels, manifold, f"Codes of held-out {data.name}, and the prior $N(0, I)$"
     )
 
 
-def _intensities(model: LatentModel, pictures: Tensor, white: float | None = None) -> Tensor:
+def intensities(model: LatentModel, pictures: Tensor, white: float | None = None) -> Tensor:
     """Pictures as they are, but of counts divided by `white`, or else by the largest in them.
 
     Of classes by the largest that there may be.
@@ -134,7 +134,7 @@ def _intensities(model: LatentModel, pictures: Tensor, white: float | None = Non
     return pictures / max(float(pictures.max()) if white is None else white, 1e-30)
 
 
-def _one_of_each(labels: Tensor | None, total: int, count: int) -> Tensor:
+def one_of_each(labels: Tensor | None, total: int, count: int) -> Tensor:
     """Indices of `count` data, the labels in turn where there are any."""
     if labels is None:
         return torch.arange(min(count, total), device="cpu")
