@@ -15,7 +15,7 @@ CMAKE_FLAGS ?= -DVAE_FAST_WERROR=$(if $(VAE_FAST_WERROR),ON,OFF)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-cpp test-sanitizers test-exhaustive bench bench-against lint format clean
-.PHONY: attack-asan bench-history cuda-check cuda-table docs gpu wheel wheel-cuda sdist test-dropin
+.PHONY: attack-asan bench-history cuda-check cuda-table docs theory gpu wheel wheel-cuda sdist test-dropin
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,6 +39,13 @@ build: $(VENV)/setup.stamp ## compile what has changed
 
 demo: build ## train a VAE and an auto-encoder on handwritten digits; pictures in runs/demo
 	$(BIN)/vae-fast demo --out runs/demo
+
+# One after another: each uses all cores. Of MNIST where VAE_FAST_DATA is set, as the page's are.
+THEORY := generate mixture intractable gap gradients linear published
+theory: build ## the figures of docs/theory.md and their numbers, by examples/theory: some ten minutes
+	for script in $(THEORY); do \
+	  $(BIN)/python examples/theory/$$script.py --out docs/images/theory --numbers docs/figures/theory.json || exit 1; \
+	done
 
 test: build ## the whole test suite
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)

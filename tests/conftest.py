@@ -19,6 +19,7 @@ else:
 if DEVICE != "cpu":
     collect_ignore += ["documentation"]  # what the examples print is the CPU's
     collect_ignore += ["test_distributed.py"]  # processes of its own, on the CPU
+    collect_ignore += ["test_theory.py"]  # the chapter's figures are made on the CPU
 if DEVICE != "emulated":
     collect_ignore += ["cuda_emulation/test_device.py"]
 else:
