@@ -27,6 +27,7 @@ extensions = [
     "sphinx_llm.txt",
     "pictures",
     "plots",
+    "theory",
 ]
 templates_path = ["_templates"]
 
@@ -58,7 +59,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
-html_sidebars = {page: [] for page in ("index", "mathematics", "performance")}  # no section
+_WITHOUT_A_SECTION = ("index", "mathematics", "theory", "performance")
+html_sidebars = {page: [] for page in _WITHOUT_A_SECTION}
 html_theme_options = {
     "navbar_center": ["navbar-nav"],
     "header_links_before_dropdown": 7,
