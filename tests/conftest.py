@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items):
         items[:] = [item for item in items if not of_the_cpu & set(item.fixturenames)]
     left_out = []
     if DEVICE == "emulated":
-        left_out += ["torch_devices_only"]
+        left_out += ["of_samples", "torch_devices_only"]
     if extension.BINDING == "stable":
         left_out += ["of_the_fast_binding"]
     items[:] = [item for item in items if not any(map(item.get_closest_marker, left_out))]

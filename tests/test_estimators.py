@@ -20,6 +20,8 @@ import vae_fast as vf
 from vae_fast.bounds.estimators import ESTIMATORS
 from vae_fast.bounds.log_mean_exp import log_mean_exp
 
+pytestmark = pytest.mark.of_samples
+
 X = 0.7
 PARAMETERS = {"weight": 0.8, "shift": 0.3, "mu": 0.1, "logvar": -0.4}
 # An estimator, its settings, and the bound that it is one of: an alpha of Renyi's.

@@ -21,6 +21,8 @@ from torch.distributions import (
 import vae_fast as vf
 from vae_fast.bounds.estimators import ESTIMATORS
 
+pytestmark = pytest.mark.of_samples
+
 X, SHAPE, RATE = 3.0, 2.0, 1.5
 
 

@@ -20,6 +20,8 @@ from vae_fast.latent.quantizers import (
 )
 from vae_fast.latent.quantizers.gradients import rotation
 
+pytestmark = pytest.mark.of_samples
+
 EACH = {
     "ema": lambda dim=-1: VectorQuantizer(16, 6, dim=dim),
     "gradient": lambda dim=-1: VectorQuantizer(16, 6, update="gradient", dim=dim),

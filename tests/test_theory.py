@@ -9,6 +9,8 @@ import torch
 
 import vae_fast as vf
 
+pytestmark = pytest.mark.of_samples
+
 FOLDER = Path(__file__).parents[1] / "examples" / "theory"
 
 

@@ -16,6 +16,8 @@ from vae_fast.evaluation import (
     pareto_smooth,
 )
 
+pytestmark = pytest.mark.of_samples
+
 
 def scores(estimate, errors, truth):
     """By how many standard errors the estimates are off: each, and their sum."""

@@ -28,6 +28,8 @@ from vae_fast.evaluation import (
 )
 from vae_fast.evaluation.clustering import _improved
 
+pytestmark = pytest.mark.of_samples
+
 
 def wide(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)

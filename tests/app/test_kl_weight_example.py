@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.of_samples
+
 ROOT = Path(__file__).parents[2]
 EPOCHS = 16
 

@@ -12,6 +12,8 @@ from vae_fast.bounds.estimators import ESTIMATORS, Settings
 from vae_fast.models import VAE, AutoEncoder
 from vae_fast.training import Trainer, TrainerConfig
 
+pytestmark = pytest.mark.of_samples
+
 SETTINGS = {
     "miwae": {"groups": 2}, "piwae": {"groups": 2}, "ciwae": {"alpha": 0.3},
     "renyi": {"alpha": 0.5}, "dreg": {"alpha": 0.2, "groups": 2},

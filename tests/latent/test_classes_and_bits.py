@@ -19,6 +19,8 @@ from vae_fast.latent.posteriors import (
     StraightThroughConcrete,
 )
 
+pytestmark = pytest.mark.of_samples
+
 HARD = (OneHotCategorical, BernoulliVector)
 RELAXED = (Concrete, BinaryConcrete)
 STRAIGHT_THROUGH = (StraightThroughConcrete, StraightThroughBinaryConcrete)

@@ -14,6 +14,8 @@ import vae_fast as vf
 from tests.test_distributions import is_mean
 from vae_fast.latent import POSTERIORS, posteriors, priors, rsample_kl
 
+pytestmark = pytest.mark.of_samples
+
 SIZE = 4
 NUMBERS = {"full_normal": 14, "low_rank_normal": 16, "von_mises_fisher": 5, "power_spherical": 5}
 NUMBERS |= dict.fromkeys(("diagonal_normal", "flow", "gamma", "beta"), 8)

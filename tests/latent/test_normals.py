@@ -12,6 +12,8 @@ from tests.test_distributions import is_mean
 from vae_fast.latent import priors, rsample_kl
 from vae_fast.latent.posteriors import DiagonalNormal, FullNormal, LowRankNormal
 
+pytestmark = pytest.mark.of_samples
+
 BATCH, SIZE, RANK = 3, 5, 2
 
 

@@ -13,6 +13,8 @@ from tests.test_distributions import is_mean
 from vae_fast.distributions import Beta, Dirichlet, Gamma
 from vae_fast.engine.gamma_samples import log_gamma_sample
 
+pytestmark = pytest.mark.of_samples
+
 
 def _concentrations(*batch, dtype=torch.float64):
     return torch.exp(1.5 * torch.randn(*batch, 4, dtype=dtype))

@@ -16,6 +16,8 @@ from tests.test_distributions import is_mean
 from vae_fast.engine.bessel_orders import bessel_orders
 from vae_fast.latent.posteriors import HypersphericalUniform, PowerSpherical, VonMisesFisher
 
+pytestmark = pytest.mark.of_samples
+
 DIMS = (2, 3, 4, 5, 20, 101, 300)
 CONCENTRATIONS = (1e-6, 1e-2, 1.0, 2.0, 10.0, 100.0, 1e3, 1e5)
 each_kind = pytest.mark.parametrize("kind", [VonMisesFisher, PowerSpherical])
