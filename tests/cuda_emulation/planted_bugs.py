@@ -189,6 +189,37 @@ BUGS = (
         (("multinomial_weight(logits[i], center), share)", "T(0), share)"),),
     ),
     Bug(
+        "components that are read past the last one",
+        "asan",
+        "pairs.cuh",
+        (
+            (
+                "const bool is_there = row < rows && number < end;",
+                "const bool is_there = number < end;",
+            ),
+        ),
+        "planted_pairs_test",
+    ),
+    Bug(
+        "a tile of pairs that is written while it is read",
+        "tsan",
+        "pairs.cuh",
+        (
+            (
+                "__syncthreads();  // what lies there has been read\n    tile.template load_owners",
+                "tile.template load_owners",
+            ),
+        ),
+        "planted_pairs_test",
+    ),
+    Bug(
+        "pairs that others of the team have met, left out of the sum",
+        "plain",
+        "pairs.cuh",
+        (("value.combine(kTeam);", ""),),
+        "planted_pairs_test",
+    ),
+    Bug(
         "a ticket that is not counted by an atomic",
         "tsan",
         "sums.cuh",
@@ -252,6 +283,7 @@ BUGS = (
 PROGRAMS = {
     "planted_test": "StandardNormalKl,PoissonNll",
     "planted_mixture_test": "BernoulliNll",
+    "planted_pairs_test": "BernoulliNll",
 }
 
 
