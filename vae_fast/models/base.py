@@ -87,6 +87,8 @@ class LatentModel(nn.Module):
     """
 
     kind: ClassVar[str]  # its name on the command line and in files
+    title: ClassVar[str]  # its name in pictures
+    has_prior: ClassVar[bool] = True  # whether `sample` draws where the codes were asked to be
     takes_conditions: ClassVar[bool] = False
     code_size: ClassVar[int]  # numbers that the encoder gives for each one in the code
     _methods: ClassVar[dict[str, Any]]  # what `forward` may leave out, as it was written
@@ -113,8 +115,8 @@ class LatentModel(nn.Module):
         self.input_shape = _shape("input_shape", input_shape)
         self.conditions = _names("conditions", conditions)
         self.latent_shape = _shape("latent_dim", latent_dim)
-        hidden = _sizes("hidden", hidden)
-        channels = _sizes("channels", channels)
+        hidden = sizes_of("hidden", hidden)
+        channels = sizes_of("channels", channels)
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture is {architecture!r}; expected one of {ARCHITECTURES}")
         if likelihood not in HEADS:
@@ -155,7 +157,7 @@ class LatentModel(nn.Module):
             raise ValueError(
                 f"latent_dim is {self.latent_shape}; a shape is for a decoder of your own"
             )
-        codes = self.code_size * math.prod(self.latent_shape)
+        codes = self._code_numbers()
         wanted = self.likelihood.raw_shape(self.input_shape)
         read = self.likelihood.encoded_shape(self.input_shape)
         latent = math.prod(self.latent_shape)
@@ -188,6 +190,17 @@ class LatentModel(nn.Module):
                 **given,
                 **({"conditions": list(self.conditions)} if self.conditions else {}),
             }
+
+    def _code_numbers(self) -> int:
+        """How many numbers the encoder gives for a datum."""
+        return self.code_size * math.prod(self.latent_shape)
+
+    def _keep(self, **settings: Any) -> None:
+        """A model's own settings, as attributes and in `config`."""
+        for name, value in settings.items():
+            setattr(self, name, value)
+        if self.config is not None:
+            self.config |= settings
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -329,7 +342,9 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
-        """Decode `n` codes drawn from N(0, I): the expected x of each, (n, *input_shape).
+        """Decode `n` codes drawn from the prior: the expected x of each, (n, *input_shape).
+
+        It is N(0, I), where the model's class does not say another.
 
         With conditions, under each of them in turn.
 
@@ -346,9 +361,9 @@ class LatentModel(nn.Module):
         """
         if isinstance(generator, (list, tuple)):
             check_generators("sample", generator, torch.device("cpu"), n, "code")
-            z = torch.cat([self._codes(1, one) for one in generator])
+            z = torch.cat([self.draw_codes(1, one) for one in generator])
         else:
-            z = self._codes(n, generator)
+            z = self.draw_codes(n, generator)
         in_turn = torch.arange(n, device=z.device) % max(1, len(self.conditions))
         z = self._beside(z, in_turn.unsqueeze(1))
         return self.mean(self.decode(z.to(self._weight())))
@@ -359,7 +374,8 @@ class LatentModel(nn.Module):
             return values
         return with_codes(values, condition_numbers(x), len(self.conditions))
 
-    def _codes(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def draw_codes(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Codes (n, *latent) as `sample` decodes them, without conditions: from N(0, I)."""
         return torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
 
 
@@ -380,7 +396,7 @@ def _unflatten(tensor: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _shape(name: str, value: Shape) -> tuple[int, ...]:
-    sizes = _sizes(name, value if isinstance(value, Sequence) else (value,))
+    sizes = sizes_of(name, value if isinstance(value, Sequence) else (value,))
     if not sizes:
         raise ValueError(f"{name} is empty; expected at least one size")
     return sizes
@@ -398,7 +414,7 @@ def _names(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
+def sizes_of(name: str, values: Sequence[int]) -> tuple[int, ...]:
     """Whole numbers, of numpy too, as Python's."""
     if not all(isinstance(value, SupportsIndex) for value in values) or any(
         isinstance(value, bool) or operator.index(value) < 1 for value in values
