@@ -13,7 +13,7 @@ from vae_fast.cli.grouped import COUNT, SEED, Device, FiniteRange, Sizes, Thread
 from vae_fast.cli.own_settings import Assignment
 from vae_fast.data.reading import MAX_BYTES
 from vae_fast.models import MODELS
-from vae_fast.models.base import HEADS
+from vae_fast.models.base import ARCHITECTURES, HEADS
 from vae_fast.training import TrainerConfig
 from vae_fast.training.config import Precision, Schedule
 
@@ -102,9 +102,9 @@ _OPTIONS = (
         "Model",
         "--arch",
         "architecture",
-        type=click.Choice(["mlp", "conv"]),
+        type=click.Choice(list(ARCHITECTURES)),
         default="mlp",
-        help="Linear layers, or convolutions in front of them.",
+        help="Linear layers, convolutions in front of them, or residual blocks between those, too.",
     ),
     option(
         "Model",

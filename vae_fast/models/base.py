@@ -23,7 +23,8 @@ from vae_fast.models.fused import Plain, as_written, can_fuse, starts_with_linea
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
 
-ARCHITECTURES = ("mlp", "conv")
+# By name, the residual blocks between the convolutions; None: there are none of these either.
+ARCHITECTURES = {"mlp": None, "conv": 0, "resnet": 2}
 _BYTE = 1 / 255
 _MOST_CONDITIONS = 256
 
@@ -54,7 +55,7 @@ class LatentModel(nn.Module):
         latent_dim: size of the code; a shape, such as (4, 8, 8), for modules of your own.
         hidden: sizes of the hidden linear layers, from the data inwards; the decoder mirrors them.
         architecture: "mlp", or "conv" for pictures (C, H, W): convolutions of stride 2 in front of
-            the linear layers.
+            the linear layers; or "resnet": two residual blocks behind each of these.
         channels: of those convolutions.
         likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values,
             "negative_binomial" for counts; any that has a head in its file of
@@ -99,7 +100,7 @@ class LatentModel(nn.Module):
         latent_dim: Shape = 20,
         *,
         hidden: Sequence[int] = (400,),
-        architecture: Literal["mlp", "conv"] = "mlp",
+        architecture: Literal["mlp", "conv", "resnet"] = "mlp",
         channels: Sequence[int] = (32, 64),
         likelihood: str = "bernoulli",
         decoder_logvar: Literal["learned", "optimal", "pixel"] | float = "learned",
@@ -118,10 +119,13 @@ class LatentModel(nn.Module):
         hidden = sizes_of("hidden", hidden)
         channels = sizes_of("channels", channels)
         if architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture is {architecture!r}; expected one of {ARCHITECTURES}")
+            raise ValueError(
+                f"architecture is {architecture!r}; expected one of {(*ARCHITECTURES,)}"
+            )
         if likelihood not in HEADS:
             raise ValueError(f"likelihood is {likelihood!r}; expected one of {(*HEADS,)}")
-        if architecture == "conv":
+        blocks = ARCHITECTURES[architecture]
+        if blocks is not None:
             if len(self.input_shape) != 3:
                 raise ValueError(
                     f"input_shape is {self.input_shape}; convolutions need pictures (C, H, W)"
@@ -161,9 +165,9 @@ class LatentModel(nn.Module):
         wanted = self.likelihood.raw_shape(self.input_shape)
         read = self.likelihood.encoded_shape(self.input_shape)
         latent = math.prod(self.latent_shape)
-        if architecture == "conv":
-            self.encoder = encoder or conv_encoder(read, channels, hidden, codes)
-            self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted)
+        if blocks is not None:
+            self.encoder = encoder or conv_encoder(read, channels, hidden, codes, blocks=blocks)
+            self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted, blocks=blocks)
         else:
             beside = len(self.conditions)
             shape = (read[0] + beside, *read[1:])
