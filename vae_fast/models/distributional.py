@@ -182,8 +182,8 @@ class PosteriorVAE(LatentModel):
         weights = []
         for first in range(0, num_samples, chunk):
             z = q.rsample((min(chunk, num_samples - first),))
-            nll = self.likelihood.nll(self.decode(z), x, prepared, 2, "sample")
-            weights.append(self.prior.log_prob(z) - q.log_prob(z) - nll)
+            log_p = self.prior.log_prob(z) - self._conditional_nll(x, prepared, z)
+            weights.append(log_p - q.log_prob(z))
         return -importance_weighted_loss(torch.cat(weights), reduction="none")
 
     def draw_codes(self, n: int, generator: torch.Generator | None = None) -> Tensor:

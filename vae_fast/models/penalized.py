@@ -81,7 +81,9 @@ class BetaTCVAE(PenalizedVAE):
         gamma: weight of the dimension-wise KL.
         dataset_size: how many training data there are (the command line fills it in); None: a
             batch is all of them.
-        stratified: the estimate of :func:`vae_fast.aggregated_posterior_log_prob`.
+        stratified: the estimate of :func:`vae_fast.aggregated_posterior_log_prob`; the other one is
+            off by a constant, which makes the loss hard to read, and has the same gradient but for
+            a few weights.
         **networks: the other arguments of a VAE.
 
     Example:
@@ -109,7 +111,7 @@ class BetaTCVAE(PenalizedVAE):
         alpha: float = 1.0,
         gamma: float = 1.0,
         dataset_size: int | None = None,
-        stratified: bool = False,
+        stratified: bool = True,
         **networks: Any,
     ) -> None:
         super().__init__(input_shape, latent_dim, **networks)
@@ -245,7 +247,8 @@ class InfoVAE(PenalizedVAE):
     Args:
         input_shape: see :class:`vae_fast.models.LatentModel`, as of all that is not here.
         latent_dim: likewise.
-        alpha: how much of the KL term is left out, at most 1.
+        alpha: how much of the KL term is left out, at most 1. With both terms whole the code of
+            simple data may say nothing at all.
         weight: the paper's lambda; 1 - alpha at least.
         kernel: of the MMD, "rbf" or "imq".
         **networks: the other arguments of a VAE.
@@ -256,7 +259,7 @@ class InfoVAE(PenalizedVAE):
     Example:
         >>> import torch
         >>> from vae_fast.models import InfoVAE
-        >>> loss, nll, kl = InfoVAE(784, 10, alpha=1.0, weight=100.0).loss(torch.rand(8, 784))
+        >>> loss, nll, kl = InfoVAE(784, 10, alpha=0.5, weight=100.0).loss(torch.rand(8, 784))
         >>> loss.isfinite()
         tensor(True)
     """
@@ -272,7 +275,7 @@ class InfoVAE(PenalizedVAE):
         input_shape: Shape = 784,
         latent_dim: Shape = 20,
         *,
-        alpha: float = 0.0,
+        alpha: float = 1.0,
         weight: float = 100.0,
         kernel: Kernel = "rbf",
         **networks: Any,
