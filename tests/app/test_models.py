@@ -275,7 +275,7 @@ def test_models_can_be_copied():
         ({"latent_dim": -1}, "latent_dim"),
         ({"hidden": (0,)}, "hidden"),
         ({"hidden": (1.5,)}, "hidden"),
-        ({"architecture": "resnet"}, "architecture"),
+        ({"architecture": "transformer"}, "architecture"),
         ({"architecture": "conv"}, "input_shape"),
         ({"input_shape": (1, 8, 8), "architecture": "conv", "channels": ()}, "channels"),
         ({"input_shape": (1, 8, 8), "architecture": "conv", "channels": (4,) * 4}, "channels"),

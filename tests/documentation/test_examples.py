@@ -9,6 +9,7 @@ import pytest
 import vae_fast as vf
 from vae_fast import latent
 from vae_fast.latent import quantizers
+from vae_fast.models import MODELS
 
 ROOMS = (vf.distributions, latent, latent.posteriors, latent.priors, quantizers)
 MODULES = {"vae_fast": vf} | {room.__name__: room for room in ROOMS}
@@ -18,6 +19,7 @@ DOCUMENTED = MODULES | {
     for name in MODULES[module].__all__
     if not isinstance(getattr(MODULES[module], name), str | dict) and name != "distributions"
 }
+DOCUMENTED |= {f"vae_fast.models.{model.__name__}": model for model in MODELS.values()}
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

@@ -29,7 +29,7 @@ from vae_fast.cli.train import as_usage_error
 from vae_fast.data import Data, DataError
 from vae_fast.evaluation import METRICS, Evaluation, evaluate_model
 from vae_fast.evaluation.figures import Estimate, Metric, RatePoint
-from vae_fast.models import VAE
+from vae_fast.models import VAE, PosteriorVAE
 from vae_fast.training import Run, Trainer, choose_device, load_run
 from vae_fast.training.batches import batches
 from vae_fast.training.files import json_bytes
@@ -115,7 +115,7 @@ def evaluate(
     figures: dict[str, Any] = {f"test_{name}": value for name, value in terms._asdict().items()}
     names = dict(_LOSS)
     if importance_samples and "importance" not in metrics:
-        if not isinstance(loaded.model, VAE):
+        if not isinstance(loaded.model, VAE | PosteriorVAE):
             raise click.UsageError("an auto-encoder has no likelihood to bound: leave out -k")
         figures["log_likelihood"] = _log_likelihood(loaded.model, unseen.test, importance_samples)
         names["log_likelihood"] = f"log p(x) >= ({importance_samples} samples)"
@@ -147,7 +147,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def _log_likelihood(model: VAE, x: Tensor, samples: int) -> float:
+def _log_likelihood(model: VAE | PosteriorVAE, x: Tensor, samples: int) -> float:
     device = next(model.parameters()).device
     torch.manual_seed(0)
     total = sum(

@@ -84,9 +84,10 @@ def save_array(path: Path, values: Tensor, run: Run) -> None:
 
 
 def require_vae(run: Run, what: str) -> VAE:
-    """The run's model, where it has a distribution of codes."""
+    """The run's model, where its codes are normal and their prior is N(0, I)."""
     if not isinstance(run.model, VAE):
-        raise click.UsageError(f"an auto-encoder has no distribution of codes: {what} needs a VAE")
+        lacks = "has no such codes as a VAE: normal ones with the prior N(0, I)"
+        raise click.UsageError(f"{run.model.kind} {lacks}, which {what} needs")
     return run.model
 
 

@@ -10,8 +10,10 @@ import click
 
 from vae_fast.bounds.estimators import ESTIMATORS
 from vae_fast.cli.grouped import COUNT, SEED, Device, FiniteRange, Sizes, Threads, option
+from vae_fast.cli.own_settings import Assignment
 from vae_fast.data.reading import MAX_BYTES
-from vae_fast.models.base import HEADS
+from vae_fast.models import MODELS
+from vae_fast.models.base import ARCHITECTURES, HEADS
 from vae_fast.training import TrainerConfig
 from vae_fast.training.config import Precision, Schedule
 
@@ -83,17 +85,26 @@ _OPTIONS = (
         "Model",
         "--model",
         "kind",
-        type=click.Choice(["vae", "ae"]),
+        type=click.Choice(list(MODELS)),
         default="vae",
-        help="Variational auto-encoder, or the plain one.",
+        help="Variational auto-encoder, the plain one, or another of those that the documentation "
+        "lists under models.",
+    ),
+    option(
+        "Model",
+        "--set",
+        "own",
+        type=Assignment(),
+        multiple=True,
+        help="A setting of the model's own, such as beta=4 of beta_vae; may be given again.",
     ),
     option(
         "Model",
         "--arch",
         "architecture",
-        type=click.Choice(["mlp", "conv"]),
+        type=click.Choice(list(ARCHITECTURES)),
         default="mlp",
-        help="Linear layers, or convolutions in front of them.",
+        help="Linear layers, convolutions in front of them, or residual blocks between those, too.",
     ),
     option(
         "Model",

@@ -16,12 +16,14 @@ from rich.console import Console
 from vae_fast.cli.console import plain_console
 from vae_fast.cli.grouped import GroupedCommand, given
 from vae_fast.cli.options import train_options
+from vae_fast.cli.own_settings import own_settings
 from vae_fast.data import BUILT_IN, Data, fingerprint, load, located, require_same
 from vae_fast.data.reading import first_line
 from vae_fast.data.scaling import Scaling
 from vae_fast.engine.likelihood import are_whole
-from vae_fast.models import LatentModel, build
+from vae_fast.models import MODELS, LatentModel, build
 from vae_fast.models.base import HEADS
+from vae_fast.models.settings import defaults_of, settings_of
 from vae_fast.training import RunError, Trainer, TrainerConfig, choose_device, load_run
 from vae_fast.training.files import parsing
 from vae_fast.training.run import CONFIG, read_config
@@ -57,6 +59,7 @@ def train(
       vae-fast train --data digits --latent 2 --epochs 100
       vae-fast train --data mnist --out runs/mnist
       vae-fast train --data photos/ --image-size 64 --arch conv --likelihood gaussian
+      vae-fast train --data digits --model beta_tc_vae --set beta=6
       vae-fast train --data cells.h5ad --likelihood negative_binomial --batch-key donor
       vae-fast train --resume --out runs/mnist --epochs 20
     """  # noqa: D301  (click reads the \b: what follows keeps its lines)
@@ -79,6 +82,8 @@ def train(
         console.print(f"{out}: going on after epoch {trainer.epoch}")
     else:
         _require_graphs_are_possible(ctx, options)
+        expected = defaults_of(MODELS[options["kind"]])
+        options |= {name: expected[name] for name in expected if not given(ctx, [name])}
         described = describe_data(data, data_dir, options)
         if options["standardize"] and described["counts"]:
             raise click.UsageError(
@@ -177,11 +182,15 @@ def make_model(data: Data, options: dict[str, Any]) -> LatentModel:
         settings["library"] = data.mean_total()
     if "num_classes" in head.settings and classes is None:
         settings["num_classes"] = data.num_classes()
+    kind = options["kind"]
+    settings |= own_settings(kind, options["own"])
+    if "dataset_size" in settings_of(MODELS[kind]):
+        settings.setdefault("dataset_size", len(data.train))
     torch.manual_seed(options["seed"])
     with as_usage_error():
         return build(
             {
-                "model": options["kind"],
+                "model": kind,
                 "input_shape": data.shape,
                 "latent_dim": options["latent"],
                 "hidden": options["hidden"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 
 def masked_autoregressive_flow(
     features: int, context: int, transforms: int, hidden: tuple[int, ...]
@@ -22,4 +24,7 @@ def masked_autoregressive_flow(
         raise ModuleNotFoundError(
             "flows need the package zuko: pip install 'vae_fast[flows]'", name="zuko"
         ) from error
-    return MAF(features, context, transforms=transforms, hidden_features=hidden)
+    # Its masks are made of values, which the meta device has not.
+    device = torch.get_default_device()
+    with torch.device("cpu" if device.type == "meta" else device):
+        return MAF(features, context, transforms=transforms, hidden_features=hidden)

@@ -44,6 +44,8 @@ class AutoEncoder(LatentModel):
     """
 
     kind: ClassVar[str] = "ae"
+    title: ClassVar[str] = "Auto-encoder"
+    has_prior: ClassVar[bool] = False
     code_size: ClassVar[int] = 1
 
     def encode(self, x: Tensor) -> Tensor:
@@ -84,12 +86,17 @@ class AutoEncoder(LatentModel):
             generator: for the noise, of which there is none here.
         """
         prepared = self.prepare(x)
-        z = self.encode(prepared)
+        z, penalty = self._coded(prepared, generator)
         if not return_loss:
             return AutoEncoderOutput(self.decode(z), z)
         wide = wide_decoder(self.decoder, x) if self._is_plain(x) else None
         nll = self._nll(z, x, prepared, wide)
-        return ELBO(nll, nll, torch.zeros_like(nll))
+        loss = nll if penalty is None else nll + penalty
+        return ELBO(loss, nll, torch.zeros_like(nll))
+
+    def _coded(self, prepared: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+        """What is decoded, and what the loss has beside the negative log-likelihood."""
+        return self.encode(prepared), None
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from vae_fast.models.fused import Plain, as_written, can_fuse, starts_with_linea
 from vae_fast.models.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from vae_fast.models.wide import WideDecoder
 
-ARCHITECTURES = ("mlp", "conv")
+# By name, the residual blocks between the convolutions; None: there are none of these either.
+ARCHITECTURES = {"mlp": None, "conv": 0, "resnet": 2}
 _BYTE = 1 / 255
 _MOST_CONDITIONS = 256
 
@@ -54,7 +55,7 @@ class LatentModel(nn.Module):
         latent_dim: size of the code; a shape, such as (4, 8, 8), for modules of your own.
         hidden: sizes of the hidden linear layers, from the data inwards; the decoder mirrors them.
         architecture: "mlp", or "conv" for pictures (C, H, W): convolutions of stride 2 in front of
-            the linear layers.
+            the linear layers; or "resnet": two residual blocks behind each of these.
         channels: of those convolutions.
         likelihood: "bernoulli" for intensities in [0, 1], "gaussian" for real values,
             "negative_binomial" for counts; any that has a head in its file of
@@ -87,6 +88,8 @@ class LatentModel(nn.Module):
     """
 
     kind: ClassVar[str]  # its name on the command line and in files
+    title: ClassVar[str]  # its name in pictures
+    has_prior: ClassVar[bool] = True  # whether `sample` draws where the codes were asked to be
     takes_conditions: ClassVar[bool] = False
     code_size: ClassVar[int]  # numbers that the encoder gives for each one in the code
     _methods: ClassVar[dict[str, Any]]  # what `forward` may leave out, as it was written
@@ -97,7 +100,7 @@ class LatentModel(nn.Module):
         latent_dim: Shape = 20,
         *,
         hidden: Sequence[int] = (400,),
-        architecture: Literal["mlp", "conv"] = "mlp",
+        architecture: Literal["mlp", "conv", "resnet"] = "mlp",
         channels: Sequence[int] = (32, 64),
         likelihood: str = "bernoulli",
         decoder_logvar: Literal["learned", "optimal", "pixel"] | float = "learned",
@@ -113,13 +116,16 @@ class LatentModel(nn.Module):
         self.input_shape = _shape("input_shape", input_shape)
         self.conditions = _names("conditions", conditions)
         self.latent_shape = _shape("latent_dim", latent_dim)
-        hidden = _sizes("hidden", hidden)
-        channels = _sizes("channels", channels)
+        hidden = sizes_of("hidden", hidden)
+        channels = sizes_of("channels", channels)
         if architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture is {architecture!r}; expected one of {ARCHITECTURES}")
+            raise ValueError(
+                f"architecture is {architecture!r}; expected one of {(*ARCHITECTURES,)}"
+            )
         if likelihood not in HEADS:
             raise ValueError(f"likelihood is {likelihood!r}; expected one of {(*HEADS,)}")
-        if architecture == "conv":
+        blocks = ARCHITECTURES[architecture]
+        if blocks is not None:
             if len(self.input_shape) != 3:
                 raise ValueError(
                     f"input_shape is {self.input_shape}; convolutions need pictures (C, H, W)"
@@ -155,13 +161,13 @@ class LatentModel(nn.Module):
             raise ValueError(
                 f"latent_dim is {self.latent_shape}; a shape is for a decoder of your own"
             )
-        codes = self.code_size * math.prod(self.latent_shape)
+        codes = self._code_numbers()
         wanted = self.likelihood.raw_shape(self.input_shape)
         read = self.likelihood.encoded_shape(self.input_shape)
         latent = math.prod(self.latent_shape)
-        if architecture == "conv":
-            self.encoder = encoder or conv_encoder(read, channels, hidden, codes)
-            self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted)
+        if blocks is not None:
+            self.encoder = encoder or conv_encoder(read, channels, hidden, codes, blocks=blocks)
+            self.decoder = decoder or conv_decoder(latent, channels, hidden, wanted, blocks=blocks)
         else:
             beside = len(self.conditions)
             shape = (read[0] + beside, *read[1:])
@@ -188,6 +194,17 @@ class LatentModel(nn.Module):
                 **given,
                 **({"conditions": list(self.conditions)} if self.conditions else {}),
             }
+
+    def _code_numbers(self) -> int:
+        """How many numbers the encoder gives for a datum."""
+        return self.code_size * math.prod(self.latent_shape)
+
+    def _keep(self, **settings: Any) -> None:
+        """A model's own settings, as attributes and in `config`."""
+        for name, value in settings.items():
+            setattr(self, name, value)
+        if self.config is not None:
+            self.config |= settings
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -329,7 +346,9 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
-        """Decode `n` codes drawn from N(0, I): the expected x of each, (n, *input_shape).
+        """Decode `n` codes drawn from the prior: the expected x of each, (n, *input_shape).
+
+        It is N(0, I), where the model's class does not say another.
 
         With conditions, under each of them in turn.
 
@@ -346,9 +365,9 @@ class LatentModel(nn.Module):
         """
         if isinstance(generator, (list, tuple)):
             check_generators("sample", generator, torch.device("cpu"), n, "code")
-            z = torch.cat([self._codes(1, one) for one in generator])
+            z = torch.cat([self.draw_codes(1, one) for one in generator])
         else:
-            z = self._codes(n, generator)
+            z = self.draw_codes(n, generator)
         in_turn = torch.arange(n, device=z.device) % max(1, len(self.conditions))
         z = self._beside(z, in_turn.unsqueeze(1))
         return self.mean(self.decode(z.to(self._weight())))
@@ -359,7 +378,8 @@ class LatentModel(nn.Module):
             return values
         return with_codes(values, condition_numbers(x), len(self.conditions))
 
-    def _codes(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def draw_codes(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Codes (n, *latent) as `sample` decodes them, without conditions: from N(0, I)."""
         return torch.randn(n, *self.latent_shape, generator=generator, device="cpu")
 
 
@@ -380,7 +400,7 @@ def _unflatten(tensor: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _shape(name: str, value: Shape) -> tuple[int, ...]:
-    sizes = _sizes(name, value if isinstance(value, Sequence) else (value,))
+    sizes = sizes_of(name, value if isinstance(value, Sequence) else (value,))
     if not sizes:
         raise ValueError(f"{name} is empty; expected at least one size")
     return sizes
@@ -398,7 +418,7 @@ def _names(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
+def sizes_of(name: str, values: Sequence[int]) -> tuple[int, ...]:
     """Whole numbers, of numpy too, as Python's."""
     if not all(isinstance(value, SupportsIndex) for value in values) or any(
         isinstance(value, bool) or operator.index(value) < 1 for value in values

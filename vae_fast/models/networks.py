@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from vae_fast.models.fused import FusedSequential
 
@@ -46,15 +46,47 @@ def mlp_decoder(inputs: int, hidden: Sequence[int], shape: Sequence[int]) -> Fus
     return FusedSequential(*mlp(sizes), nn.Unflatten(1, tuple(shape)))
 
 
+class ResidualBlock(nn.Module):
+    """x + f(x) of pictures (B, C, H, W): ReLU, a convolution of 3 x 3, ReLU, and one of 1 x 1.
+
+    That of the VQ-VAE (van den Oord et al. 2017, section 4.1).
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape."""
+        return x + cast(Tensor, self.body(x))
+
+
 def conv_encoder(
-    shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], outputs: int
+    shape: Sequence[int],
+    channels: Sequence[int],
+    hidden: Sequence[int],
+    outputs: int,
+    *,
+    blocks: int = 0,
 ) -> FusedSequential:
-    """(B, C, H, W) to (B, outputs): each convolution halves the picture, linear layers follow."""
+    """(B, C, H, W) to (B, outputs): each convolution halves the picture, linear layers follow.
+
+    `blocks`: residual ones behind each of them.
+    """
     sizes = _sizes(shape, channels)
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise([shape[0], *channels]):
         layers += [
             nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING),
+            *(ResidualBlock(after) for _ in range(blocks)),
             nn.ReLU(inplace=True),
         ]
     features = channels[-1] * math.prod(sizes[-1])
@@ -62,7 +94,12 @@ def conv_encoder(
 
 
 def conv_decoder(
-    inputs: int, channels: Sequence[int], hidden: Sequence[int], shape: Sequence[int]
+    inputs: int,
+    channels: Sequence[int],
+    hidden: Sequence[int],
+    shape: Sequence[int],
+    *,
+    blocks: int = 0,
 ) -> FusedSequential:
     """(B, inputs) to (B, C, H, W): the mirror of `conv_encoder`."""
     sizes = _sizes(shape, channels)
@@ -80,6 +117,7 @@ def conv_decoder(
     for (before, after), (small, large) in steps:
         odd = (large[0] - _STRIDE * small[0], large[1] - _STRIDE * small[1])
         layers += [
+            *(ResidualBlock(before) for _ in range(blocks)),
             nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING, output_padding=odd),
             nn.ReLU(inplace=True),
         ]

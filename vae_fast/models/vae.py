@@ -14,9 +14,27 @@ from vae_fast.latent.seeds import Generator
 from vae_fast.models.base import LatentModel, register_output
 from vae_fast.models.sampled import Sampling, log_weights_of, sampled_terms
 from vae_fast.models.whole import whole_terms
-from vae_fast.models.wide import wide_decoder
+from vae_fast.models.wide import WideDecoder, wide_decoder
 
 _ONE_CODE = Sampling()
+
+
+class Codes(NamedTuple):
+    """What the loss of a batch is made of.
+
+    Attributes:
+        mu: means of q(z | x), (B, *latent).
+        logvar: their log-variances.
+        z: a draw from each.
+        kl: KL(q(z | x) || N(0, I)), nats per datum, averaged over the batch.
+        nll: -log p(x | z), likewise.
+    """
+
+    mu: Tensor
+    logvar: Tensor
+    z: Tensor
+    kl: Tensor
+    nll: Tensor
 
 
 class VAEOutput(NamedTuple):
@@ -56,8 +74,11 @@ class VAE(LatentModel):
     """
 
     kind: ClassVar[str] = "vae"
+    title: ClassVar[str] = "VAE"
     code_size: ClassVar[int] = 2
     takes_conditions: ClassVar[bool] = True
+    takes_estimators: ClassVar[bool] = True  # whether its loss may be another bound
+    sampling: Sampling = _ONE_CODE  # where the caller asks for nothing else
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x), each (B, *latent)."""
@@ -127,11 +148,17 @@ class VAE(LatentModel):
         """
         prepared = self.prepare(x)
         sampling = Sampling(estimator, num_samples, alpha, groups, antithetic)
+        if sampling == _ONE_CODE:
+            sampling = self.sampling
         if return_loss and sampling != _ONE_CODE:
+            if not self.takes_estimators:
+                raise ValueError(
+                    f"{type(self).__name__}: estimator is {sampling.estimator!r} and num_samples "
+                    f"{sampling.num_samples}; its loss is one of its own, of one code"
+                )
             return sampled_terms(self, x, prepared, sampling, beta, free_bits, generator)
         if return_loss:
-            nll, kl = self._terms(x, prepared, free_bits, generator)
-            return ELBO(nll + kl * beta, nll, kl)
+            return self._loss(x, prepared, beta, free_bits, generator)
         mu, logvar = self.encode(prepared)
         z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
         return VAEOutput(self.decode(self._beside(z, prepared)), mu, logvar, z, kl)
@@ -193,6 +220,18 @@ class VAE(LatentModel):
         )
         return terms
 
+    def _loss(
+        self,
+        x: Tensor,
+        prepared: Tensor,
+        beta: float | Tensor,
+        free_bits: float,
+        generator: Generator | None,
+    ) -> ELBO:
+        """The loss of one code for each datum: what a model with another one overrides."""
+        nll, kl = self._terms(x, prepared, free_bits, generator)
+        return ELBO(nll + kl * beta, nll, kl)
+
     def _terms(
         self, x: Tensor, prepared: Tensor, free_bits: float, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
@@ -204,10 +243,23 @@ class VAE(LatentModel):
                 terms = whole_terms(self, x, prepared, generator)
                 if terms is not None:
                     return terms
+        codes = self._codes_of(x, prepared, free_bits, generator, wide)
+        return codes.nll, codes.kl
+
+    def _codes_of(
+        self,
+        x: Tensor,
+        prepared: Tensor,
+        free_bits: float,
+        generator: Generator | None,
+        wide: WideDecoder | None = None,
+    ) -> Codes:
+        """What `_terms` is made of where no op makes the whole."""
         mu, logvar = self.encode(prepared)
         z, kl = reparameterize_kl(mu, logvar, generator=generator, free_bits=free_bits)
         code = self._beside(z, prepared)
-        return self._nll(code, self.measured(x), self.measured(prepared), wide), kl
+        nll = self._nll(code, self.measured(x), self.measured(prepared), wide)
+        return Codes(mu, logvar, z, kl, nll)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.patches import Circle
 from torch import Tensor
 
 from vae_fast.plots.figure import MUTED, figure, save, show, soften, tiles
@@ -48,19 +47,19 @@ def manifold_codes() -> Tensor:
 
 def plot_latent(
     path: Path,
-    codes: Mapping[str, Tensor],
+    codes: Mapping[str, tuple[Tensor, Tensor]],
     labels: Tensor | None,
     manifold: Manifold | None,
     title: str,
 ) -> None:
     """Draw the codes of held-out data for each model, coloured by label, and the manifold.
 
-    Codes of two dimensions are drawn where they are, over the prior; others by t-SNE, together
-    with draws from the prior.
+    Codes of two dimensions are drawn where they are, over draws from the prior; those of more by
+    t-SNE, together with them.
 
     Args:
         path: the PNG to write.
-        codes: (N, *latent) of each model.
+        codes: (N, *latent) of each model, and as many from its prior.
         labels: (N,), or None.
         manifold: of the first model, where its codes have two dimensions.
         title: of the figure.
@@ -74,22 +73,23 @@ def plot_latent(
         axes.set_title(f"{next(iter(codes))}: what the codes decode to", fontsize=11)
         axes.set_xlabel("$z_1$, in equal steps of the prior's probability")
         axes.set_ylabel("$z_2$, likewise")
-    for axes, (name, z) in zip(axes_row, codes.items(), strict=True):
-        points = z.detach().float().cpu().flatten(1)
+    for axes, (name, both) in zip(axes_row, codes.items(), strict=True):
+        points, drawn = (z.detach().float().cpu().flatten(1) for z in both)
         if points.shape[1] == 2:
-            _plane(axes, points.numpy(), labels)
+            _plane(axes, points.numpy(), drawn.numpy(), labels)
         elif points.shape[1] == 1:
             _line(axes, points[:, 0].numpy(), labels)
         else:
-            _embedding(axes, points, labels)
+            _embedding(axes, points, drawn, labels)
         axes.set_title(name, fontsize=11)
     save(made, path)
 
 
-def _plane(axes: Axes, points: Points, labels: Tensor | None) -> None:
-    for radius in (1, 2, 3):
-        axes.add_patch(Circle((0, 0), radius, fill=False, color=MUTED, linewidth=1, alpha=0.6))
-    axes.plot([], [], color=MUTED, linewidth=1, label="prior: 1, 2, 3 $\\sigma$")
+def _plane(axes: Axes, points: Points, drawn: Points, labels: Tensor | None) -> None:
+    axes.scatter(
+        drawn[:, 0], drawn[:, 1], s=7, color=MUTED, alpha=0.4, linewidths=0,
+        label="draws from the prior",
+    )  # fmt: skip
     scatter(axes, points, labels)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel("$z_1$")
@@ -106,11 +106,10 @@ def _line(axes: Axes, points: Points, labels: Tensor | None) -> None:
     soften(axes)
 
 
-def _embedding(axes: Axes, points: Tensor, labels: Tensor | None) -> None:
+def _embedding(axes: Axes, points: Tensor, drawn: Tensor, labels: Tensor | None) -> None:
     """Codes and as many draws from the prior in one t-SNE: do they share the space?"""
     from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
-    drawn = torch.randn(points.shape, generator=torch.Generator().manual_seed(0), device="cpu")
     both = torch.cat([points, drawn]).numpy()
     perplexity = min(30.0, (len(both) - 1) / 3)
     plane = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(both)

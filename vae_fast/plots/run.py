@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vae_fast.data import Data
 from vae_fast.data.sparse import rows
-from vae_fast.models import LatentModel
+from vae_fast.models import VAE, AutoEncoder, LatentModel
 from vae_fast.plots.curves import plot_curves
 from vae_fast.plots.figure import picture_shape
 from vae_fast.plots.latent import Manifold, manifold_codes, plot_latent
@@ -21,8 +21,6 @@ from vae_fast.training import EpochMetrics
 _ROW = 14  # pictures in a row of reconstructions
 _SIDE = 10  # pictures a side of the samples' square
 _EMBEDDED = 1000  # at most this many codes are drawn: t-SNE takes its time
-
-_LONG_NAMES = {"vae": "VAE", "ae": "Auto-encoder"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class TrainedRun:
     @property
     def name(self) -> str:
         """What to call the model in a picture."""
-        return _LONG_NAMES[self.model.kind]
+        return self.model.title
 
 
 @torch.no_grad()
@@ -71,7 +69,7 @@ def draw_reconstructions(path: Path, models: Sequence[LatentModel], data: Data, 
     chosen = one_of_each(data.test_labels, len(data.test), count)
     x = rows(data.test, chosen).to(_device(models[0]))
     shown = {"Data": models[0].measured(models[0].prepare(x))}
-    shown |= {_LONG_NAMES[model.kind]: model.reconstruct(x) for model in models}
+    shown |= {model.title: model.reconstruct(x) for model in models}
     white = float(shown["Data"].max())
     shown = {name: intensities(models[0], values, white) for name, values in shown.items()}
     plot_reconstructions(
@@ -96,30 +94,33 @@ def draw_samples(
         )
         for model in models
     }
-    title = "Random codes $z \\sim N(0, I)$, decoded"
+    title = "Random codes $z \\sim p(z)$, decoded"
     plot_samples(path, samples, shape, columns, title)
 
 
 def _sample_title(model: LatentModel) -> str:
-    return {
-        "vae": "VAE: new pictures",
-        "ae": "Auto-encoder: nothing taught it these codes",
-    }[model.kind]
+    untaught = "" if model.has_prior else "nothing taught it these codes"
+    return f"{model.title}: {untaught or 'new pictures'}"
 
 
 def _draw_latent(path: Path, models: Sequence[LatentModel], data: Data) -> None:
     x = rows(data.test, torch.arange(min(_EMBEDDED, len(data.test)), device="cpu"))
     labels = None if data.test_labels is None else data.test_labels[:_EMBEDDED]
-    codes = {_LONG_NAMES[model.kind]: model.embed(x.to(_device(model))) for model in models}
+    codes = {
+        model.title: (
+            model.embed(x.to(_device(model))),
+            model.draw_codes(len(x), torch.Generator().manual_seed(0)),
+        )
+        for model in models
+    }
     first = models[0]
     shape = picture_shape(data.shape)
     manifold = None
-    if shape is not None and first.latent_shape == (2,) and not first.conditions:
+    is_normal = isinstance(first, VAE) or type(first) is AutoEncoder
+    if is_normal and shape is not None and first.latent_shape == (2,) and not first.conditions:
         pictures = first.mean(first.decode(manifold_codes().to(_device(first))))
         manifold = Manifold(intensities(first, pictures), shape)
-    plot_latent(
-        path, codes, labels, manifold, f"Codes of held-out {data.name}, and the prior $N(0, I)$"
-    )
+    plot_latent(path, codes, labels, manifold, f"Codes of held-out {data.name}, and of the prior")
 
 
 def intensities(model: LatentModel, pictures: Tensor, white: float | None = None) -> Tensor:

@@ -127,10 +127,14 @@ class TrainerConfig:
         for name in ("antithetic", "cuda_graphs", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"TrainerConfig.{name} is {getattr(self, name)!r}; expected a bool")
-        weighs_kl = self.beta != 1 or self.kl_warmup > 0 or self.kl_capacity is not None
         check_sampling(
-            "TrainerConfig", self.sampling, weighs_kl=weighs_kl, free_bits=self.free_bits
+            "TrainerConfig", self.sampling, weighs_kl=self.weighs_kl, free_bits=self.free_bits
         )
+
+    @property
+    def weighs_kl(self) -> bool:
+        """Whether the KL term has another weight than one at some time."""
+        return self.beta != 1 or self.kl_warmup > 0 or self.kl_capacity is not None
 
     @property
     def sampling(self) -> Sampling:

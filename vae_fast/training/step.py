@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vae_fast.bounds import ELBO
 from vae_fast.bounds.estimators import ESTIMATORS
-from vae_fast.models.sampled import Sampling
+from vae_fast.models.sampled import Sampling, check_sampling
+from vae_fast.training.config import TrainerConfig
 
 
 def without_wrappers(model: nn.Module) -> nn.Module:
@@ -36,6 +37,12 @@ def require_sampling(model: nn.Module, sampling: Sampling) -> None:
     if sampling == Sampling():
         return
     module = without_wrappers(model)
+    if not getattr(module, "takes_estimators", True):
+        raise ValueError(
+            f"TrainerConfig.estimator is {sampling.estimator!r}, num_samples "
+            f"{sampling.num_samples}; the loss of {type(module).__name__} is one of its own, of "
+            f"one code"
+        )
     own = getattr(module, "loss", None)
     parameters = inspect.signature(own if callable(own) else module.forward).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
@@ -44,6 +51,22 @@ def require_sampling(model: nn.Module, sampling: Sampling) -> None:
             f"TrainerConfig.estimator is {sampling.estimator!r}, num_samples "
             f"{sampling.num_samples}; the loss of {type(module).__name__} has no such argument"
         )
+
+
+def sampling_of(model: nn.Module, config: TrainerConfig) -> Sampling:
+    """The configuration's, or else that of a model which has one of its own.
+
+    Raises:
+        ValueError: the model's loss knows nothing of the samples that it is asked for; or the
+            configuration weighs a KL term, which the model's own bound does not have.
+    """
+    require_sampling(model, config.sampling)
+    own: Sampling = getattr(without_wrappers(model), "sampling", Sampling())
+    if config.sampling != Sampling() or own == Sampling():
+        return config.sampling
+    owner = type(without_wrappers(model)).__name__
+    check_sampling(owner, own, weighs_kl=config.weighs_kl, free_bits=config.free_bits)
+    return own
 
 
 def weights_of(sampling: Sampling, beta: float | Tensor, free_bits: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ from vae_fast.training.run import (
     read_config,
     require_free,
 )
-from vae_fast.training.step import loss_of, require_sampling, weights_of, without_wrappers
+from vae_fast.training.step import loss_of, sampling_of, weights_of, without_wrappers
 from vae_fast.training.stored import entry, fitted, model_of
 
 # Steps between looks at the loss, each of which waits for the device.
@@ -122,7 +122,7 @@ class Trainer:
         self.config = config or TrainerConfig()
         self.device = choose_device(self.config.device)
         require_precision(self.config.precision, self.device)
-        require_sampling(model, self.config.sampling)
+        self._sampling = sampling_of(model, self.config)
         if self.device.type == "cpu":
             keep_freed_heap()
         self.model = model.to(self.device)
@@ -353,7 +353,7 @@ class Trainer:
         bfloat16 = self.config.precision == "bfloat16"
         beta, *capacity = control
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            given = weights_of(self.config.sampling, 0.0 if capacity else beta, free_bits)
+            given = weights_of(self._sampling, 0.0 if capacity else beta, free_bits)
             terms = loss_of(self.model, x, **given)
             return capacity_loss(terms, capacity[0], beta) if capacity else terms
 

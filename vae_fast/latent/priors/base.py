@@ -92,7 +92,8 @@ class FixedPrior(Prior):
         super().__init__()
         self._kind = kind
         self._names = tuple(parameters)
-        kind(**parameters)  # which looks at their values, once
+        if not any(parameter.is_meta for parameter in parameters.values()):
+            kind(**parameters)  # which looks at their values, once
         for name, parameter in parameters.items():
             self.register_buffer(name, parameter)
 

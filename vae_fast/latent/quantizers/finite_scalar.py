@@ -71,8 +71,8 @@ class FSQ(Quantizer):
         super().__init__(len(levels), num_codes, dim)
         # What an index is counted with: the first number's level changes fastest.
         steps = [math.prod(levels[:i]) for i in range(len(levels))]
-        self.register_buffer("levels", torch.tensor(levels), persistent=False)
-        self.register_buffer("steps", torch.tensor(steps), persistent=False)
+        self.register_buffer("levels", torch.tensor(levels))
+        self.register_buffer("steps", torch.tensor(steps))
 
     def quantize(self, x: Tensor) -> Quantized:
         """``forward`` of (*batch, D) in the arithmetic's dtype."""
