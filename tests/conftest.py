@@ -18,7 +18,8 @@ else:
     collect_ignore += ["test_buffer_cache.py"]  # of the CPU's memory; a fork ends with CUDA
 if DEVICE != "cpu":
     collect_ignore += ["documentation"]  # what the examples print is the CPU's
-    collect_ignore += ["test_distributed.py"]  # processes of its own, on the CPU
+    # Processes of their own, on the CPU.
+    collect_ignore += ["test_distributed.py", "test_distributed_quantizers.py"]
     collect_ignore += ["test_theory.py"]  # the chapter's figures are made on the CPU
 if DEVICE != "emulated":
     collect_ignore += ["cuda_emulation/test_device.py"]
