@@ -38,7 +38,7 @@ class PosteriorOutput(NamedTuple):
 class PosteriorVAE(LatentModel):
     """A VAE whose posterior and prior are any that the package has; loss = nll + beta kl.
 
-    The encoder's output becomes q(z | x) by a head of :data:`vae_fast.latent.POSTERIORS`, and
+    The encoder's output becomes q(z | x) by a head of ``vae_fast.latent.POSTERIORS``, and
     the prior is the one that goes with it; see the posterior's class. The divergence is in closed
     form where there is one, else log q(z | x) - log p(z) at the sample. A :class:`vae_fast.VAE`,
     whose posterior is the diagonal normal one and whose prior N(0, I), takes shorter ways.
