@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 from torch import Tensor
@@ -152,8 +151,9 @@ def gaussian_kl(
         average = each.mean(tuple(range(batch_dims)), keepdim=True) if batch_dims else each
         inner = tuple(range(batch_dims + 1, each.dim())) if free_bits_per == "group" else ()
         cost = average.sum(inner, keepdim=True) if inner else average
-        size = math.prod(each.shape[dim] for dim in inner)
-        of_each = cost.clamp(min=free_bits) / (size or 1)
+        of_each = cost.clamp(min=free_bits)
+        for dim in inner:  # a product that Dynamo traces, with sizes that it does not know
+            of_each = of_each / max(each.shape[dim], 1)
         return reduce(of_each.expand_as(each), keep, mean).to(dtype)
     counted = reduce(each.clamp(min=free_bits), keep, mean)
     return counted if reduction == "none" else counted.to(dtype)
