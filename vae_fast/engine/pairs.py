@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_fast.engine import extension
 from vae_fast.engine.dtypes import arithmetic_dtype, promoted_dtype, sum_dtype
-from vae_fast.engine.extension import C, use_reference
 from vae_fast.engine.fakes import fake_nothing
 
 _ops = torch.ops.vae_fast
@@ -45,7 +45,7 @@ def log_sum_exp(
         (B,), or (B, D) where ``marginal``, at least in float32. Where all weights are zero it is
         -infinity, and has no gradient.
     """
-    if use_reference(x.device.type):
+    if extension.use_reference(x.device.type):
         return _plain_log_sum_exp(x, mean, logvar, log_weights, marginal)
     apply: Any = _LogSumExp.apply
     value: Tensor = apply(x, mean, logvar, log_weights, marginal)
@@ -78,7 +78,7 @@ def kernel_sum(x: Tensor, y: Tensor, *, kernel: str, widths: Sequence[float]) ->
         (B,), float64: what is made of it are small differences.
     """
     number = KERNELS.index(kernel)
-    if use_reference(x.device.type):
+    if extension.use_reference(x.device.type):
         return _plain_kernel_sum(x, y, number, widths)
     # Dynamo takes no tensor twice.
     apply: Any = _KernelSum.apply
@@ -105,7 +105,7 @@ def nearest(x: Tensor, codes: Tensor) -> Tensor:
         x: (B, D).
         codes: (K, D).
     """
-    if not use_reference(x.device.type):
+    if not extension.use_reference(x.device.type):
         indices: Tensor = _ops.pairs_nearest(x.detach(), codes.detach())
         return indices
     dtype = arithmetic_dtype((x, codes))
@@ -316,7 +316,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "pairs_nearest": _fake_nearest,
 }
 
-if C is not None:
+if extension.C is not None:
     for _name, _fake in _FAKES.items():
         torch.library.register_fake(f"vae_fast::{_name}", _fake)
         torch.library.register_vmap(f"vae_fast::{_name}", _batch_rule(getattr(_ops, _name)))
