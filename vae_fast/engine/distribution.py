@@ -216,22 +216,27 @@ class FewValued(Distribution):
         return torch.where(p == 0, 0, p * costs).sum(0)
 
 
-class Symmetric(Distribution):
-    """Of real numbers, around ``loc``: the function's ``mean``, by torch's name for it."""
+class AroundLoc(Distribution):
+    """Whose mean and mode are the parameter ``loc``."""
 
-    support = constraints.real
-    has_rsample = True
     loc: Tensor
 
     @property
     def mean(self) -> Tensor:
-        """The expected x."""
+        """The expected value."""
         return self.loc
 
     @property
     def mode(self) -> Tensor:
         """The mean."""
         return self.loc
+
+
+class Symmetric(AroundLoc):
+    """Of real numbers, around ``loc``: the function's ``mean``, by torch's name for it."""
+
+    support = constraints.real
+    has_rsample = True
 
 
 def _as_tensor(value: Tensor | float, *others: Tensor | float) -> Tensor:

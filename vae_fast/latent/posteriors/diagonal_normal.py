@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_fast.engine.distribution import enter_kl, register_kl
+from vae_fast.engine.distribution import AroundLoc, enter_kl, register_kl
 from vae_fast.engine.shapes import broadcast_shape
 from vae_fast.latent.divergences import gaussian_kl
 from vae_fast.latent.posteriors.vectors import VectorDistribution
@@ -18,20 +18,8 @@ from vae_fast.latent.sampling import reparameterize, reparameterize_kl
 from vae_fast.likelihoods.gaussian import gaussian_nll
 
 
-class NormalVector(VectorDistribution):
+class NormalVector(VectorDistribution, AroundLoc):
     """What normal distributions of vectors share: a mean ``loc``."""
-
-    loc: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        """The expected vector."""
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        """The mean."""
-        return self.loc
 
     def entropy(self) -> Tensor:
         """(D (1 + log 2 pi) + log det of the covariance) / 2."""
