@@ -82,7 +82,7 @@ def impute(
     out: Path | None,
     device: str,
 ) -> None:
-    """Fill in missing values of held-out data from those that are there.
+    """Fill in what is missing of held-out data.
 
     The missing values are first replaced over and over by what a code of the whole decodes to, in
     several chains; then K importance samples around the last codes, weighed by the likelihood of

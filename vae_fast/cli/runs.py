@@ -33,7 +33,7 @@ from vae_fast.training import choose_device, load_run
 @SEED_OPTION
 @DEVICE
 def sample(run: Path, count: int, out: Path | None, seed: int, device: str) -> None:
-    """Decode codes drawn from N(0, I)."""
+    """Decode codes drawn from the prior."""
     loaded = load_run(run, choose_device(device))
     model = loaded.model
     out = target(out, run / "samples.png", model.input_shape)
